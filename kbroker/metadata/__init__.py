@@ -1,0 +1,1 @@
+"""Cluster metadata: the store, the immutable image, its publisher and the controller."""

@@ -1,0 +1,1 @@
+"""Sockets, frames and connections; knows requests only as bytes with a header."""

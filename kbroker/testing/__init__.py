@@ -1,0 +1,1 @@
+"""For tests of kbroker and of programs that use it."""

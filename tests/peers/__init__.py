@@ -1,0 +1,1 @@
+"""Brokers that tests and benchmarks run as processes: kbroker itself, and Apache Kafka."""

@@ -1,0 +1,184 @@
+"""Apache Kafka as a process: one KRaft node, broker and controller in one."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from tests.peers import maven, probe
+from tests.peers.process import BrokerDied, ChildProcess
+from tests.peers.require import PeerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# An unclean start recovers every segment first; on a loaded machine that takes its time.
+START_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 60
+
+LOGGING = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.target = SYSTEM_ERR
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d %p %c{1} %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+"""
+
+# bin/kafka-run-class.sh's own flags, and a heap that no test outgrows.
+JVM_FLAGS = (
+    "-Xms1g",
+    "-Xmx1g",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+)
+
+
+class ApacheKafka:
+    """One Apache Kafka node on free ports of 127.0.0.1, in ``folder``.
+
+    ``settings`` are laid over a single-node configuration. Raises PeerUnavailable where Java or
+    the jars cannot be had.
+    """
+
+    name = "apache-kafka"
+
+    def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.java = maven.find_java()
+        self.jars = maven.kafka_jars()
+        self.port = probe.free_port()
+        self.controller_port = probe.free_port()
+        self.settings = {**self._single_node(), **(settings or {})}
+        self.ready_after_s = 0.0
+        self._process: ChildProcess | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.exit_status is None
+
+    def start(self) -> None:
+        """Formats the directory on the first call, starts, and waits for an ApiVersions answer."""
+        if self.is_running:
+            raise RuntimeError("already running")
+        properties = self.folder / "server.properties"
+        if not properties.exists():
+            self._format(properties)
+        self._process = ChildProcess(
+            self._java("kafka.Kafka", str(properties)),
+            error_log=self.folder / "stderr.log",
+            environment=None,
+        )
+        self._wait_until_it_answers()
+        self.ready_after_s = time.monotonic() - self._process.started_at
+
+    def stop(self) -> None:
+        """SIGTERM: Kafka's controlled shutdown (the JVM then reports 128 + 15)."""
+        self._running().terminate(timeout_s=STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+
+    def report(self) -> str:
+        """What it printed last, for a failure message."""
+        return self._running().report()
+
+    def run_tool(self, main_class: str, *arguments: str, timeout_s: float = 120) -> str:
+        """Runs one of Kafka's command-line tools and returns its standard output.
+
+        ``main_class`` as in ``org.apache.kafka.tools.ProducerPerformance``. Raises
+        CalledProcessError when the tool fails.
+        """
+        return subprocess.run(
+            self._java(main_class, *arguments, heap="-Xmx512m"),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=True,
+        ).stdout
+
+    def _single_node(self) -> dict[str, str]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(self.folder / "data"),
+            "num.partitions": "1",
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+        }
+
+    def _format(self, properties: Path) -> None:
+        """What ``kafka-storage.sh format`` does: a cluster id and the bootstrap records."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "log4j2.properties").write_text(LOGGING)
+        text = "".join(f"{name}={value}\n" for name, value in self.settings.items())
+        cluster_id = base64.urlsafe_b64encode(os.urandom(15) + b"k").decode().rstrip("=")
+        unformatted = properties.with_suffix(".new")
+        unformatted.write_text(text)
+        command = self._java(
+            "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(unformatted)
+        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode != 0:
+            raise PeerUnavailable("java", f"kafka-storage format failed: {done.stderr.strip()}")
+        unformatted.rename(properties)
+
+    def _java(self, main_class: str, *arguments: str, heap: str | None = None) -> list[str]:
+        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
+        flags = (heap,) if heap else JVM_FLAGS
+        return [self.java, *flags, logging, "-cp", f"{self.jars}/*", main_class, *arguments]
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            process = self._running()
+            if process.exit_status is not None:
+                raise BrokerDied(f"ended with {process.exit_status}\n{process.report()}")
+            try:
+                probe.ask_api_versions(self.bootstrap, timeout_s=5)
+                return
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"{error}\n{process.report()}") from error
+            time.sleep(0.02)
+
+    def _running(self) -> ChildProcess:
+        if self._process is None:
+            raise RuntimeError("never started")
+        return self._process
+
+    def __enter__(self) -> ApacheKafka:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()

@@ -66,7 +66,7 @@ class ConnectionContext:
 
 
 class RequestContext:
-    """One request: its header and the connection it came on. ``received_at`` is monotonic seconds."""
+    """One request: its header, its connection, and when it came (monotonic seconds)."""
 
     __slots__ = (
         "api_key",
@@ -100,4 +100,4 @@ Answer = list[Part] | None
 Dispatched = Answer | Coroutine[Any, Any, Answer]
 
 Dispatch = Callable[[RequestContext, Buffer, int], Dispatched]
-"""(context, frame, position of the body in the frame) -> the answer, or a coroutine that gives it."""
+"""(context, frame, position of the body in it) -> the answer, or a coroutine that gives it."""

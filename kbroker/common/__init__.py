@@ -1,1 +1,1 @@
-"""Foundations that import nothing else of kbroker: clock, entropy, timer, threads, files, parts, faults."""
+"""Foundations that import nothing else of kbroker: clock, timer, threads, files, parts, faults."""

@@ -1,4 +1,4 @@
-"""The only way to a thread: work that releases the GIL and takes more than about half a millisecond."""
+"""The only way to a thread: for work that releases the GIL and takes more than about 0.5 ms."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -34,7 +34,7 @@ class ThreadOffload:
 
 
 class InlineOffload:
-    """Runs at once, for simulation and unit tests; gives way once so that callers are really async."""
+    """Runs at once, for simulation and unit tests; gives way once, so callers are really async."""
 
     __slots__ = ()
 

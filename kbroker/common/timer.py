@@ -31,7 +31,7 @@ class TimerHandle:
 
 
 class Timer:
-    """Runs plain functions at their time. A callback that raises is logged; the others still run."""
+    """Runs plain functions at their time. One that raises is logged; the others still run."""
 
     def __init__(self, clock: Clock, log: logging.Logger | None = None) -> None:
         self._clock = clock

@@ -1,1 +1,1 @@
-"""Replicated state machines on internal topics: groups now; transactions and share groups to come."""
+"""Replicated state machines on internal topics: consumer groups and their offsets."""

@@ -21,7 +21,7 @@ class PartitionWriter(Protocol):
     def append(self, topic: str, partition: int, batch: bytearray) -> int:
         """Append one encoded batch whose base offset is 0.
 
-        Returns the offset that the high watermark must reach for the batch to be committed (its last
+        Returns the offset that the high watermark must reach to commit the batch (its last
         offset + 1). Raises KafkaError (NOT_LEADER_OR_FOLLOWER, KAFKA_STORAGE_ERROR,
         MESSAGE_TOO_LARGE, NOT_ENOUGH_REPLICAS...); nothing is written then.
         """

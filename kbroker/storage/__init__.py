@@ -1,1 +1,1 @@
-"""Partition logs: segments, indexes, producer state, recovery; files as in Kafka's log directory."""
+"""Partition logs: segments, indexes, producer state, recovery; files as Kafka lays them out."""

@@ -1,0 +1,106 @@
+"""Which module of this package answers which API key: the table, and nothing else.
+
+A row is added when its handler is complete for every advertised version. ApiVersions is derived from
+this table and from the generated protocol registry, so a client is told exactly what is honoured.
+Modules are named, not imported: a handler is imported at the first request of its key.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+HANDLERS: Mapping[int, str] = MappingProxyType(
+    {
+        18: "api_18_api_versions",
+    }
+)
+
+_TRANSACTIONS = "transactions are not there yet"
+_ACLS = "there is no authorizer yet"
+_TOKENS = "delegation tokens are not there yet"
+_CONSUMER_GROUPS = "the consumer group protocol of KIP-848 is not there yet"
+_SHARE_GROUPS = "share groups (KIP-932) are not there yet"
+_STREAMS_GROUPS = "streams groups (KIP-1071) are not there yet"
+_TELEMETRY = "client telemetry (KIP-714) is not there yet"
+_QUORUM = "there is no Raft quorum: metadata lives in SQLite or etcd"
+
+NOT_YET: Mapping[int, str] = MappingProxyType(
+    {
+        0: "Produce: being written",
+        1: "Fetch: being written",
+        2: "ListOffsets: being written",
+        3: "Metadata: being written",
+        8: "OffsetCommit: being written",
+        9: "OffsetFetch: being written",
+        10: "FindCoordinator: being written",
+        11: "JoinGroup: being written",
+        12: "Heartbeat: being written",
+        13: "LeaveGroup: being written",
+        14: "SyncGroup: being written",
+        15: "DescribeGroups: being written",
+        16: "ListGroups: being written",
+        17: "SaslHandshake: no SASL listener yet",
+        19: "CreateTopics: being written",
+        20: "DeleteTopics: being written",
+        21: "DeleteRecords: later",
+        22: "InitProducerId: being written",
+        23: "OffsetForLeaderEpoch: being written",
+        24: _TRANSACTIONS,
+        25: _TRANSACTIONS,
+        26: _TRANSACTIONS,
+        27: _TRANSACTIONS,
+        28: _TRANSACTIONS,
+        29: _ACLS,
+        30: _ACLS,
+        31: _ACLS,
+        32: "DescribeConfigs: being written",
+        33: "AlterConfigs: being written",
+        34: "AlterReplicaLogDirs: one log directory a broker",
+        35: "DescribeLogDirs: later",
+        36: "SaslAuthenticate: no SASL listener yet",
+        37: "CreatePartitions: being written",
+        38: _TOKENS,
+        39: _TOKENS,
+        40: _TOKENS,
+        41: _TOKENS,
+        42: "DeleteGroups: being written",
+        43: "ElectLeaders: one broker has nothing to elect yet",
+        44: "IncrementalAlterConfigs: being written",
+        45: "AlterPartitionReassignments: one broker has nowhere to move a replica yet",
+        46: "ListPartitionReassignments: one broker has nowhere to move a replica yet",
+        47: "OffsetDelete: being written",
+        48: "DescribeClientQuotas: quotas are not there yet",
+        49: "AlterClientQuotas: quotas are not there yet",
+        50: "DescribeUserScramCredentials: no SASL listener yet",
+        51: "AlterUserScramCredentials: no SASL listener yet",
+        55: _QUORUM,
+        57: "UpdateFeatures: later",
+        60: "DescribeCluster: being written",
+        61: "DescribeProducers: later",
+        64: "UnregisterBroker: later",
+        65: _TRANSACTIONS,
+        66: _TRANSACTIONS,
+        68: _CONSUMER_GROUPS,
+        69: _CONSUMER_GROUPS,
+        71: _TELEMETRY,
+        72: _TELEMETRY,
+        74: "ListConfigResources: being written",
+        75: "DescribeTopicPartitions: being written",
+        76: _SHARE_GROUPS,
+        77: _SHARE_GROUPS,
+        78: _SHARE_GROUPS,
+        79: _SHARE_GROUPS,
+        80: _QUORUM,
+        81: _QUORUM,
+        83: _SHARE_GROUPS,
+        84: _SHARE_GROUPS,
+        85: _SHARE_GROUPS,
+        86: _SHARE_GROUPS,
+        87: _SHARE_GROUPS,
+        88: _STREAMS_GROUPS,
+        89: _STREAMS_GROUPS,
+        90: _SHARE_GROUPS,
+        91: _SHARE_GROUPS,
+        92: _SHARE_GROUPS,
+    }
+)
+"""Keys of the broker listener without a handler, and why. A test compares both tables with the schemas."""

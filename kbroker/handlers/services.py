@@ -1,0 +1,37 @@
+"""What a handler may call: the broker's services, made by the composition root."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kbroker.common.clock import Clock
+    from kbroker.common.entropy import Entropy
+    from kbroker.common.offload import Offload
+    from kbroker.common.timer import Timer
+    from kbroker.config.broker_config import ConfigHolder
+    from kbroker.coordinator.group.group_coordinator import GroupCoordinator
+    from kbroker.metadata.controller import Controller
+    from kbroker.metadata.producer_ids import ProducerIdManager
+    from kbroker.metadata.publisher import MetadataPublisher
+    from kbroker.replication.fetch_session import FetchSessionCache
+    from kbroker.replication.replica_manager import ReplicaManager
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """One broker's services. Handlers hold no state of their own: it is all behind these."""
+
+    node_id: int
+    clock: "Clock"
+    timer: "Timer"
+    entropy: "Entropy"
+    offload: "Offload"
+    config: "ConfigHolder"
+    metadata: "MetadataPublisher"
+    controller: "Controller"
+    replica_manager: "ReplicaManager"
+    group_coordinator: "GroupCoordinator"
+    fetch_sessions: "FetchSessionCache"
+    producer_ids: "ProducerIdManager"
+    log: logging.Logger

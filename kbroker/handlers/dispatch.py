@@ -1,0 +1,198 @@
+"""From a request frame to the parts of its answer: look up, decode, handle, encode.
+
+Follows Kafka's RequestContext.parseRequest and KafkaApis.handle: an unknown key, a version outside
+the advertised range and a body that does not decode close the connection; only ApiVersions answers
+a version it does not know (KIP-511). An error that leaves a handler becomes the answer that Kafka's
+``getErrorResponse`` gives; where there is none (Produce with acks=0), the connection closes.
+"""
+
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from struct import Struct
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio.lowlevel import checkpoint
+
+from kbroker.handlers.registry import HANDLERS
+from kbroker.protocol import registry
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.wire import DecodeError
+from kbroker.request_context import Answer, CloseConnection, Dispatched, RequestContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kbroker.common.parts import Buffer, Part
+    from kbroker.handlers.services import Services
+
+_API_VERSIONS_KEY: Final = 18
+_IMPORT_SLICE_S: Final = 0.002  # how long imports in the background may hold the loop at once
+_NEVER_FLEXIBLE: Final = 1 << 15
+_CORRELATION_ID: Final = Struct(">i")
+
+_Handle = Callable[["Services", RequestContext, Any], Any]
+_ErrorResponse = Callable[[Any, KafkaError, int], Any]
+
+
+class _Api:
+    """One API key, its codec and its handler, as dispatch needs them: looked up once, then kept."""
+
+    __slots__ = (
+        "error_response",
+        "first_flexible_header",
+        "handle",
+        "key",
+        "latest_version",
+        "oldest_version",
+        "read",
+        "write",
+    )
+
+    def __init__(
+        self,
+        *,
+        key: int,
+        oldest_version: int,
+        latest_version: int,
+        first_flexible_header: int,
+        read: Callable[["Buffer", int, int], tuple[Any, int]],
+        write: Callable[[Any, list["Part"], int], None],
+        handle: _Handle,
+        error_response: _ErrorResponse,
+    ) -> None:
+        self.key = key
+        self.oldest_version = oldest_version
+        self.latest_version = latest_version
+        self.first_flexible_header = first_flexible_header
+        self.read = read
+        self.write = write
+        self.handle = handle
+        self.error_response = error_response
+
+
+class Dispatcher:
+    """The ``Dispatch`` of one broker. Handlers and codecs are imported at a key's first request."""
+
+    def __init__(self, services: "Services", handlers: "Mapping[int, str]" = HANDLERS) -> None:
+        self._services = services
+        self._handlers = handlers
+        self._apis: dict[int, _Api] = {}
+
+    def dispatch(self, context: RequestContext, buffer: "Buffer", position: int) -> Dispatched:
+        """The answer's parts, None when there is none, or a coroutine that gives either.
+
+        Raises CloseConnection as Kafka closes: unknown key or version, undecodable body.
+        """
+        api = self._apis.get(context.api_key)
+        if api is None:
+            api = self._load(context.api_key)
+        version = context.api_version
+        if not api.oldest_version <= version <= api.latest_version:
+            if api.key == _API_VERSIONS_KEY:
+                return self._answer_unknown_api_versions(api, context)
+            raise CloseConnection(f"version {version} of API key {api.key} is not supported")
+        try:
+            request, _ = api.read(buffer, position, version)
+        except DecodeError as error:
+            raise CloseConnection(
+                f"undecodable request of API key {api.key}, version {version}: {error}"
+            ) from error
+        try:
+            response = api.handle(self._services, context, request)
+            if response.__class__ is CoroutineType:
+                return self._finish(api, context, request, response)
+            return self._encode(api, context, response)
+        except CloseConnection:
+            raise
+        except Exception as error:
+            return self._answer_error(api, context, request, error)
+
+    async def _finish(
+        self,
+        api: _Api,
+        context: RequestContext,
+        request: Any,
+        waiting: Coroutine[Any, Any, Any],
+    ) -> Answer:
+        try:
+            return self._encode(api, context, await waiting)
+        except CloseConnection:
+            raise
+        except Exception as error:
+            return self._answer_error(api, context, request, error)
+
+    def _encode(self, api: _Api, context: RequestContext, response: Any) -> Answer:
+        if response is None:
+            return None
+        version = context.api_version
+        header = _CORRELATION_ID.pack(context.correlation_id)
+        if version >= api.first_flexible_header:
+            header += b"\0"  # response header v1: no tagged fields
+        parts: list[Part] = [header]
+        api.write(response, parts, version)
+        return parts
+
+    def _answer_error(
+        self, api: _Api, context: RequestContext, request: Any, error: Exception
+    ) -> Answer:
+        """What Kafka's getErrorResponse gives; CloseConnection when the API has no such answer."""
+        if not isinstance(error, KafkaError):
+            self._services.log.error(
+                "request of API key %d, version %d, client %r failed",
+                api.key,
+                context.api_version,
+                context.client_id,
+                exc_info=error,
+            )
+            error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+        response = api.error_response(request, error, context.api_version)
+        if response is None:
+            raise CloseConnection(f"API key {api.key} has no error answer for this request")
+        return self._encode(api, context, response)
+
+    def _answer_unknown_api_versions(self, api: _Api, context: RequestContext) -> Answer:
+        """KIP-511: the v0 answer with the range to try again with; the body is not looked at."""
+        known = RequestContext(
+            context.connection,
+            context.api_key,
+            0,
+            context.correlation_id,
+            context.client_id,
+            context.received_at,
+        )
+        error = KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+        return self._encode(api, known, api.error_response(None, error, 0))
+
+    def _load(self, key: int) -> _Api:
+        module_name = self._handlers.get(key)
+        if module_name is None:
+            raise CloseConnection(f"API key {key} is not served")
+        module = import_module(f"kbroker.handlers.{module_name}")
+        entry = registry.api(key)
+        api = _Api(
+            key=key,
+            oldest_version=entry.oldest_version,
+            latest_version=entry.latest_version,
+            first_flexible_header=(
+                _NEVER_FLEXIBLE if key == _API_VERSIONS_KEY else entry.first_flexible_version
+            ),
+            read=entry.read_request,
+            write=entry.write_response,
+            handle=module.handle,
+            error_response=module.error_response,
+        )
+        self._apis[key] = api
+        return api
+
+    async def import_ahead(self) -> None:
+        """Import what no request has needed yet, giving way to the loop every 2 ms."""
+        clock = self._services.clock
+        slice_end = clock.monotonic() + _IMPORT_SLICE_S
+        for key in sorted(self._handlers):
+            if key not in self._apis:
+                self._load(key)
+            if clock.monotonic() >= slice_end:
+                await checkpoint()
+                slice_end = clock.monotonic() + _IMPORT_SLICE_S

@@ -1,1 +1,1 @@
-"""Settings under Kafka's names: definitions, parsing, typed views, sources."""
+"""Settings under Kafka's names: tables, parsing, typed views, sources."""

@@ -1,0 +1,199 @@
+"""The broker's settings in force: static ones by precedence, dynamic ones over them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kbroker.config.broker_settings import BrokerSettings
+from kbroker.config.config_def import ConfigError, ConfigSource, Setting, attribute_name
+from kbroker.config.listeners import ListenerSpec, parse_listeners
+from kbroker.config.topic_config import LogConfig
+
+DEFAULT_PORT = 9092
+
+_NEEDED: Mapping[str, str] = {
+    "node.id": "1",
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+}
+"""What Kafka refuses to start without and a single process can know by itself."""
+
+PROFILES: Mapping[str, Mapping[str, str]] = {
+    "kafka": _NEEDED,
+    "dev": {
+        **_NEEDED,
+        "listeners": f"PLAINTEXT://127.0.0.1:{DEFAULT_PORT}",
+        "group.initial.rebalance.delay.ms": "0",
+        "offsets.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.replication.factor": "1",
+    },
+}
+"""Settings that differ from Kafka's defaults, by profile; the README lists them."""
+
+_UNIT_SYNONYMS: Mapping[str, int] = {
+    "log.roll.hours": 3_600_000,
+    "log.roll.jitter.hours": 3_600_000,
+    "log.retention.minutes": 60_000,
+    "log.retention.hours": 3_600_000,
+}
+"""Synonyms of topic settings in milliseconds that are counted in larger units."""
+
+
+class Synonym(NamedTuple):
+    """One place that gives, or would give, a setting its value (DescribeConfigs synonyms)."""
+
+    name: str
+    value: str | None
+    source: ConfigSource
+
+
+class BrokerConfig(BrokerSettings):
+    """Typed settings of one broker. Immutable: a change makes a new one (see ``ConfigHolder``)."""
+
+    static: Mapping[str, str]
+    """What profile, file, environment, --set and options set, by name, as text."""
+    dynamic: Mapping[str, str]
+    """What IncrementalAlterConfigs set for this broker."""
+    dynamic_default: Mapping[str, str]
+    """What IncrementalAlterConfigs set for all brokers."""
+    unknown: tuple[str, ...]
+    """Names among ``static`` that no table has."""
+
+    def __init__(
+        self,
+        static: Mapping[str, str],
+        dynamic: Mapping[str, str] | None = None,
+        dynamic_default: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises ConfigError for a value that cannot be used."""
+        self.static = dict(static)
+        self.dynamic = dict(dynamic or {})
+        self.dynamic_default = dict(dynamic_default or {})
+        table = self.settings()
+        self.unknown = tuple(name for name in static if name not in table)
+        values: dict[str, Any] = {}
+        for properties in (self.static, self.dynamic_default, self.dynamic):
+            for name, text in properties.items():
+                row = table.get(name)
+                if row is not None:
+                    values[name] = row.parse(text)
+        self._fill(values)
+        if "broker.id" in values and "node.id" not in static:
+            self.node_id = self.broker_id
+
+    @classmethod
+    def from_properties(
+        cls, properties: Mapping[str, str], *, profile: str = "dev"
+    ) -> "BrokerConfig":
+        """``properties`` over a profile's. ConfigError for a bad value or an unknown profile."""
+        if profile not in PROFILES:
+            raise ConfigError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
+        return cls({**PROFILES[profile], **properties})
+
+    @classmethod
+    def settings(cls) -> Mapping[str, Setting]:
+        return BrokerSettings.settings()
+
+    def with_dynamic(
+        self, dynamic: Mapping[str, str], dynamic_default: Mapping[str, str]
+    ) -> "BrokerConfig":
+        """The same static settings under other dynamic ones."""
+        return BrokerConfig(self.static, dynamic, dynamic_default)
+
+    def data_directories(self) -> tuple[str, ...]:
+        """log.dirs, else log.dir."""
+        return self.log_dirs or self.log_dir
+
+    def listener_specs(self) -> list[ListenerSpec]:
+        """The listeners of this broker; ConfigError for unreadable ones."""
+        return parse_listeners(
+            listeners=self.listeners,
+            advertised=self.advertised_listeners or (),
+            protocol_map=self.listener_security_protocol_map,
+            controller_names=self.controller_listener_names,
+        )
+
+    def log_defaults(self) -> LogConfig:
+        """What a topic that sets nothing itself gets: the first synonym that has a value."""
+        values: dict[str, object] = {}
+        for name, row in LogConfig.settings().items():
+            for synonym in row.synonyms:
+                value = self.__dict__[attribute_name(synonym)]
+                if value is not None:
+                    values[name] = self._in_unit(synonym, value)
+                    break
+        return LogConfig.from_values(values)
+
+    @staticmethod
+    def _in_unit(synonym: str, value: Any) -> Any:
+        unit = _UNIT_SYNONYMS.get(synonym)
+        if unit is None:
+            return value
+        return value * unit if value >= 0 else -1
+
+    def synonyms(self, name: str) -> list[Synonym]:
+        """Where the value of ``name`` comes from, the place in force first."""
+        row = self.settings().get(name)
+        found = [
+            Synonym(name, properties[name], source)
+            for properties, source in (
+                (self.dynamic, ConfigSource.DYNAMIC_BROKER_CONFIG),
+                (self.dynamic_default, ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG),
+                (self.static, ConfigSource.STATIC_BROKER_CONFIG),
+            )
+            if name in properties
+        ]
+        if row is not None and row.default is not None:
+            found.append(Synonym(name, row.to_text(row.default), ConfigSource.DEFAULT_CONFIG))
+        return found
+
+    def problems(self) -> list[str]:
+        """What stands in the way of starting: settings whose protection does not exist here."""
+        found = []
+        if self.authorizer_class_name:
+            found.append("authorizer.class.name: there is no authorizer yet")
+        found.extend(
+            f"listener {spec.name}: {spec.security_protocol} is not supported yet, only PLAINTEXT"
+            for spec in self.listener_specs()
+            if spec.security_protocol != "PLAINTEXT"
+        )
+        if "broker" not in self.process_roles:
+            found.append("process.roles: kbroker is always a broker; add broker to the roles")
+        return found
+
+    def nearest(self, unknown: str) -> str | None:
+        """The known name most like this one, for a helpful warning."""
+        import difflib
+
+        matches = difflib.get_close_matches(unknown, self.settings(), n=1, cutoff=0.75)
+        return matches[0] if matches else None
+
+
+class ConfigHolder:
+    """The current ``BrokerConfig``; holders keep this and read ``current`` each time."""
+
+    __slots__ = ("_listeners", "current")
+
+    def __init__(self, current: BrokerConfig) -> None:
+        self.current = current
+        self._listeners: list[Callable[[BrokerConfig, BrokerConfig], None]] = []
+
+    def subscribe(self, listener: Callable[[BrokerConfig, BrokerConfig], None]) -> None:
+        """Call ``listener(old, new)`` at each change."""
+        self._listeners.append(listener)
+
+    def replace(self, new: BrokerConfig) -> None:
+        """Put another configuration in force."""
+        old, self.current = self.current, new
+        for listener in self._listeners:
+            listener(old, new)
+
+
+def merge(layers: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Layers of settings from weakest to strongest, as one."""
+    merged: dict[str, str] = {}
+    for layer in layers:
+        merged.update(layer)
+    return merged

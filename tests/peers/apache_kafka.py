@@ -141,7 +141,7 @@ class ApacheKafka:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(LOGGING)
         text = "".join(f"{name}={value}\n" for name, value in self.settings.items())
-        cluster_id = base64.urlsafe_b64encode(os.urandom(15) + b"k").decode().rstrip("=")
+        cluster_id = base64.urlsafe_b64encode(b"k" + os.urandom(15)).decode().rstrip("=")
         unformatted = properties.with_suffix(".new")
         unformatted.write_text(text)
         command = self._java(

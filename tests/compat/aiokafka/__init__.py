@@ -1,0 +1,1 @@
+"""Programs that use aiokafka, as its users write them."""

@@ -1,0 +1,1 @@
+"""Programs that use confluent-kafka, as its users write them."""

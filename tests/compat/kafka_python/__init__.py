@@ -1,0 +1,1 @@
+"""Programs that use kafka-python, as its users write them."""

@@ -1,0 +1,140 @@
+"""kafka-python: consumer groups, their offsets and their rebalances."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+from tests.compat.kafka_python import clients
+from tests.compat.samples import Sample, now_ms, varied_samples
+from tests.compat.waiting import eventually
+
+
+class Member:
+    """One group member polling in a thread of its own, as a service would.
+
+    kafka-python joins inside poll(), and a join waits for the other members: two of them in one
+    thread would wait for each other.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, group: str, **settings: Any) -> None:
+        self.values: list[bytes | None] = []
+        self.assigned: frozenset[int] = frozenset()
+        self.error: BaseException | None = None
+        self._consumer = clients.consumer(bootstrap, group, **settings)
+        self._consumer.subscribe([topic])
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Leaves the group; raises what went wrong in the thread."""
+        self._stopping.set()
+        self._thread.join()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            with closing(self._consumer):
+                while not self._stopping.is_set():
+                    for batch in self._consumer.poll(timeout_ms=100).values():
+                        self.values += [record.value for record in batch]
+                    found = self._consumer.assignment()
+                    self.assigned = frozenset(partition.partition for partition in found)
+        except BaseException as error:
+            self.error = error
+
+
+def test_a_group_goes_on_where_it_committed(bootstrap: str, topic: str, group: str) -> None:
+    clients.create_topic(bootstrap, topic)
+    samples = varied_samples(20)
+    clients.produce(bootstrap, topic, samples)
+    partition = TopicPartition(topic, 0)
+
+    with closing(clients.consumer(bootstrap, group)) as first:
+        first.subscribe([topic])
+        clients.receive(first, 20)
+        first.commit({partition: OffsetAndMetadata(8, "half way", -1)})
+    with closing(clients.consumer(bootstrap, group)) as second:
+        second.subscribe([topic])
+        received = clients.receive(second, 12)
+        found = second.committed(partition, metadata=True)
+
+    assert [record.sample for record in received] == samples[8:]
+    assert (found.offset, found.metadata) == (8, "half way")
+
+
+def test_offsets_are_committed_automatically(bootstrap: str, topic: str, group: str) -> None:
+    clients.create_topic(bootstrap, topic)
+    clients.produce(bootstrap, topic, varied_samples(10))
+
+    settings = {"enable_auto_commit": True, "auto_commit_interval_ms": 100}
+    with closing(clients.consumer(bootstrap, group, **settings)) as consumer:
+        consumer.subscribe([topic])
+        clients.receive(consumer, 10)
+        partition = TopicPartition(topic, 0)
+        # poll() is what commits, at its interval
+        eventually(
+            lambda: not consumer.poll(timeout_ms=50) and consumer.committed(partition) == 10,
+            what="the position is committed",
+        )
+
+
+def test_closing_commits_the_position(bootstrap: str, topic: str, group: str) -> None:
+    clients.create_topic(bootstrap, topic)
+    clients.produce(bootstrap, topic, varied_samples(10))
+    settings = {"enable_auto_commit": True, "auto_commit_interval_ms": 3_600_000}
+
+    with closing(clients.consumer(bootstrap, group, **settings)) as consumer:
+        consumer.subscribe([topic])
+        clients.receive(consumer, 10)
+
+    with closing(clients.consumer(bootstrap, group)) as later:
+        assert later.committed(TopicPartition(topic, 0)) == 10
+
+
+def test_partitions_without_a_commit_have_no_offset(bootstrap: str, topic: str, group: str) -> None:
+    clients.create_topic(bootstrap, topic, partitions=2)
+    with closing(clients.consumer(bootstrap, group)) as consumer:
+        consumer.commit({TopicPartition(topic, 1): OffsetAndMetadata(5, "", -1)})
+
+        assert consumer.committed(TopicPartition(topic, 0)) is None
+        assert consumer.committed(TopicPartition(topic, 1)) == 5
+
+
+def test_two_consumers_rebalance(bootstrap: str, topic: str, group: str) -> None:
+    clients.create_topic(bootstrap, topic, partitions=3)
+    settings = {"heartbeat_interval_ms": 500}
+    with closing(Member(bootstrap, topic, group, **settings)) as first:
+        eventually(lambda: first.assigned == {0, 1, 2}, what="the first member owns all")
+        with closing(Member(bootstrap, topic, group, **settings)) as second:
+
+            def shared() -> bool:
+                one, two = first.assigned, second.assigned
+                return bool(one) and bool(two) and one | two == {0, 1, 2} and not one & two
+
+            eventually(shared, what="both members own a share")
+            for number in range(3):
+                clients.produce(bootstrap, topic, [Sample(None, b"%d" % number, now_ms())], number)
+            eventually(
+                lambda: len(first.values + second.values) == 3, what="each record reaches a member"
+            )
+            assert sorted(first.values + second.values, key=repr) == [b"0", b"1", b"2"]
+            assert first.values and second.values
+        eventually(lambda: first.assigned == {0, 1, 2}, what="the first member owns all again")
+
+
+def test_a_group_with_a_pattern_finds_topics(bootstrap: str, topic: str, group: str) -> None:
+    clients.create_topic(bootstrap, f"{topic}.one")
+    clients.create_topic(bootstrap, f"{topic}.two")
+    for suffix in ("one", "two"):
+        clients.produce(bootstrap, f"{topic}.{suffix}", [Sample(None, b"v", now_ms())])
+
+    with closing(clients.consumer(bootstrap, group)) as consumer:
+        consumer.subscribe(pattern=f"^{topic}[.].*")
+        assert len(clients.receive(consumer, 2)) == 2

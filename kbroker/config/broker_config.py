@@ -80,8 +80,9 @@ class BrokerConfig(BrokerSettings):
                 if row is not None:
                     values[name] = row.parse(text)
         self._fill(values)
-        if "broker.id" in values and "node.id" not in static:
+        if "node.id" not in values:
             self.node_id = self.broker_id
+        self.broker_id = self.node_id
 
     @classmethod
     def from_properties(
@@ -90,7 +91,10 @@ class BrokerConfig(BrokerSettings):
         """``properties`` over a profile's. ConfigError for a bad value or an unknown profile."""
         if profile not in PROFILES:
             raise ConfigError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
-        return cls({**PROFILES[profile], **properties})
+        base = dict(PROFILES[profile])
+        if "broker.id" in properties and "node.id" not in properties:
+            del base["node.id"]  # the old name for it
+        return cls({**base, **properties})
 
     @classmethod
     def settings(cls) -> Mapping[str, Setting]:

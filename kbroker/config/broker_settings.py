@@ -66,7 +66,7 @@ class BrokerSettings(SettingsTable):
         "remote.log.metadata.custom.metadata.max.bytes", INT, 128, at_least(0)
     )
     remote_log_index_file_cache_total_size_bytes: int = setting(
-        "remote.log.index.file.cache.total.size.bytes", LONG, 1073741824, at_least(1)
+        "remote.log.index.file.cache.total.size.bytes", LONG, 1073741824, at_least(1), dynamic=True
     )
     remote_log_index_file_cache_ttl_ms: int = setting(
         "remote.log.index.file.cache.ttl.ms", LONG, 900000, at_least(-1), internal=True
@@ -75,13 +75,13 @@ class BrokerSettings(SettingsTable):
         "remote.log.manager.thread.pool.size", INT, 2, at_least(1)
     )
     remote_log_manager_copier_thread_pool_size: int = setting(
-        "remote.log.manager.copier.thread.pool.size", INT, 10, at_least(1)
+        "remote.log.manager.copier.thread.pool.size", INT, 10, at_least(1), dynamic=True
     )
     remote_log_manager_expiration_thread_pool_size: int = setting(
-        "remote.log.manager.expiration.thread.pool.size", INT, 10, at_least(1)
+        "remote.log.manager.expiration.thread.pool.size", INT, 10, at_least(1), dynamic=True
     )
     remote_log_manager_follower_thread_pool_size: int = setting(
-        "remote.log.manager.follower.thread.pool.size", INT, 2, at_least(1)
+        "remote.log.manager.follower.thread.pool.size", INT, 2, at_least(1), dynamic=True
     )
     remote_log_manager_task_interval_ms: int = setting(
         "remote.log.manager.task.interval.ms", LONG, 30000, at_least(1)
@@ -95,7 +95,9 @@ class BrokerSettings(SettingsTable):
     remote_log_manager_task_retry_jitter: float = setting(
         "remote.log.manager.task.retry.jitter", DOUBLE, 0.2, between(0, 0.5), internal=True
     )
-    remote_log_reader_threads: int = setting("remote.log.reader.threads", INT, 10, at_least(1))
+    remote_log_reader_threads: int = setting(
+        "remote.log.reader.threads", INT, 10, at_least(1), dynamic=True
+    )
     remote_log_reader_max_pending_tasks: int = setting(
         "remote.log.reader.max.pending.tasks", INT, 100, at_least(1)
     )
@@ -106,7 +108,7 @@ class BrokerSettings(SettingsTable):
         "log.local.retention.bytes", LONG, -2, at_least(-2), dynamic=True
     )
     remote_log_manager_copy_max_bytes_per_second: int = setting(
-        "remote.log.manager.copy.max.bytes.per.second", LONG, LONG_MAX, at_least(1)
+        "remote.log.manager.copy.max.bytes.per.second", LONG, LONG_MAX, at_least(1), dynamic=True
     )
     remote_log_manager_copy_quota_window_num: int = setting(
         "remote.log.manager.copy.quota.window.num", INT, 11, at_least(1)
@@ -115,7 +117,7 @@ class BrokerSettings(SettingsTable):
         "remote.log.manager.copy.quota.window.size.seconds", INT, 1, at_least(1)
     )
     remote_log_manager_fetch_max_bytes_per_second: int = setting(
-        "remote.log.manager.fetch.max.bytes.per.second", LONG, LONG_MAX, at_least(1)
+        "remote.log.manager.fetch.max.bytes.per.second", LONG, LONG_MAX, at_least(1), dynamic=True
     )
     remote_log_manager_fetch_quota_window_num: int = setting(
         "remote.log.manager.fetch.quota.window.num", INT, 11, at_least(1)
@@ -805,51 +807,67 @@ class BrokerSettings(SettingsTable):
         dynamic=True,
     )
     ssl_client_auth: str = setting(
-        "ssl.client.auth", STRING, "none", one_of("required", "requested", "none")
+        "ssl.client.auth", STRING, "none", one_of("required", "requested", "none"), dynamic=True
     )
     ssl_principal_mapping_rules: str = setting("ssl.principal.mapping.rules", STRING, "DEFAULT")
     ssl_allow_dn_changes: bool = setting("ssl.allow.dn.changes", BOOLEAN, False)
     ssl_allow_san_changes: bool = setting("ssl.allow.san.changes", BOOLEAN, False)
-    ssl_protocol: str = setting("ssl.protocol", STRING, "TLSv1.3")
-    ssl_provider: str | None = setting("ssl.provider", STRING, None)
+    ssl_protocol: str = setting("ssl.protocol", STRING, "TLSv1.3", dynamic=True)
+    ssl_provider: str | None = setting("ssl.provider", STRING, None, dynamic=True)
     ssl_enabled_protocols: tuple[str, ...] = setting(
-        "ssl.enabled.protocols", LIST, ("TLSv1.2", "TLSv1.3"), any_list()
+        "ssl.enabled.protocols", LIST, ("TLSv1.2", "TLSv1.3"), any_list(), dynamic=True
     )
-    ssl_keystore_type: str = setting("ssl.keystore.type", STRING, "JKS")
-    ssl_keystore_location: str | None = setting("ssl.keystore.location", STRING, None)
-    ssl_keystore_password: str | None = setting("ssl.keystore.password", PASSWORD, None)
-    ssl_key_password: str | None = setting("ssl.key.password", PASSWORD, None)
-    ssl_keystore_key: str | None = setting("ssl.keystore.key", PASSWORD, None)
+    ssl_keystore_type: str = setting("ssl.keystore.type", STRING, "JKS", dynamic=True)
+    ssl_keystore_location: str | None = setting("ssl.keystore.location", STRING, None, dynamic=True)
+    ssl_keystore_password: str | None = setting(
+        "ssl.keystore.password", PASSWORD, None, dynamic=True
+    )
+    ssl_key_password: str | None = setting("ssl.key.password", PASSWORD, None, dynamic=True)
+    ssl_keystore_key: str | None = setting("ssl.keystore.key", PASSWORD, None, dynamic=True)
     ssl_keystore_certificate_chain: str | None = setting(
-        "ssl.keystore.certificate.chain", PASSWORD, None
+        "ssl.keystore.certificate.chain", PASSWORD, None, dynamic=True
     )
-    ssl_truststore_type: str = setting("ssl.truststore.type", STRING, "JKS")
-    ssl_truststore_location: str | None = setting("ssl.truststore.location", STRING, None)
-    ssl_truststore_password: str | None = setting("ssl.truststore.password", PASSWORD, None)
-    ssl_truststore_certificates: str | None = setting("ssl.truststore.certificates", PASSWORD, None)
-    ssl_keymanager_algorithm: str = setting("ssl.keymanager.algorithm", STRING, "SunX509")
-    ssl_trustmanager_algorithm: str = setting("ssl.trustmanager.algorithm", STRING, "PKIX")
+    ssl_truststore_type: str = setting("ssl.truststore.type", STRING, "JKS", dynamic=True)
+    ssl_truststore_location: str | None = setting(
+        "ssl.truststore.location", STRING, None, dynamic=True
+    )
+    ssl_truststore_password: str | None = setting(
+        "ssl.truststore.password", PASSWORD, None, dynamic=True
+    )
+    ssl_truststore_certificates: str | None = setting(
+        "ssl.truststore.certificates", PASSWORD, None, dynamic=True
+    )
+    ssl_keymanager_algorithm: str = setting(
+        "ssl.keymanager.algorithm", STRING, "SunX509", dynamic=True
+    )
+    ssl_trustmanager_algorithm: str = setting(
+        "ssl.trustmanager.algorithm", STRING, "PKIX", dynamic=True
+    )
     ssl_endpoint_identification_algorithm: str = setting(
-        "ssl.endpoint.identification.algorithm", STRING, "https"
+        "ssl.endpoint.identification.algorithm", STRING, "https", dynamic=True
     )
     ssl_secure_random_implementation: str | None = setting(
-        "ssl.secure.random.implementation", STRING, None
+        "ssl.secure.random.implementation", STRING, None, dynamic=True
     )
-    ssl_cipher_suites: tuple[str, ...] = setting("ssl.cipher.suites", LIST, (), any_list())
-    ssl_engine_factory_class: str | None = setting("ssl.engine.factory.class", CLASS, None)
+    ssl_cipher_suites: tuple[str, ...] = setting(
+        "ssl.cipher.suites", LIST, (), any_list(), dynamic=True
+    )
+    ssl_engine_factory_class: str | None = setting(
+        "ssl.engine.factory.class", CLASS, None, dynamic=True
+    )
     sasl_mechanism_inter_broker_protocol: str = setting(
-        "sasl.mechanism.inter.broker.protocol", STRING, "GSSAPI"
+        "sasl.mechanism.inter.broker.protocol", STRING, "GSSAPI", dynamic=True
     )
     sasl_enabled_mechanisms: tuple[str, ...] = setting(
-        "sasl.enabled.mechanisms", LIST, ("GSSAPI",), any_list()
+        "sasl.enabled.mechanisms", LIST, ("GSSAPI",), any_list(), dynamic=True
     )
     sasl_server_callback_handler_class: str | None = setting(
         "sasl.server.callback.handler.class", CLASS, None
     )
     sasl_kerberos_principal_to_local_rules: tuple[str, ...] = setting(
-        "sasl.kerberos.principal.to.local.rules", LIST, ("DEFAULT",), any_list()
+        "sasl.kerberos.principal.to.local.rules", LIST, ("DEFAULT",), any_list(), dynamic=True
     )
-    sasl_jaas_config: str | None = setting("sasl.jaas.config", PASSWORD, None)
+    sasl_jaas_config: str | None = setting("sasl.jaas.config", PASSWORD, None, dynamic=True)
     sasl_client_callback_handler_class: str | None = setting(
         "sasl.client.callback.handler.class", CLASS, None
     )
@@ -857,28 +875,32 @@ class BrokerSettings(SettingsTable):
     sasl_login_callback_handler_class: str | None = setting(
         "sasl.login.callback.handler.class", CLASS, None
     )
-    sasl_kerberos_service_name: str | None = setting("sasl.kerberos.service.name", STRING, None)
-    sasl_kerberos_kinit_cmd: str = setting("sasl.kerberos.kinit.cmd", STRING, "/usr/bin/kinit")
+    sasl_kerberos_service_name: str | None = setting(
+        "sasl.kerberos.service.name", STRING, None, dynamic=True
+    )
+    sasl_kerberos_kinit_cmd: str = setting(
+        "sasl.kerberos.kinit.cmd", STRING, "/usr/bin/kinit", dynamic=True
+    )
     sasl_kerberos_ticket_renew_window_factor: float = setting(
-        "sasl.kerberos.ticket.renew.window.factor", DOUBLE, 0.8
+        "sasl.kerberos.ticket.renew.window.factor", DOUBLE, 0.8, dynamic=True
     )
     sasl_kerberos_ticket_renew_jitter: float = setting(
-        "sasl.kerberos.ticket.renew.jitter", DOUBLE, 0.05
+        "sasl.kerberos.ticket.renew.jitter", DOUBLE, 0.05, dynamic=True
     )
     sasl_kerberos_min_time_before_relogin: int = setting(
-        "sasl.kerberos.min.time.before.relogin", LONG, 60000
+        "sasl.kerberos.min.time.before.relogin", LONG, 60000, dynamic=True
     )
     sasl_login_refresh_window_factor: float = setting(
-        "sasl.login.refresh.window.factor", DOUBLE, 0.8
+        "sasl.login.refresh.window.factor", DOUBLE, 0.8, dynamic=True
     )
     sasl_login_refresh_window_jitter: float = setting(
-        "sasl.login.refresh.window.jitter", DOUBLE, 0.05
+        "sasl.login.refresh.window.jitter", DOUBLE, 0.05, dynamic=True
     )
     sasl_login_refresh_min_period_seconds: int = setting(
-        "sasl.login.refresh.min.period.seconds", SHORT, 60
+        "sasl.login.refresh.min.period.seconds", SHORT, 60, dynamic=True
     )
     sasl_login_refresh_buffer_seconds: int = setting(
-        "sasl.login.refresh.buffer.seconds", SHORT, 300
+        "sasl.login.refresh.buffer.seconds", SHORT, 300, dynamic=True
     )
     sasl_login_connect_timeout_ms: int | None = setting("sasl.login.connect.timeout.ms", INT, None)
     sasl_login_read_timeout_ms: int | None = setting("sasl.login.read.timeout.ms", INT, None)

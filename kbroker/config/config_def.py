@@ -7,7 +7,7 @@ checked, and can be shown as text again (DescribeConfigs).
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 
 class ConfigType(IntEnum):
@@ -139,6 +139,8 @@ class SettingsTable:
     convention: whoever changes a setting makes a new one.
     """
 
+    _settings: ClassVar[Mapping[str, Setting] | None] = None
+
     @classmethod
     def settings(cls) -> Mapping[str, Setting]:
         """The rows by Kafka's name, in the order of the table."""
@@ -147,7 +149,7 @@ class SettingsTable:
             rows = {row.name: row for row in vars(cls).values() if isinstance(row, Setting)}
             table = MappingProxyType(rows)
             cls._settings = table
-        return table  # type: ignore[no-any-return]
+        return table
 
     def get(self, name: str) -> Any:
         """The typed value by Kafka's name; KeyError when there is no such setting."""

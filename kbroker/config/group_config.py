@@ -31,24 +31,60 @@ class GroupConfig(SettingsTable):
     """Typed settings of one group; ``GroupConfig()`` holds Kafka's defaults."""
 
     consumer_session_timeout_ms: int = setting(
-        "consumer.session.timeout.ms", INT, 45000, at_least(1)
+        "consumer.session.timeout.ms",
+        INT,
+        45000,
+        at_least(1),
+        synonyms=("group.consumer.session.timeout.ms",),
     )
     consumer_heartbeat_interval_ms: int = setting(
-        "consumer.heartbeat.interval.ms", INT, 5000, at_least(1)
+        "consumer.heartbeat.interval.ms",
+        INT,
+        5000,
+        at_least(1),
+        synonyms=("group.consumer.heartbeat.interval.ms",),
     )
     consumer_assignment_interval_ms: int = setting(
-        "consumer.assignment.interval.ms", INT, 1000, at_least(0)
+        "consumer.assignment.interval.ms",
+        INT,
+        1000,
+        at_least(0),
+        synonyms=("group.consumer.assignment.interval.ms",),
     )
-    share_session_timeout_ms: int = setting("share.session.timeout.ms", INT, 45000, at_least(1))
+    share_session_timeout_ms: int = setting(
+        "share.session.timeout.ms",
+        INT,
+        45000,
+        at_least(1),
+        synonyms=("group.share.session.timeout.ms",),
+    )
     share_heartbeat_interval_ms: int = setting(
-        "share.heartbeat.interval.ms", INT, 5000, at_least(1)
+        "share.heartbeat.interval.ms",
+        INT,
+        5000,
+        at_least(1),
+        synonyms=("group.share.heartbeat.interval.ms",),
     )
     share_record_lock_duration_ms: int = setting(
-        "share.record.lock.duration.ms", INT, 30000, at_least(1000)
+        "share.record.lock.duration.ms",
+        INT,
+        30000,
+        at_least(1000),
+        synonyms=("group.share.record.lock.duration.ms",),
     )
-    share_delivery_count_limit: int = setting("share.delivery.count.limit", INT, 5, at_least(2))
+    share_delivery_count_limit: int = setting(
+        "share.delivery.count.limit",
+        INT,
+        5,
+        at_least(2),
+        synonyms=("group.share.delivery.count.limit",),
+    )
     share_partition_max_record_locks: int = setting(
-        "share.partition.max.record.locks", INT, 2000, at_least(100)
+        "share.partition.max.record.locks",
+        INT,
+        2000,
+        at_least(100),
+        synonyms=("group.share.partition.max.record.locks",),
     )
     share_auto_offset_reset: str = setting(
         "share.auto.offset.reset", STRING, "latest", share_auto_offset_reset
@@ -61,18 +97,46 @@ class GroupConfig(SettingsTable):
     )
     share_renew_acknowledge_enable: bool = setting("share.renew.acknowledge.enable", BOOLEAN, True)
     share_assignment_interval_ms: int = setting(
-        "share.assignment.interval.ms", INT, 1000, at_least(0)
+        "share.assignment.interval.ms",
+        INT,
+        1000,
+        at_least(0),
+        synonyms=("group.share.assignment.interval.ms",),
     )
-    streams_session_timeout_ms: int = setting("streams.session.timeout.ms", INT, 45000, at_least(1))
+    streams_session_timeout_ms: int = setting(
+        "streams.session.timeout.ms",
+        INT,
+        45000,
+        at_least(1),
+        synonyms=("group.streams.session.timeout.ms",),
+    )
     streams_heartbeat_interval_ms: int = setting(
-        "streams.heartbeat.interval.ms", INT, 5000, at_least(1)
+        "streams.heartbeat.interval.ms",
+        INT,
+        5000,
+        at_least(1),
+        synonyms=("group.streams.heartbeat.interval.ms",),
     )
-    streams_num_standby_replicas: int = setting("streams.num.standby.replicas", INT, 0, at_least(0))
+    streams_num_standby_replicas: int = setting(
+        "streams.num.standby.replicas",
+        INT,
+        0,
+        at_least(0),
+        synonyms=("group.streams.num.standby.replicas",),
+    )
     streams_initial_rebalance_delay_ms: int = setting(
-        "streams.initial.rebalance.delay.ms", INT, 3000, at_least(0)
+        "streams.initial.rebalance.delay.ms",
+        INT,
+        3000,
+        at_least(0),
+        synonyms=("group.streams.initial.rebalance.delay.ms",),
     )
     streams_assignment_interval_ms: int = setting(
-        "streams.assignment.interval.ms", INT, 1000, at_least(0)
+        "streams.assignment.interval.ms",
+        INT,
+        1000,
+        at_least(0),
+        synonyms=("group.streams.assignment.interval.ms",),
     )
 
     def __init__(self) -> None:

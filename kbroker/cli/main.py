@@ -1,0 +1,30 @@
+"""The ``kbroker`` command: one module per subcommand, imported when it is asked for."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "serve": ("kbroker.cli.serve", "start a broker"),
+    "version": ("kbroker.cli.version", "print the versions of kbroker and of Kafka's protocol"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="kbroker", description="A Kafka-wire-compatible broker in Python."
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module_name, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        if words[:1] == [name]:
+            import_module(module_name).add_arguments(subparser)
+    if words[:1] == ["--version"]:
+        words = ["version"]
+    options = parser.parse_args(words)
+    module_name, _ = COMMANDS[options.command]
+    status: int = import_module(module_name).run(options)
+    return status

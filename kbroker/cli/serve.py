@@ -1,0 +1,131 @@
+"""``kbroker serve``: one broker in this process, until a signal ends it.
+
+stdout carries exactly one line, when connections are accepted; everything else goes to stderr.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from kbroker.config.broker_config import PROFILES, BrokerConfig, merge
+from kbroker.config.config_def import ConfigError
+from kbroker.config.listeners import parse_address
+from kbroker.config.server_properties import environment_properties, parse_properties
+
+DEFAULT_DATA_DIRECTORY = "kbroker-data"
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``kbroker serve``."""
+    add = parser.add_argument
+    add(
+        "properties",
+        nargs="?",
+        metavar="server.properties",
+        help="a settings file; Apache Kafka's own works as it is",
+    )
+    add("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 or :: is every address)")
+    add("--port", type=int, help="port to listen on (default 9092; 0 takes a free one)")
+    add("--advertise", metavar="HOST:PORT", help="what clients are told to connect to")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help=f"where the data is kept (default ./{DEFAULT_DATA_DIRECTORY})",
+    )
+    where.add_argument("--memory", action="store_true", help="keep everything in memory")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="assignments",
+        help="a setting under Kafka's name; may be repeated",
+    )
+    add("--profile", choices=sorted(PROFILES), default="dev", help="which defaults (default dev)")
+    add("--log-format", choices=("text", "json"), default="text", help="default text")
+    add(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="default info",
+    )
+    add("--print-config", action="store_true", help="print the settings in force and exit")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; 0 then, 1 when it cannot start, 2 for bad settings."""
+    try:
+        config = load_config(options, os.environ)
+    except (ConfigError, OSError, ValueError) as error:
+        print(f"kbroker: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if options.print_config:
+        print_config(config)
+        return 0
+    problems = config.problems()
+    if problems:
+        print(f"kbroker: cannot start: {'; '.join(problems)}", file=sys.stderr)
+        return EXIT_USAGE
+    from kbroker.cli.log_format import configure_logging
+    from kbroker.cli.serving import serve
+
+    configure_logging(options.log_format, options.log_level)
+    return serve(config, memory=options.memory)
+
+
+def load_config(options: argparse.Namespace, environment: Mapping[str, str]) -> BrokerConfig:
+    """Default < profile < file < KAFKA_... environment < --set < option."""
+    from_file: dict[str, str] = {}
+    if options.properties is not None:
+        from_file = parse_properties(Path(options.properties).read_text(encoding="utf-8"))
+    assigned: dict[str, str] = {}
+    for assignment in options.assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {assignment}: expected NAME=VALUE")
+        assigned[name.strip()] = value.strip()
+    layers = merge((from_file, environment_properties(environment), assigned))
+    _apply_options(layers, options)
+    return BrokerConfig.from_properties(layers, profile=options.profile)
+
+
+def _apply_options(layers: dict[str, str], options: argparse.Namespace) -> None:
+    if options.host is not None or options.port is not None:
+        if options.port is not None and not 0 <= options.port <= 65535:
+            raise ConfigError(f"--port {options.port}: expected 0 to 65535")
+        host = options.host if options.host is not None else "127.0.0.1"
+        port = options.port if options.port is not None else 9092
+        address = f"[{host}]" if ":" in host else host
+        layers["listeners"] = f"PLAINTEXT://{address}:{port}"
+        layers.pop("advertised.listeners", None)  # it named the address that is replaced
+    if options.advertise is not None:
+        host, port = parse_address(options.advertise)
+        address = f"[{host}]" if ":" in host else host
+        name = layers.get("listeners", "PLAINTEXT").partition(":")[0]
+        layers["advertised.listeners"] = f"{name}://{address}:{port}"
+    if options.data_dir is not None:
+        layers["log.dirs"] = options.data_dir
+    elif "log.dirs" not in layers and "log.dir" not in layers:
+        layers["log.dirs"] = DEFAULT_DATA_DIRECTORY
+
+
+def print_config(config: BrokerConfig) -> None:
+    """Every setting in force, as a properties file; secrets are masked."""
+    from kbroker.config.describe import describe_broker
+
+    for entry in sorted(describe_broker(config)):
+        value = "********" if entry.is_sensitive and entry.name in config.static else entry.value
+        if value is not None:
+            print(f"{entry.name}={value}")
+
+
+def ignore_broken_pipe() -> None:
+    """A reader of stdout that went away must not end the broker."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -1,0 +1,131 @@
+"""Settings as DescribeConfigs shows them: value, source, synonyms, for each kind of resource."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from kbroker.config.broker_config import BrokerConfig, Synonym
+from kbroker.config.config_def import ConfigSource, ConfigType, Setting
+from kbroker.config.group_config import ClientMetricsConfig, GroupConfig
+from kbroker.config.topic_config import LogConfig
+
+UNKNOWN_TYPE = 0
+"""ConfigType of a setting that no table has."""
+
+
+class ConfigEntry(NamedTuple):
+    """One setting of a resource; the fields of DescribeConfigsResourceResult."""
+
+    name: str
+    value: str | None
+    read_only: bool
+    source: ConfigSource
+    is_sensitive: bool
+    synonyms: list[Synonym]
+    config_type: int
+
+
+def describe_topic(overrides: Mapping[str, str], broker: BrokerConfig) -> Iterator[ConfigEntry]:
+    """All settings of a topic: its own, else the broker's under the first synonym."""
+    defaults = broker.log_defaults()
+    for name, row in LogConfig.settings().items():
+        if row.internal and name not in overrides:
+            continue
+        inherited = _broker_synonyms(row, broker)
+        value: str | None
+        if name in overrides:
+            value = row.to_text(row.parse(overrides[name]))
+            own = [Synonym(name, value, ConfigSource.TOPIC_CONFIG)]
+            yield _entry(row, value, own + inherited, read_only=False)
+        else:
+            yield _entry(row, row.to_text(defaults.get(name)), inherited, read_only=False)
+    for name in overrides:
+        if name not in LogConfig.settings():
+            yield _unknown(name, ConfigSource.TOPIC_CONFIG)
+
+
+def describe_broker(broker: BrokerConfig) -> Iterator[ConfigEntry]:
+    """All settings of a broker, those that no table has included (as sensitive)."""
+    set_names = {**broker.static, **broker.dynamic_default, **broker.dynamic}
+    for name, row in BrokerConfig.settings().items():
+        if row.internal and name not in set_names:
+            continue
+        synonyms = broker.synonyms(name)
+        if name == "broker.id" and name not in set_names:  # Kafka copies node.id into it
+            synonyms.insert(
+                0, Synonym(name, str(broker.node_id), ConfigSource.STATIC_BROKER_CONFIG)
+            )
+        value = row.to_text(broker.get(name))
+        yield _entry(row, value, synonyms, read_only=not row.dynamic)
+    for name in set_names:
+        if name not in BrokerConfig.settings():
+            yield _unknown(name, broker.synonyms(name)[0].source)
+
+
+def describe_cluster_default(broker: BrokerConfig) -> Iterator[ConfigEntry]:
+    """What IncrementalAlterConfigs set for all brokers (resource BROKER, empty name)."""
+    for name, text in broker.dynamic_default.items():
+        row = BrokerConfig.settings().get(name)
+        source = ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG
+        if row is None:
+            yield _unknown(name, source)
+        else:
+            value = row.to_text(row.parse(text))
+            yield _entry(row, value, [Synonym(name, value, source)], read_only=not row.dynamic)
+
+
+def describe_group(overrides: Mapping[str, str], broker: BrokerConfig) -> Iterator[ConfigEntry]:
+    """All settings of a group: its own, else the broker's, else the default."""
+    for name, row in GroupConfig.settings().items():
+        default = row.to_text(row.default)
+        if row.synonyms:
+            inherited = _broker_synonyms(row, broker)
+            default = inherited[0].value if inherited else default
+        else:
+            inherited = [Synonym(name, default, ConfigSource.DEFAULT_CONFIG)]
+        if name in overrides:
+            value = row.to_text(row.parse(overrides[name]))
+            own = [Synonym(name, value, ConfigSource.GROUP_CONFIG)]
+            yield _entry(row, value, own + inherited, read_only=False)
+        else:
+            yield _entry(row, default, inherited, read_only=False)
+
+
+def describe_client_metrics(overrides: Mapping[str, str]) -> Iterator[ConfigEntry]:
+    """All settings of a client-metrics subscription (KIP-714)."""
+    for name, row in ClientMetricsConfig.settings().items():
+        own = name in overrides
+        value = row.to_text(row.parse(overrides[name]) if own else row.default)
+        source = ConfigSource.CLIENT_METRICS_CONFIG if own else ConfigSource.DEFAULT_CONFIG
+        yield ConfigEntry(name, value, False, source, False, [], row.type)
+
+
+def _broker_synonyms(row: Setting, broker: BrokerConfig) -> list[Synonym]:
+    """Where the broker would give the value: the first synonym's places, in order of strength.
+
+    Kafka shows another synonym (log.retention.hours for retention.ms) only when it is set.
+    """
+    found: list[Synonym] = []
+    for index, synonym in enumerate(row.synonyms):
+        found.extend(
+            place
+            for place in broker.synonyms(synonym)
+            if index == 0 or place.source is not ConfigSource.DEFAULT_CONFIG
+        )
+    found.sort(key=lambda place: place.source)
+    return found
+
+
+def _entry(
+    row: Setting, value: str | None, synonyms: list[Synonym], *, read_only: bool
+) -> ConfigEntry:
+    is_sensitive = row.type is ConfigType.PASSWORD
+    if is_sensitive:
+        value = None
+        synonyms = [place._replace(value=None) for place in synonyms]
+    source = synonyms[0].source if synonyms else ConfigSource.DEFAULT_CONFIG
+    return ConfigEntry(row.name, value, read_only, source, is_sensitive, synonyms, row.type)
+
+
+def _unknown(name: str, source: ConfigSource) -> ConfigEntry:
+    """A setting without a known type may be a secret: its value is not shown."""
+    return ConfigEntry(name, None, False, source, True, [Synonym(name, None, source)], UNKNOWN_TYPE)

@@ -1,0 +1,104 @@
+"""DescribeConfigs against what Apache Kafka 4.3.1 answered (kafka_describe_configs.json)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kbroker.config import describe
+from kbroker.config.broker_config import BrokerConfig
+
+RECORDED = json.loads((Path(__file__).parent / "kafka_describe_configs.json").read_text())
+STATIC = {
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "process.roles": "broker,controller",
+    "num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "listeners": "*",
+    "advertised.listeners": "*",
+    "log.dirs": "*",
+    "controller.quorum.voters": "*",
+}
+FACTORS = (
+    "offsets.topic.replication.factor",
+    "transaction.state.log.replication.factor",
+    "transaction.state.log.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "share.coordinator.state.topic.min.isr",
+)
+
+
+@pytest.fixture
+def broker() -> BrokerConfig:
+    """Set as the recorded broker was; a KRaft cluster sets min.insync.replicas for all brokers."""
+    static = {**STATIC, **dict.fromkeys(FACTORS, "1")}
+    return BrokerConfig(static, dynamic_default={"min.insync.replicas": "1"})
+
+
+def rows(entries):
+    return {
+        e.name: [
+            e.name,
+            e.value,
+            e.read_only,
+            int(e.source),
+            e.is_sensitive,
+            int(e.config_type),
+            [[s.name, s.value, int(s.source)] for s in e.synonyms],
+        ]
+        for e in entries
+    }
+
+
+def recorded(kind):
+    return {row[0]: row for row in RECORDED[kind]}
+
+
+def test_topic(broker):
+    overrides = {"retention.ms": "5000", "cleanup.policy": "compact"}
+    assert rows(describe.describe_topic(overrides, broker)) == recorded("topic")
+
+
+def test_broker(broker):
+    assert rows(describe.describe_broker(broker)) == recorded("broker")
+
+
+def test_group(broker):
+    assert rows(describe.describe_group({}, broker)) == recorded("group")
+
+
+def test_client_metrics():
+    assert rows(describe.describe_client_metrics({})) == recorded("cm")
+
+
+def test_cluster_default(broker):
+    (entry,) = describe.describe_cluster_default(broker)
+    assert (entry.name, entry.value, entry.source) == ("min.insync.replicas", "1", 3)
+
+
+def test_unknown_settings_are_listed_without_their_value():
+    broker = BrokerConfig.from_properties({"my.plugin.secret": "s3cret"})
+    entry = rows(describe.describe_broker(broker))["my.plugin.secret"]
+    assert entry[1] is None
+    assert entry[4] is True
+
+
+def test_passwords_are_never_shown():
+    broker = BrokerConfig.from_properties({"ssl.keystore.password": "s3cret"})
+    entry = rows(describe.describe_broker(broker))["ssl.keystore.password"]
+    assert "s3cret" not in json.dumps(entry)
+
+
+def test_a_synonym_in_another_unit_is_named_when_it_is_set():
+    broker = BrokerConfig.from_properties({"log.retention.hours": "2"})
+    entry = rows(describe.describe_topic({}, broker))["retention.ms"]
+    assert entry[1] == "7200000"
+    assert entry[3] == 4
+
+
+def test_internal_settings_appear_once_they_are_set(broker):
+    assert "kbroker.fetch.sendfile" not in rows(describe.describe_broker(broker))
+    broker = BrokerConfig.from_properties({"kbroker.fetch.sendfile": "true"})
+    assert rows(describe.describe_broker(broker))["kbroker.fetch.sendfile"][1] == "true"

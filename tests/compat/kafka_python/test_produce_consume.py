@@ -13,6 +13,9 @@ from tests.compat.placement import partition_for
 from tests.compat.samples import CODECS, Sample, now_ms, of_partition, varied_samples
 from tests.compat.waiting import PATIENCE_S
 
+# kafka-python 2.x keeps an acks=0 request in its own buffer until another request follows.
+ACKS = (1, "all") if clients.IS_VERSION_2 else (0, 1, "all")
+
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_codec_brings_back_what_was_sent(bootstrap: str, topic: str, codec: str) -> None:
@@ -25,7 +28,7 @@ def test_every_codec_brings_back_what_was_sent(bootstrap: str, topic: str, codec
     assert of_partition(clients.read_topic(bootstrap, topic, len(samples)), 0) == samples
 
 
-@pytest.mark.parametrize("acks", [0, 1, "all"])
+@pytest.mark.parametrize("acks", ACKS)
 def test_every_acks_setting_stores_the_records(bootstrap: str, topic: str, acks: int | str) -> None:
     samples = varied_samples(50)
     clients.create_topic(bootstrap, topic)

@@ -5,7 +5,6 @@ stdout carries exactly one line, when connections are accepted; everything else 
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,9 +122,3 @@ def print_config(config: BrokerConfig) -> None:
         value = "********" if entry.is_sensitive and entry.name in config.static else entry.value
         if value is not None:
             print(f"{entry.name}={value}")
-
-
-def ignore_broken_pipe() -> None:
-    """A reader of stdout that went away must not end the broker."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)

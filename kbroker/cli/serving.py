@@ -1,0 +1,97 @@
+"""The process around a broker: event loop, signals, garbage collector, the line on stdout."""
+
+import gc
+import logging
+import os
+import signal
+import sys
+
+import anyio
+
+from kbroker.broker.broker_server import BrokerServer, StartError
+from kbroker.common.faults import Faults
+from kbroker.config.broker_config import BrokerConfig
+
+log = logging.getLogger("kbroker.serve")
+
+_GC_THRESHOLD = (50_000, 20, 100)
+"""Requests are acyclic: the collector has little to find, so it looks seldom."""
+
+
+def serve(config: BrokerConfig, *, memory: bool) -> int:
+    """Run until a signal; the exit status."""
+    gc.disable()  # until everything is imported and loaded
+    try:
+        anyio.run(_main, config, memory, backend_options={"use_uvloop": _has_uvloop()})
+    except StartError as error:
+        print(f"kbroker: cannot start: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # where there are no signal receivers: Windows
+        return 0
+    return 0
+
+
+def _has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:  # Windows, PyPy
+        return False
+    return True
+
+
+async def _main(config: BrokerConfig, memory: bool) -> None:
+    server = BrokerServer(config, memory=memory, faults=Faults.from_environment(os.environ))
+    _tell_where(config, memory=memory)
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        if sys.platform != "win32":
+            await tasks.start(_receive_signals, stop)
+        async with server:
+            _print_ready(server)
+            _settle_garbage_collector()
+            await stop.wait()
+        tasks.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _receive_signals(
+    stop: anyio.Event, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """The first signal asks for a clean end, the second one ends the process at once."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            name = signal.Signals(number).name
+            if stop.is_set():
+                log.warning("%s again: ending at once", name)
+                logging.shutdown()
+                os._exit(1)
+            log.info("%s: finishing requests; a second signal ends at once", name)
+            stop.set()
+
+
+def _tell_where(config: BrokerConfig, *, memory: bool) -> None:
+    directories = map(os.path.abspath, config.data_directories())
+    log.info("data directory: %s", "memory" if memory else ", ".join(directories))
+    for name in config.unknown:
+        nearest = config.nearest(name)
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        log.warning("unknown setting %s is ignored%s", name, hint)
+
+
+def _print_ready(server: BrokerServer) -> None:
+    line = (
+        f"kbroker ready bootstrap={server.bootstrap_servers} node={server.node_id} "
+        f"cluster={server.cluster_id} pid={os.getpid()}"
+    )
+    try:
+        print(line, flush=True)
+    except OSError:  # whoever started us has closed the pipe; that must not end the broker
+        log.warning("stdout is closed: %s", line)
+
+
+def _settle_garbage_collector() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLD)
+    gc.enable()

@@ -1,0 +1,1 @@
+"""Build-time tools: import Kafka's message schemas, generate kbroker/protocol from them."""

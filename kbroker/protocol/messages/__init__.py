@@ -1,0 +1,1 @@
+"""Generated: one module per request, response and header. See `python -m codegen`."""

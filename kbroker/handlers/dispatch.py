@@ -18,7 +18,6 @@ from kbroker.handlers.registry import HANDLERS
 from kbroker.protocol import registry
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.protocol.wire import DecodeError
 from kbroker.request_context import Answer, CloseConnection, Dispatched, RequestContext
 
 if TYPE_CHECKING:
@@ -57,8 +56,8 @@ class _Api:
         oldest_version: int,
         latest_version: int,
         first_flexible_header: int,
-        read: Callable[["Buffer", int, int], tuple[Any, int]],
-        write: Callable[[Any, list["Part"], int], None],
+        read: registry.Reader,
+        write: registry.Writer,
         handle: _Handle,
         error_response: _ErrorResponse,
     ) -> None:
@@ -95,7 +94,7 @@ class Dispatcher:
             raise CloseConnection(f"version {version} of API key {api.key} is not supported")
         try:
             request, _ = api.read(buffer, position, version)
-        except DecodeError as error:
+        except Exception as error:  # whatever it is, it says that the bytes are no request
             raise CloseConnection(
                 f"undecodable request of API key {api.key}, version {version}: {error}"
             ) from error
@@ -131,7 +130,7 @@ class Dispatcher:
         if version >= api.first_flexible_header:
             header += b"\0"  # response header v1: no tagged fields
         parts: list[Part] = [header]
-        api.write(response, parts, version)
+        api.write(parts, response, version)
         return parts
 
     def _answer_error(
@@ -170,16 +169,16 @@ class Dispatcher:
         if module_name is None:
             raise CloseConnection(f"API key {key} is not served")
         module = import_module(f"kbroker.handlers.{module_name}")
-        entry = registry.api(key)
+        info = registry.APIS[key]
         api = _Api(
             key=key,
-            oldest_version=entry.oldest_version,
-            latest_version=entry.latest_version,
+            oldest_version=info.min_version,
+            latest_version=info.max_version,
             first_flexible_header=(
-                _NEVER_FLEXIBLE if key == _API_VERSIONS_KEY else entry.first_flexible_version
+                _NEVER_FLEXIBLE if key == _API_VERSIONS_KEY else info.flexible_from
             ),
-            read=entry.read_request,
-            write=entry.write_response,
+            read=registry.request_reader(key),
+            write=registry.response_writer(key),
             handle=module.handle,
             error_response=module.error_response,
         )

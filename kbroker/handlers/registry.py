@@ -1,7 +1,7 @@
 """Which module of this package answers which API key: the table, and nothing else.
 
-A row is added when its handler is complete for every advertised version. ApiVersions is derived from
-this table and from the generated protocol registry, so a client is told exactly what is honoured.
+A row is added when its handler is complete for every advertised version. ApiVersions is derived
+from this table and the generated protocol registry, so a client is told exactly what is honoured.
 Modules are named, not imported: a handler is imported at the first request of its key.
 """
 
@@ -103,4 +103,4 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         92: _SHARE_GROUPS,
     }
 )
-"""Keys of the broker listener without a handler, and why. A test compares both tables with the schemas."""
+"""Keys of the broker listener without a handler, and why; a test compares with the schemas."""

@@ -1,0 +1,270 @@
+"""Values of the metadata keys: one version byte, then binary fields, big-endian.
+
+A newer release only adds fields at the end. What follows the fields known here is kept in ``tail``
+and written back, so that an older broker does not lose what a newer one wrote. The version byte
+changes only when an old reader must not go on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct, error, unpack_from
+from typing import Final, Self
+
+VERSION: Final = 0
+_VERSION_BYTE: Final = bytes([VERSION])
+_INT16: Final = Struct(">h")
+_INT64: Final = Struct(">q")
+_COUNT: Final = Struct(">H")
+_TOPIC: Final = Struct(">iq")  # partitions, generation
+_PORT: Final = Struct(">i")
+_NULL: Final = 0xFFFF
+_PARTITION: Final = Struct(">iiBhq6H")
+
+
+class BadValue(Exception):
+    """A value in the store that this release cannot read."""
+
+
+class RecoveryState(IntEnum):
+    """Whether the leader was chosen among replicas that may have lost records (KIP-704)."""
+
+    RECOVERED = 0
+    RECOVERING = 1
+
+
+class _Reader:
+    """Takes fields off the front of a value."""
+
+    __slots__ = ("_data", "_position", "_what")
+
+    def __init__(self, data: bytes, what: str) -> None:
+        if not data or data[0] > VERSION:
+            raise BadValue(f"{what}: {'empty' if not data else f'version {data[0]} is newer'}")
+        self._data = data
+        self._position = 1
+        self._what = what
+
+    def fields(self, layout: Struct) -> tuple[int, ...]:
+        try:
+            values: tuple[int, ...] = layout.unpack_from(self._data, self._position)
+        except error as problem:
+            raise BadValue(f"{self._what}: cut short ({problem})") from None
+        self._position += layout.size
+        return values
+
+    def raw(self, size: int) -> bytes:
+        start, self._position = self._position, self._position + size
+        if self._position > len(self._data):
+            raise BadValue(f"{self._what}: cut short")
+        return self._data[start : self._position]
+
+    def nullable_text(self) -> str | None:
+        (size,) = self.fields(_COUNT)
+        return None if size == _NULL else self.raw(size).decode()
+
+    def text(self) -> str:
+        text = self.nullable_text()
+        if text is None:
+            raise BadValue(f"{self._what}: a text is missing")
+        return text
+
+    def tail(self) -> bytes:
+        return self._data[self._position :]
+
+
+def _text(text: str | None) -> bytes:
+    if text is None:
+        return _COUNT.pack(_NULL)
+    data = text.encode()
+    return _COUNT.pack(len(data)) + data
+
+
+@dataclass(slots=True, kw_only=True)
+class MetaValue:
+    """``meta``: which cluster this is."""
+
+    cluster_id: str
+    incarnation: bytes  # 16 random bytes of the first start: tells a restored store from this one
+    tail: bytes = b""
+
+    def encode(self) -> bytes:
+        return _VERSION_BYTE + _text(self.cluster_id) + self.incarnation + self.tail
+
+    @classmethod
+    def decode(cls, data: bytes) -> "MetaValue":
+        reader = _Reader(data, "meta")
+        return cls(cluster_id=reader.text(), incarnation=reader.raw(16), tail=reader.tail())
+
+
+@dataclass(slots=True, kw_only=True)
+class NumberValue:
+    """A single number: ``controller`` (node id), ``pid``, ``b/act`` and ``b/epoch`` (epochs)."""
+
+    number: int
+    tail: bytes = b""
+
+    def encode(self) -> bytes:
+        return _VERSION_BYTE + _INT64.pack(self.number) + self.tail
+
+    @classmethod
+    def decode(cls, data: bytes) -> "NumberValue":
+        reader = _Reader(data, "number")
+        return cls(number=reader.fields(_INT64)[0], tail=reader.tail())
+
+
+@dataclass(slots=True, kw_only=True)
+class RegistrationValue:
+    """``b/reg``: where a broker is and what it was before."""
+
+    incarnation: bytes  # 16 random bytes, new at each start of the broker
+    endpoints: Mapping[str, tuple[str, int]]  # listener name -> (host, port)
+    rack: str | None = None
+    clean_epoch: int = -1  # epoch under which it stopped cleanly before, -1 when it did not
+    tail: bytes = b""
+
+    def encode(self) -> bytes:
+        parts = [_VERSION_BYTE, self.incarnation, _INT64.pack(self.clean_epoch), _text(self.rack)]
+        parts.append(_COUNT.pack(len(self.endpoints)))
+        for name, (host, port) in self.endpoints.items():
+            parts += (_text(name), _text(host), _PORT.pack(port))
+        return b"".join(parts) + self.tail
+
+    @classmethod
+    def decode(cls, data: bytes) -> "RegistrationValue":
+        reader = _Reader(data, "broker registration")
+        incarnation = reader.raw(16)
+        (clean_epoch,) = reader.fields(_INT64)
+        rack = reader.nullable_text()
+        endpoints = {}
+        for _ in range(reader.fields(_COUNT)[0]):
+            name, host = reader.text(), reader.text()
+            endpoints[name] = (host, reader.fields(_PORT)[0])
+        return cls(
+            incarnation=incarnation,
+            endpoints=endpoints,
+            rack=rack,
+            clean_epoch=clean_epoch,
+            tail=reader.tail(),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class TopicValue:
+    """``ti``: the topic behind an id. ``generation`` counts changes of the partition count."""
+
+    name: str
+    partitions: int
+    generation: int = 0
+    tail: bytes = b""
+
+    def encode(self) -> bytes:
+        fields = _TOPIC.pack(self.partitions, self.generation)
+        return _VERSION_BYTE + _text(self.name) + fields + self.tail
+
+    @classmethod
+    def decode(cls, data: bytes) -> "TopicValue":
+        reader = _Reader(data, "topic")
+        name = reader.text()
+        partitions, generation = reader.fields(_TOPIC)
+        return cls(name=name, partitions=partitions, generation=generation, tail=reader.tail())
+
+
+def encode_topic_id(topic_id: bytes) -> bytes:
+    """``t``: the id of the topic that has this name."""
+    return _VERSION_BYTE + topic_id
+
+
+def decode_topic_id(data: bytes) -> bytes:
+    """The 16 bytes of a ``t`` value."""
+    return _Reader(data, "topic id").raw(16)
+
+
+def encode_config(overrides: Mapping[str, str]) -> bytes:
+    """``cfg``: every override of one resource, sorted by name."""
+    parts = [_VERSION_BYTE, _COUNT.pack(len(overrides))]
+    for name in sorted(overrides):
+        value = overrides[name].encode()
+        parts += (_text(name), len(value).to_bytes(4, "big"), value)
+    return b"".join(parts)
+
+
+def decode_config(data: bytes) -> dict[str, str]:
+    """The overrides of a ``cfg`` value."""
+    reader = _Reader(data, "configuration")
+    overrides = {}
+    for _ in range(reader.fields(_COUNT)[0]):
+        name = reader.text()
+        overrides[name] = reader.raw(int.from_bytes(reader.raw(4), "big")).decode()
+    return overrides
+
+
+@dataclass(slots=True, kw_only=True)
+class PartitionValue:
+    """``p``: one partition. Node ids in lists; ``leader`` is -1 when there is none."""
+
+    leader: int
+    leader_epoch: int
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+    elr: tuple[int, ...] = ()
+    last_known_elr: tuple[int, ...] = ()
+    recovery_state: int = RecoveryState.RECOVERED
+    min_isr: int = 1  # copy of min.insync.replicas, so that a leader's compare-and-swap sees it
+    change_id: int = 0  # of the last proposal of a leader: resolves an ambiguous outcome
+    tail: bytes = b""
+
+    def encode(self) -> bytes:
+        lists: Sequence[tuple[int, ...]] = (
+            self.replicas,
+            self.isr,
+            self.adding,
+            self.removing,
+            self.elr,
+            self.last_known_elr,
+        )
+        nodes = [node for nodes in lists for node in nodes]
+        fields = _PARTITION.pack(
+            self.leader,
+            self.leader_epoch,
+            self.recovery_state,
+            self.min_isr,
+            self.change_id,
+            *map(len, lists),
+        )
+        return _VERSION_BYTE + fields + Struct(f">{len(nodes)}i").pack(*nodes) + self.tail
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        if not data or data[0] > VERSION:
+            raise BadValue("partition: empty or newer than this release")
+        try:
+            leader, leader_epoch, recovery, min_isr, change_id, *counts = _PARTITION.unpack_from(
+                data, 1
+            )
+            total = sum(counts)
+            nodes = unpack_from(f">{total}i", data, 1 + _PARTITION.size)
+        except error as problem:
+            raise BadValue(f"partition: cut short ({problem})") from None
+        lists = []
+        start = 0
+        for count in counts:
+            lists.append(nodes[start : start + count])
+            start += count
+        replicas = lists[0]
+        return cls(
+            leader=leader,
+            leader_epoch=leader_epoch,
+            replicas=replicas,
+            isr=replicas if lists[1] == replicas else lists[1],  # usual, and saves a tuple
+            adding=lists[2],
+            removing=lists[3],
+            elr=lists[4],
+            last_known_elr=lists[5],
+            recovery_state=recovery,
+            min_isr=min_isr,
+            change_id=change_id,
+            tail=data[1 + _PARTITION.size + 4 * total :],
+        )

@@ -4,10 +4,11 @@ The rules and the wording follow Kafka's ``ConfigDef``: a value arrives as text,
 checked, and can be shown as text again (DescribeConfigs).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
 class ConfigType(IntEnum):
@@ -42,7 +43,14 @@ class ConfigError(ValueError):
     """A setting has a value that cannot be used; the text is fit for the person who set it."""
 
 
-Check = Callable[[Any], str | None]
+class BadItem(NamedTuple):
+    """One item of a list is what is wrong with it."""
+
+    item: str
+    problem: str
+
+
+Check = Callable[[Any], "str | BadItem | None"]
 """Given a parsed value: what is wrong with it, None when it is fine."""
 
 BOOLEAN = ConfigType.BOOLEAN
@@ -97,10 +105,10 @@ class Setting:
         value = None if text is None else _parse_typed(self, text)
         if self.check is not None:
             problem = self.check(value)
+            if isinstance(problem, BadItem):
+                raise _bad(self, problem.item, problem.problem)
             if problem is not None:
-                raise ConfigError(
-                    f"Invalid value {show_in_error(value)} for configuration {self.name}: {problem}"
-                )
+                raise _bad(self, show_in_error(value), problem)
         return value
 
     def to_text(self, value: Any) -> str | None:
@@ -221,8 +229,8 @@ def show_in_error(value: Any) -> str:
 
 def _java_double(value: float) -> str:
     """``Double.toString``: at least one digit after the point, E notation for large and small."""
-    if value == 0 or 1e-3 <= abs(value) < 1e7:
-        return repr(float(value))
+    if math.isnan(value) or value == 0 or 1e-3 <= abs(value) < 1e7:
+        return "NaN" if math.isnan(value) else repr(float(value))
     mantissa, _, exponent = f"{value!r}".partition("e")
     if not exponent:
         mantissa, _, exponent = f"{value:e}".partition("e")
@@ -265,7 +273,8 @@ def between(low: float, high: float) -> Check:
             return "Value must be non-null"
         if value < low:
             return f"Value must be at least {show_in_error(low)}"
-        return None if value <= high else f"Value must be no more than {show_in_error(high)}"
+        # not `value <= high`: Kafka lets NaN pass
+        return f"Value must be no more than {show_in_error(high)}" if value > high else None
 
     return check
 
@@ -302,16 +311,14 @@ def not_null(value: Any) -> str | None:
 
 
 def list_of(*allowed: str, may_be_empty: bool = True) -> Check:
-    """A list without repeats of these texts only."""
-    general = any_list(may_be_empty=may_be_empty)
+    """A list of these texts only; repeats pass, as they do in Kafka."""
 
-    def check(value: Any) -> str | None:
-        problem = general(value)
-        if problem is not None:
-            return problem
+    def check(value: Any) -> str | BadItem | None:
+        if not value and not may_be_empty:
+            return "Configuration value must not be empty."
         for item in value or ():
             if item not in allowed:
-                return f"String must be one of: {', '.join(allowed)}"
+                return BadItem(item, f"String must be one of: {', '.join(allowed)}")
         return None
 
     return check
@@ -341,16 +348,20 @@ def gzip_level(value: Any) -> str | None:
     return "Value must be between 1 and 9 or equal to -1"
 
 
-def throttled_replicas(value: Any) -> str | None:
-    """``*`` or a list of ``partition:broker``."""
-    if value is None:
-        return "entry must be non null"
-    if value == ("*",) or all(_is_partition_and_broker(item) for item in value):
-        return None
-    return (
-        "Must be the literal '*' or a list of replicas in the following format: "
-        "[partitionId]:[brokerId],[partitionId]:[brokerId],..."
-    )
+def throttled_replicas(name: str) -> Check:
+    """``*`` or a list of ``partition:broker``, for the setting of this name."""
+
+    def check(value: Any) -> str | None:
+        if value is None:
+            return "entry must be non null"
+        if value == ("*",) or all(map(_is_partition_and_broker, value)):
+            return None
+        return (
+            f"{name} must be the literal '*' or a list of replicas in the following format: "
+            "[partitionId]:[brokerId],[partitionId]:[brokerId],..."
+        )
+
+    return check
 
 
 def _is_partition_and_broker(item: str) -> bool:

@@ -174,10 +174,16 @@ class LogConfig(SettingsTable):
         synonyms=("log.message.timestamp.after.max.ms",),
     )
     leader_replication_throttled_replicas: tuple[str, ...] = setting(
-        "leader.replication.throttled.replicas", LIST, (), throttled_replicas
+        "leader.replication.throttled.replicas",
+        LIST,
+        (),
+        throttled_replicas("leader.replication.throttled.replicas"),
     )
     follower_replication_throttled_replicas: tuple[str, ...] = setting(
-        "follower.replication.throttled.replicas", LIST, (), throttled_replicas
+        "follower.replication.throttled.replicas",
+        LIST,
+        (),
+        throttled_replicas("follower.replication.throttled.replicas"),
     )
     remote_storage_enable: bool = setting("remote.storage.enable", BOOLEAN, False)
     local_retention_ms: int = setting(

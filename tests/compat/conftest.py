@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 RUNNING = pytest.StashKey[list[OwnedBroker]]()
 
 # Warnings are errors for our own code; these come from inside the clients.
-CLIENTS_OWN_WARNINGS = ("ignore:(read|open)_text is deprecated:DeprecationWarning",)
+CLIENTS_OWN_WARNINGS = (
+    "ignore:(read|open)_text is deprecated:DeprecationWarning",
+    # kafka-python leaves the socket of a refused connection to the garbage collector.
+    "ignore:unclosed <socket:ResourceWarning",
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
+)
 
 # The slowest broker under test, Apache Kafka after kill -9, is back after half a minute.
 OWNED_BROKER_TEST_TIMEOUT_S = 300

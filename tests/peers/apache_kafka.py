@@ -64,6 +64,10 @@ class ApacheKafka:
         self._process: ChildProcess | None = None
 
     @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
@@ -75,7 +79,7 @@ class ApacheKafka:
     def is_running(self) -> bool:
         return self._process is not None and self._process.exit_status is None
 
-    def start(self) -> None:
+    def start(self, *, environment: Mapping[str, str] | None = None) -> None:
         """Formats the directory on the first call, starts, and waits for an ApiVersions answer."""
         if self.is_running:
             raise RuntimeError("already running")
@@ -85,7 +89,7 @@ class ApacheKafka:
         self._process = ChildProcess(
             self._java("kafka.Kafka", str(properties)),
             error_log=self.folder / "stderr.log",
-            environment=None,
+            environment=environment,
         )
         self._wait_until_it_answers()
         self.ready_after_s = time.monotonic() - self._process.started_at
@@ -98,6 +102,10 @@ class ApacheKafka:
         """kill -9."""
         if self._process is not None:
             self._process.kill()
+
+    def wait_for_end(self, *, timeout_s: float) -> int:
+        """Waits until the process ends by itself and returns its status."""
+        return self._running().wait(timeout_s=timeout_s)
 
     def report(self) -> str:
         """What it printed last, for a failure message."""
@@ -126,7 +134,7 @@ class ApacheKafka:
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": str(self.folder / "data"),
+            "log.dirs": str(self.data_dir),
             "num.partitions": "1",
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",

@@ -84,9 +84,8 @@ def _import_order(name: str) -> tuple[int, str]:
 
 
 def _module_docstring(message: Message) -> str:
-    versions = f"version {message.valid}" if message.valid.lowest == message.valid.highest else (
-        f"versions {message.valid}"
-    )
+    word = "version" if message.valid.lowest == message.valid.highest else "versions"
+    versions = f"{word} {message.valid}"
     flexible = message.flexible & message.valid
     form = "never flexible" if flexible.empty else f"flexible from {flexible.lowest}"
     if message.type in ("request", "response"):

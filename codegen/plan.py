@@ -80,9 +80,7 @@ def live_fields(struct: Struct) -> tuple[Field, ...]:
 
 
 def tagged_fields(struct: Struct) -> tuple[Field, ...]:
-    return tuple(
-        item for item in live_fields(struct) if not (item.tagged & struct.versions).empty
-    )
+    return tuple(item for item in live_fields(struct) if not (item.tagged & struct.versions).empty)
 
 
 def items(struct: Struct) -> list[Item]:
@@ -158,9 +156,7 @@ def where(message: Message) -> dict[str, str]:
             suffix = "[]" if item.is_array else ""
             found = paths.setdefault(item.struct.name, [])
             for path in paths.get(struct.name, [""]):
-                step = f"{path}.{attribute(item.name)}{suffix}" if path else (
-                    f"{attribute(item.name)}{suffix}"
-                )
+                step = f"{path}.{attribute(item.name)}{suffix}".removeprefix(".")
                 if step not in found:
                     found.append(step)
     return {name: ", ".join(found) for name, found in paths.items()}

@@ -96,15 +96,11 @@ def _requests(messages: Sequence[Message]) -> list[Message]:
 
 
 def _keys(messages: Sequence[Message]) -> list[tuple[str, int | None]]:
-    return [
-        (constant(_api_name(message)), message.api_key) for message in _requests(messages)
-    ]
+    return [(constant(_api_name(message)), message.api_key) for message in _requests(messages)]
 
 
 def _registry(messages: Sequence[Message]) -> dict[str, Any]:
-    responses = {
-        message.api_key: message for message in messages if message.type == "response"
-    }
+    responses = {message.api_key: message for message in messages if message.type == "response"}
     apis = Lines(2)
     reserved = []
     listener_sets: dict[tuple[str, ...], str] = {}

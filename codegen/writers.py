@@ -250,9 +250,7 @@ class Writer:
             self._tags(flexible)
         with self.lines.block("elif message.unknown_tagged_fields:"):
             absent = self.names.use("absent_field")
-            self.lines.add(
-                f'raise {absent}("{self.struct.name}.unknown_tagged_fields", version)'
-            )
+            self.lines.add(f'raise {absent}("{self.struct.name}.unknown_tagged_fields", version)')
 
     def _tags(self, flexible: Versions) -> None:
         write = self.names.use("write_tagged_fields")

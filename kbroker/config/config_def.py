@@ -165,6 +165,11 @@ class SettingsTable:
             raise KeyError(name)
         return self.__dict__[attribute_name(name)]
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.__dict__ == self.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
     def _fill(self, values: Mapping[str, Any]) -> None:
         """Set every attribute: from ``values`` by Kafka's name, else the default."""
         target = self.__dict__

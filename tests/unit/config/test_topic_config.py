@@ -45,3 +45,8 @@ def test_the_policy_may_be_empty():
     config = LogConfig.from_properties({"cleanup.policy": ""})
     assert not config.compact
     assert not config.delete
+
+
+def test_equal_settings_are_equal():
+    assert LogConfig() == LogConfig.from_properties({})
+    assert LogConfig() != LogConfig.from_properties({"retention.ms": "1"})

@@ -79,15 +79,19 @@ class ApacheKafka:
     def is_running(self) -> bool:
         return self._process is not None and self._process.exit_status is None
 
+    def prepare(self) -> None:
+        """Writes the settings and formats the data directory, unless that was done before."""
+        properties = self.folder / "server.properties"
+        if not properties.exists():
+            self._format(properties)
+
     def start(self, *, environment: Mapping[str, str] | None = None) -> None:
         """Formats the directory on the first call, starts, and waits for an ApiVersions answer."""
         if self.is_running:
             raise RuntimeError("already running")
-        properties = self.folder / "server.properties"
-        if not properties.exists():
-            self._format(properties)
+        self.prepare()
         self._process = ChildProcess(
-            self._java("kafka.Kafka", str(properties)),
+            self._java("kafka.Kafka", str(self.folder / "server.properties")),
             error_log=self.folder / "stderr.log",
             environment=environment,
         )

@@ -25,7 +25,7 @@ FAILPOINT_PASSES = {
     "append.after_write": 300,
     "append.torn_write": 300,
     "append.before_ack": 300,
-    "roll.mid": 6,
+    "roll.mid": 3,
     "checkpoint.mid_write": 3,
     "offsets.after_append": 20,
 }

@@ -1,0 +1,62 @@
+"""The brokers that are compared, each as a process of its own."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from tests.peers import probe
+from tests.peers.apache_kafka import ApacheKafka
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.peers.kbroker_process import KbrokerProcess
+
+
+class MeasuredBroker(Protocol):
+    """What a benchmark needs of a broker process."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def bootstrap(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class BrokerFactory:
+    """Makes brokers of one kind, each in a new folder."""
+
+    def __init__(self, kind: type[KbrokerProcess] | type[ApacheKafka], folder: Path) -> None:
+        self.name = kind.name
+        self._kind = kind
+        self._folder = folder
+        self._numbers = itertools.count()
+
+    def make(self) -> MeasuredBroker:
+        """A broker on an empty data directory, not started."""
+        return self._kind(self._folder / f"{self.name}-{next(self._numbers)}")
+
+
+def seconds_to_first_answer(factory: BrokerFactory) -> float:
+    """From the spawn of a process on an empty data directory to its first ApiVersions answer."""
+    broker = factory.make()
+    if isinstance(broker, ApacheKafka):
+        broker.prepare()  # formatting is a step of its own, with a JVM of its own
+    started = time.monotonic()
+    try:
+        broker.start()
+        probe.ask_api_versions(broker.bootstrap, timeout_s=10)
+        return time.monotonic() - started
+    finally:
+        broker.kill()

@@ -1,0 +1,207 @@
+"""The walk over record data that arrives in chunks, as a decompressor gives it.
+
+Whole records of a chunk are passed by ``walk.walk_records``; the record that lies across the end of
+a chunk is followed byte by byte, its key and value are counted, not kept. So memory stays at one
+chunk, whatever lengths the data claims.
+"""
+
+from collections.abc import Callable, Generator
+
+from kbroker.record.encoding import wrap_int64
+from kbroker.record.walk import NO_TIMESTAMP, Data, WalkResult, check_end, invalid, walk_records
+
+_Steps = Generator[None, None, int]
+
+Observer = Callable[[int, int, int, int, int], None]
+"""Called with a record's index, timestamp, offset delta, key size and value size (-1: null)."""
+
+
+class StreamWalker:
+    """Feed chunks in order, then ``finish``; both raise KafkaError INVALID_RECORD.
+
+    ``strict`` and what is accepted otherwise: see ``kbroker.record.walk``. An ``observer`` sees
+    every record, at ten times the price.
+    """
+
+    __slots__ = (
+        "_base_timestamp",
+        "_boundary",
+        "_data",
+        "_observer",
+        "_position",
+        "_strict",
+        "count",
+        "result",
+    )
+
+    def __init__(
+        self,
+        *,
+        record_count: int,
+        base_timestamp: int,
+        strict: bool,
+        observer: Observer | None = None,
+    ) -> None:
+        self.count = record_count
+        self._observer = observer
+        self.result = WalkResult()
+        self._base_timestamp = base_timestamp
+        self._strict = strict
+        self._data: Data = b""
+        self._position = 0
+        self._boundary: Generator[None, None, None] | None = None
+
+    def begin(self, chunk: Data) -> None:
+        """Take the next chunk; ``advance`` until it returns True before the next one."""
+        self._data = chunk
+        self._position = 0
+
+    def advance(self, max_records: int) -> bool:
+        """Pass at most about ``max_records`` records; True when the chunk is used up."""
+        if self._boundary is not None:
+            try:
+                next(self._boundary)
+                return True
+            except StopIteration:
+                self._boundary = None
+        result = self.result
+        end = len(self._data)
+        limit = min(self.count, result.index + max_records)
+        if self._observer is not None:
+            return self._advance_observed(end, limit)
+        self._position = walk_records(
+            self._data,
+            self._position,
+            end,
+            limit=limit,
+            base_timestamp=self._base_timestamp,
+            result=result,
+            strict=self._strict,
+        )
+        if result.index == self.count:
+            if self._position < end:
+                check_end(result, self._position, end, self.count)
+            return True
+        if result.index == limit:
+            return self._position == end
+        if self._position < end:
+            self._boundary = self._follow_record()
+            next(self._boundary)
+        return True
+
+    def _advance_observed(self, end: int, limit: int) -> bool:
+        while self.result.index < limit:
+            if self._position == end:
+                return True
+            self._boundary = self._follow_record()
+            for _ in self._boundary:
+                return True
+            self._boundary = None
+        if self.result.index == self.count:
+            if self._position < end:
+                check_end(self.result, self._position, end, self.count)
+            return True
+        return self._position == end
+
+    def feed(self, chunk: Data) -> None:
+        """``begin`` and ``advance`` to the end of the chunk."""
+        self.begin(chunk)
+        while not self.advance(1 << 30):
+            pass
+
+    def finish(self) -> WalkResult:
+        """The data has ended: all records must have been there."""
+        check_end(self.result, 0, 0, self.count)
+        return self.result
+
+    def _byte(self) -> _Steps:
+        while self._position >= len(self._data):
+            yield
+        byte = self._data[self._position]
+        self._position += 1
+        return byte
+
+    def _varint(self, max_bytes: int = 5) -> _Steps:
+        raw = 0
+        for shift in range(0, 7 * max_bytes, 7):
+            byte = yield from self._byte()
+            raw |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                raw &= 0xFFFFFFFF if max_bytes == 5 else 0xFFFFFFFFFFFFFFFF
+                return (raw >> 1) ^ -(raw & 1)
+        raise invalid(f"a varint of more than {max_bytes} bytes")
+
+    def _skip(self, size: int) -> Generator[None, None, None]:
+        while size > 0:
+            step = min(size, len(self._data) - self._position)
+            self._position += step
+            size -= step
+            if size:
+                yield
+
+    def _field(self) -> Generator[None, None, int]:
+        """A length and as many bytes; returns the bytes that both take, and skips them."""
+        size = yield from self._varint()
+        yield from self._skip(size)
+        return size
+
+    def _follow_record(self) -> Generator[None, None, None]:
+        """One record, however many chunks it takes."""
+        length = yield from self._varint()
+        fields = self._follow_fields()
+        if not self._strict:
+            yield from fields
+            return
+        if length < 0:
+            raise invalid("a record has a negative length")
+        # The record may take no byte more than its length, and must take all of them.
+        left = length
+        finished = False
+        while True:
+            before = self._position
+            whole = self._data
+            self._data = whole[: before + left]
+            try:
+                next(fields)
+            except StopIteration:
+                finished = True
+            left -= self._position - before
+            self._data = whole
+            if finished:
+                break
+            if not left:
+                raise invalid("a record is shorter than its fields")
+            yield
+        if left:
+            raise invalid("the fields of a record do not end where its length says")
+
+    def _follow_fields(self) -> Generator[None, None, None]:
+        result = self.result
+        if (yield from self._byte()):
+            result.plain = False
+        delta = yield from self._varint(10)
+        timestamp = wrap_int64(self._base_timestamp + delta)
+        offset_delta = yield from self._varint()
+        if offset_delta != result.index:
+            result.contiguous = False
+        key_size = yield from self._field()
+        value_size = yield from self._field()
+        headers = yield from self._varint()
+        if headers < 0:
+            raise invalid("the count of record headers is negative")
+        for _ in range(headers):
+            if (yield from self._field()) < 0:
+                raise invalid("a record header has a null key")
+            yield from self._field()
+        if timestamp > result.max_timestamp:
+            result.max_timestamp = timestamp
+            result.index_of_max_timestamp = result.index
+        if timestamp != NO_TIMESTAMP:
+            result.min_timestamp = min(result.min_timestamp, timestamp)
+        if key_size < 0:
+            result.has_null_key = True
+        if result.index == 0:
+            result.first_timestamp = timestamp
+        if self._observer is not None:
+            self._observer(result.index, timestamp, offset_delta, key_size, value_size)
+        result.index += 1

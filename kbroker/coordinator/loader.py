@@ -7,6 +7,14 @@ from typing import Protocol
 class CoordinatorLoader(Protocol):
     """Reads a partition from its log start to its end as it stood when asked."""
 
+    def is_empty(self, topic: str, partition: int) -> bool:
+        """True when the partition's log holds no batch: the shard is ready without loading.
+
+        Partitions of a topic that has just been created are; so the first request of a new
+        group need not be told that its coordinator is loading.
+        """
+        ...
+
     def load(self, topic: str, partition: int) -> AsyncIterator[memoryview]:
         """The partition's record batches in order, each whole (61-byte header first).
 

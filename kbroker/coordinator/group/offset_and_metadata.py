@@ -1,0 +1,57 @@
+"""One committed offset as the coordinator keeps it."""
+
+from kbroker.protocol.internal_records.offset_commit_value import OffsetCommitValue
+
+
+class OffsetAndMetadata:
+    """A committed offset. Times in milliseconds; -1 stands for none."""
+
+    __slots__ = (
+        "commit_timestamp_ms",
+        "committed_offset",
+        "expire_timestamp_ms",
+        "leader_epoch",
+        "metadata",
+        "record_offset",
+        "topic_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        record_offset: int,
+        committed_offset: int,
+        leader_epoch: int,
+        metadata: str,
+        commit_timestamp_ms: int,
+        expire_timestamp_ms: int,
+        topic_id: bytes,
+    ) -> None:
+        self.record_offset = record_offset
+        """Where its record is in the log: of two, the later one counts."""
+        self.committed_offset = committed_offset
+        self.leader_epoch = leader_epoch
+        self.metadata = metadata
+        self.commit_timestamp_ms = commit_timestamp_ms
+        self.expire_timestamp_ms = expire_timestamp_ms
+        self.topic_id = topic_id
+        """The topic's id when it was committed, zero when it is not known."""
+
+    @classmethod
+    def from_record(cls, record_offset: int, value: OffsetCommitValue) -> "OffsetAndMetadata":
+        """What a record says."""
+        return cls(
+            record_offset=record_offset,
+            committed_offset=value.offset,
+            leader_epoch=value.leader_epoch if value.leader_epoch >= 0 else -1,
+            metadata=value.metadata,
+            commit_timestamp_ms=value.commit_timestamp,
+            expire_timestamp_ms=value.expire_timestamp if value.expire_timestamp >= 0 else -1,
+            topic_id=value.topic_id,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"OffsetAndMetadata({self.committed_offset}, epoch {self.leader_epoch}, "
+            f"{self.metadata!r}, at {self.record_offset})"
+        )

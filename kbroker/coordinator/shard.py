@@ -1,0 +1,49 @@
+"""What a replicated state machine is to the runtime, and how its records are encoded."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kbroker.coordinator.coordinator_timer import CoordinatorTimer
+from kbroker.coordinator.result import CoordinatorRecord
+
+
+class CoordinatorShard(Protocol):
+    """The state of one partition. Its methods are plain functions on the event loop."""
+
+    def replay(self, record_offset: int, producer_id: int, key: Any, value: Any | None) -> None:
+        """Apply a record that is in the log. ``producer_id`` is -1 outside transactions."""
+        ...
+
+    def replay_end_transaction_marker(self, producer_id: int, *, commit: bool) -> None:
+        """Apply a COMMIT or ABORT marker."""
+        ...
+
+    def on_loaded(self) -> None:
+        """The log has been replayed and the shard takes requests now: start the timers."""
+        ...
+
+    def on_unloaded(self) -> None:
+        """The partition has another leader: answer everybody who waits."""
+        ...
+
+
+ShardFactory = Callable[[int, CoordinatorTimer], Any]
+"""(partition, its timer) -> a fresh shard."""
+
+
+class UnknownRecord(Exception):
+    """A record of a type or version that this release does not know; loaders skip it."""
+
+
+class CoordinatorRecordSerde(Protocol):
+    """Messages to the bytes of a record and back (record type and version are part of both)."""
+
+    def serialize(self, record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
+        """Key and value bytes; a value of None is a tombstone."""
+        ...
+
+    def deserialize(
+        self, key: "bytes | memoryview", value: "bytes | memoryview | None"
+    ) -> tuple[Any, Any | None]:
+        """Key and value messages. Raises UnknownRecord, or DecodeError for damaged ones."""
+        ...

@@ -62,9 +62,14 @@ def run_size(fields: Sequence[Field]) -> int:
 
 
 def local(item: Field) -> str:
-    """The local variable of a field in a reader."""
+    """The local variable in which a list is gathered."""
     name = attribute(item.name)
     return name + "_" if name in _TAKEN else name
+
+
+def target(item: Field) -> str:
+    """The attribute that a reader fills."""
+    return f"message.{attribute(item.name)}"
 
 
 def element_name(struct: Struct, item: Field) -> str:

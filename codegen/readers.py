@@ -12,18 +12,18 @@ from codegen.plan import (
     element_name,
     function_suffix,
     items,
-    live_fields,
     local,
     run_segments,
     run_size,
     struct_class,
     tagged_fields,
+    target,
 )
 from codegen.python_types import (
     LETTERS,
-    annotation,
     can_be_null,
     default,
+    element_annotation,
     smallest_size,
 )
 from codegen.schema import FIXED_SIZES, Field, Message, Struct
@@ -39,21 +39,22 @@ class Reader:
         self.names = names
         self.possible = struct.versions
         self.lines = Lines(1)
+        self.declared: list[Field] = []  # lists whose local variable has its annotation
 
     def body(self) -> list[str]:
         if self.struct is self.message.root:
             self._version_check()
+        name = struct_class(self.struct)
+        self.lines.add(f"message = {name}.__new__({name})")
         for item in items(self.struct):
             if isinstance(item, Run):
                 self._run(item)
             else:
                 self._field(item)
         flexible = self.message.flexible & self.possible
-        arguments = [local(item) for item in live_fields(self.struct)]
         if not flexible.empty:
             self._tagged_section(flexible)
-            arguments.append("unknown_tagged_fields")
-        self.lines.call(f"return {struct_class(self.struct)}(", arguments, "), position")
+        self.lines.add("return message, position")
         return self.lines.lines
 
     def _version_check(self) -> None:
@@ -83,11 +84,11 @@ class Reader:
                 self._unpack(present)
             for item in run.fields:
                 if item not in present:
-                    self.lines.add(f"{local(item)} = {self._default(item)}")
+                    self.lines.add(f"{target(item)} = {self._default(item)}")
 
     def _unpack(self, present: Sequence[Field]) -> None:
         unpack = self.names.unpacker(present)
-        targets = [local(item) for item in present]
+        targets = [target(item) for item in present]
         value = f"{unpack}(buffer, position)"
         flat = f"{', '.join(targets)} = {value}"
         if len(targets) > 1 and len(flat) + 12 <= WIDTH:
@@ -102,25 +103,15 @@ class Reader:
         present = item.inline & self.possible
         test = condition(present, self.possible)
         if test is None:
-            if self._needs_declaration(item, present):
-                self.lines.add(f"{local(item)}: {annotation(item)}")
             self._value(item, present)
             return
-        self.lines.add(f"{local(item)}: {annotation(item)}")
         with self.lines.block(f"if {test}:"):
             self._value(item, present)
         with self.lines.block("else:"):
-            self.lines.add(f"{local(item)} = {self._default(item)}")
-
-    def _needs_declaration(self, item: Field, present: Versions) -> bool:
-        """Whether the first assignment does not show the type that the variable needs."""
-        if item.is_array or item.type == "records":
-            return False
-        nullable = item.nullable & present
-        return can_be_null(item) and (item.is_struct or nullable != present)
+            self.lines.add(f"{target(item)} = {self._default(item)}")
 
     def _value(self, item: Field, present: Versions) -> None:
-        """Read one field where it is there, into its local variable."""
+        """Read one field where it is there."""
         if item.is_array:
             self._array(item, present)
         elif item.struct is not None:
@@ -135,7 +126,7 @@ class Reader:
         parts = segments(present, lambda version: self._codec(item, version, item.type))
         for index in branches(self.lines, present, [part for part, _ in parts]):
             read = self.names.use(parts[index][1])
-            self.lines.add(f"{local(item)}, position = {read}(buffer, position)")
+            self.lines.add(f"{target(item)}, position = {read}(buffer, position)")
 
     def _codec(self, item: Field, version: int, kind: str) -> str:
         return codec("read", self.message, item, version, kind)
@@ -146,12 +137,12 @@ class Reader:
         parts = segments(present, lambda version: version in item.nullable)
         for index in branches(self.lines, present, [part for part, _ in parts]):
             if not parts[index][1]:
-                self.lines.add(f"{local(item)}, position = {read}(buffer, position, version)")
+                self.lines.add(f"{target(item)}, position = {read}(buffer, position, version)")
                 continue
             with self.lines.block(f"if {self.names.use('read_presence')}(buffer, position):"):
-                self.lines.add(f"{local(item)}, position = {read}(buffer, position + 1, version)")
+                self.lines.add(f"{target(item)}, position = {read}(buffer, position + 1, version)")
             with self.lines.block("else:"):
-                self.lines.add(f"{local(item)} = None")
+                self.lines.add(f"{target(item)} = None")
                 self.lines.add("position += 1")
 
     # Arrays
@@ -166,25 +157,19 @@ class Reader:
             )
         if can_be_null(item) and not (item.nullable & present).empty:
             with self.lines.block("if count < 0:"):
-                self._declare_array(item, "None", present)
+                self.lines.add(f"{target(item)} = None")
             with self.lines.block("else:"):
-                self._elements(item, present, declare=False)
+                self._elements(item, present)
         else:
-            self._elements(item, present, declare=True)
-
-    def _declare_array(self, item: Field, value: str, present: Versions) -> None:
-        if present == self.possible and item.tagged.empty:
-            self.lines.add(f"{local(item)}: {annotation(item)} = {value}")
-        else:
-            self.lines.add(f"{local(item)} = {value}")
+            self._elements(item, present)
 
     def _smallest(self, item: Field, part: Versions) -> int:
         """Bytes of the smallest element in any version of ``part``; at least 1, as in Kafka."""
         flexible = self.message.flexible
         return max(1, min(smallest_size(item, version, version in flexible) for version in part))
 
-    def _elements(self, item: Field, present: Versions, *, declare: bool) -> None:
-        name = local(item)
+    def _elements(self, item: Field, present: Versions) -> None:
+        name = target(item)
         if item.type == "uuid":
             read = self.names.use("read_uuid_array")
             self.lines.add(f"{name}, position = {read}(buffer, position, count)")
@@ -193,14 +178,14 @@ class Reader:
             arguments = f'"{LETTERS[item.type]}", {FIXED_SIZES[item.type]}'
             self.lines.add(f"{name}, position = {read}(buffer, position, count, {arguments})")
         else:
-            if declare:
-                self._declare_array(item, "[]", present)
-            else:
-                self.lines.add(f"{name} = []")
             element = element_name(self.struct, item)
+            annotated = f"{local(item)}: list[{element_annotation(item)}]"
+            self.lines.add(f"{local(item) if item in self.declared else annotated} = []")
+            self.declared.append(item)
             with self.lines.block("for _ in range(count):"):
                 self._element(item, element, present)
-                self.lines.add(f"{name}.append({element})")
+                self.lines.add(f"{local(item)}.append({element})")
+            self.lines.add(f"{name} = {local(item)}")
 
     def _element(self, item: Field, element: str, present: Versions) -> None:
         if item.struct is not None:
@@ -220,28 +205,30 @@ class Reader:
         known = tagged_fields(self.struct)
         for item in known:
             if (item.inline & self.possible).empty:
-                annotated = f"{local(item)}: {annotation(item)}"
-                self.lines.add(f"{annotated} = {self._default(item)}")
-        self.lines.add("unknown_tagged_fields: list[tuple[int, bytes]] | None = None")
+                self.lines.add(f"{target(item)} = {self._default(item)}")
         test = condition(flexible, self.possible)
         if test is None:
             self._tags(known, flexible)
         else:
             with self.lines.block(f"if {test}:"):
                 self._tags(known, flexible)
+            with self.lines.block("else:"):
+                self.lines.add("message.unknown_tagged_fields = []")
 
     def _tags(self, known: Sequence[Field], flexible: Versions) -> None:
         """One byte tells that there are none, which is the rule."""
         with self.lines.block("if buffer[position] == 0:"):
+            self.lines.add("message.unknown_tagged_fields = []")
             self.lines.add("position += 1")
         with self.lines.block("else:"):
             if not known:
                 read = self.names.use("read_tagged_fields")
-                self.lines.add(f"unknown_tagged_fields, position = {read}(buffer, position)")
+                target_ = "message.unknown_tagged_fields"
+                self.lines.add(f"{target_}, position = {read}(buffer, position)")
                 return
             uvarint = self.names.use("read_uvarint")
             keep = self.names.use("keep_tagged_field")
-            self.lines.add("unknown_tagged_fields = []")
+            self.lines.add("fields: list[tuple[int, bytes]] = []")
             self.lines.add(f"tag_count, position = {uvarint}(buffer, position)")
             with self.lines.block("for _ in range(tag_count):"):
                 self.lines.add(f"tag, position = {uvarint}(buffer, position)")
@@ -250,9 +237,8 @@ class Reader:
                     with self.lines.block(f"{'elif' if index else 'if'} tag == {item.tag}:"):
                         self._tag_value(item, flexible)
                 with self.lines.block("else:"):
-                    self.lines.add(
-                        f"position = {keep}(unknown_tagged_fields, buffer, position, tag, size)"
-                    )
+                    self.lines.add(f"position = {keep}(fields, buffer, position, tag, size)")
+            self.lines.add("message.unknown_tagged_fields = fields")
 
     def _tag_value(self, item: Field, flexible: Versions) -> None:
         tagged = item.tagged & flexible
@@ -266,9 +252,9 @@ class Reader:
             uvarint = self.names.use("read_uvarint")
             self.lines.add(f"size, position = {uvarint}(buffer, position)")
             with self.lines.block("if size <= 0:"):
-                self.lines.add(f"{local(item)} = None")
+                self.lines.add(f"{target(item)} = None")
             with self.lines.block("else:"):
-                self.lines.add(f"{local(item)}, position = {read}(buffer, position, version)")
+                self.lines.add(f"{target(item)}, position = {read}(buffer, position, version)")
             return
         self._value(item, tagged)
 

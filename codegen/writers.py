@@ -271,7 +271,10 @@ class Writer:
             head = differs if test is None else f"{test} and {differs}"
             with self.lines.block(f"if {head}:"):
                 self._tag_value(item, tagged)
-        self.lines.add(f"{write}({self.parts}, fields)")
+        with self.lines.block("if fields:"):
+            self.lines.add(f"{write}({self.parts}, fields)")
+        with self.lines.block("else:"):
+            self.lines.add(f'{self.parts}.append(b"\\0")')
 
     def _tag_value(self, item: Field, tagged: Versions) -> None:
         annotated = ": list[Any]" if self._first_tag(item) else ""

@@ -10,6 +10,7 @@ Integers are big-endian. A compact length is an unsigned varint of length + 1, 0
 """
 
 import re
+from codecs import utf_8_decode
 from collections.abc import Sequence
 from struct import Struct, pack, unpack_from
 from typing import Any, Final, TypeVar
@@ -176,15 +177,13 @@ def varlong(value: int) -> bytes:
 # Strings ----------------------------------------------------------------------------------------
 
 
-def _text(buffer: Buffer, start: int, end: int) -> str:
-    if end > len(buffer):
-        raise DecodeError(f"a string ends {end - len(buffer)} bytes after the message")
-    raw = buffer[start:end]
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError:
-        # Java's decoder replaces an encoded surrogate as a whole, Python's byte by byte.
-        return _ENCODED_SURROGATE.sub(_REPLACEMENT, bytes(raw)).decode("utf-8", "replace")
+def _beyond(end: int, buffer: Buffer) -> DecodeError:
+    return DecodeError(f"a field ends {end - len(buffer)} bytes after the message")
+
+
+def _replaced(raw: Buffer) -> str:
+    """Text that is not UTF-8. Java replaces an encoded surrogate as a whole, Python byte by byte."""
+    return _ENCODED_SURROGATE.sub(_REPLACEMENT, bytes(raw)).decode("utf-8", "replace")
 
 
 def read_nullable_string(buffer: Buffer, position: int) -> tuple[str | None, int]:
@@ -194,7 +193,12 @@ def read_nullable_string(buffer: Buffer, position: int) -> tuple[str | None, int
     if length < 0:
         return None, position
     end = position + length
-    return _text(buffer, position, end), end
+    if end > len(buffer):
+        raise _beyond(end, buffer)
+    try:
+        return utf_8_decode(buffer[position:end], "strict", True)[0], end
+    except UnicodeDecodeError:
+        return _replaced(buffer[position:end]), end
 
 
 def read_string(buffer: Buffer, position: int) -> tuple[str, int]:
@@ -204,7 +208,12 @@ def read_string(buffer: Buffer, position: int) -> tuple[str, int]:
         raise DecodeError("a string that must be present is null")
     position += 2
     end = position + length
-    return _text(buffer, position, end), end
+    if end > len(buffer):
+        raise _beyond(end, buffer)
+    try:
+        return utf_8_decode(buffer[position:end], "strict", True)[0], end
+    except UnicodeDecodeError:
+        return _replaced(buffer[position:end]), end
 
 
 def _compact_length(buffer: Buffer, position: int) -> tuple[int, int]:
@@ -216,21 +225,29 @@ def _compact_length(buffer: Buffer, position: int) -> tuple[int, int]:
 
 def read_compact_nullable_string(buffer: Buffer, position: int) -> tuple[str | None, int]:
     """Compact length and UTF-8, at most 32767 bytes."""
-    length, position = _compact_length(buffer, position)
+    length = buffer[position] - 1
+    if -1 <= length < 127:  # almost always: one byte
+        position += 1
+    else:
+        length, position = _compact_length(buffer, position)
+        if length > MAX_STRING_SIZE:
+            raise DecodeError(f"a string of {length} bytes is longer than {MAX_STRING_SIZE}")
     if length < 0:
         return None, position
-    if length > MAX_STRING_SIZE:
-        raise DecodeError(f"a string of {length} bytes is longer than {MAX_STRING_SIZE}")
     end = position + length
-    return _text(buffer, position, end), end
+    if end > len(buffer):
+        raise _beyond(end, buffer)
+    try:
+        return utf_8_decode(buffer[position:end], "strict", True)[0], end
+    except UnicodeDecodeError:
+        return _replaced(buffer[position:end]), end
 
 
 def read_compact_string(buffer: Buffer, position: int) -> tuple[str, int]:
     """Like ``read_compact_nullable_string``; null is an error."""
-    length = buffer[position]
-    if 0 < length < 128:  # almost always: one byte
+    length = buffer[position] - 1
+    if 0 <= length < 127:  # almost always: one byte
         position += 1
-        length -= 1
     else:
         length, position = _compact_length(buffer, position)
         if length < 0:
@@ -238,7 +255,12 @@ def read_compact_string(buffer: Buffer, position: int) -> tuple[str, int]:
         if length > MAX_STRING_SIZE:
             raise DecodeError(f"a string of {length} bytes is longer than {MAX_STRING_SIZE}")
     end = position + length
-    return _text(buffer, position, end), end
+    if end > len(buffer):
+        raise _beyond(end, buffer)
+    try:
+        return utf_8_decode(buffer[position:end], "strict", True)[0], end
+    except UnicodeDecodeError:
+        return _replaced(buffer[position:end]), end
 
 
 def _utf8(value: str) -> bytes:
@@ -284,7 +306,7 @@ def write_compact_nullable_string(parts: list[Any], value: str | None) -> None:
 def _slice(buffer: Buffer, start: int, length: int) -> Buffer:
     end = start + length
     if end > len(buffer):
-        raise DecodeError(f"a field ends {end - len(buffer)} bytes after the message")
+        raise _beyond(end, buffer)
     return buffer[start:end]
 
 
@@ -408,12 +430,9 @@ def write_compact_nullable_records(parts: list[Any], value: Records) -> None:
 # Arrays -----------------------------------------------------------------------------------------
 
 
-def _bounded(count: int, smallest: int, buffer: Buffer, position: int) -> int:
-    if count * smallest > len(buffer) - position:
-        raise DecodeError(
-            f"an array of {count} elements cannot fit the {len(buffer) - position} bytes left"
-        )
-    return count
+def _too_many(count: int, buffer: Buffer, position: int) -> DecodeError:
+    left = len(buffer) - position
+    return DecodeError(f"an array of {count} elements cannot fit the {left} bytes left")
 
 
 def read_nullable_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
@@ -422,7 +441,9 @@ def read_nullable_count(buffer: Buffer, position: int, smallest: int) -> tuple[i
     position += 4
     if count < 0:
         return -1, position
-    return _bounded(count, smallest, buffer, position), position
+    if count * smallest > len(buffer) - position:
+        raise _too_many(count, buffer, position)
+    return count, position
 
 
 def read_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
@@ -431,7 +452,9 @@ def read_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
     if count < 0:
         raise DecodeError("an array that must be present is null")
     position += 4
-    return _bounded(count, smallest, buffer, position), position
+    if count * smallest > len(buffer) - position:
+        raise _too_many(count, buffer, position)
+    return count, position
 
 
 def read_compact_nullable_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
@@ -439,15 +462,23 @@ def read_compact_nullable_count(buffer: Buffer, position: int, smallest: int) ->
     count, position = _compact_length(buffer, position)
     if count < 0:
         return -1, position
-    return _bounded(count, smallest, buffer, position), position
+    if count * smallest > len(buffer) - position:
+        raise _too_many(count, buffer, position)
+    return count, position
 
 
 def read_compact_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
     """Like ``read_compact_nullable_count``; null is an error."""
-    count, position = _compact_length(buffer, position)
-    if count < 0:
-        raise DecodeError("an array that must be present is null")
-    return _bounded(count, smallest, buffer, position), position
+    count = buffer[position] - 1
+    if 0 <= count < 127:  # almost always: one byte
+        position += 1
+    else:
+        count, position = _compact_length(buffer, position)
+        if count < 0:
+            raise DecodeError("an array that must be present is null")
+    if count * smallest > len(buffer) - position:
+        raise _too_many(count, buffer, position)
+    return count, position
 
 
 def write_count(parts: list[Any], values: Sequence[Any]) -> None:
@@ -459,7 +490,8 @@ def write_nullable_count(parts: list[Any], values: Sequence[Any] | None) -> None
 
 
 def write_compact_count(parts: list[Any], values: Sequence[Any]) -> None:
-    parts.append(uvarint(len(values) + 1))
+    count = len(values) + 1
+    parts.append(_ONE_BYTE[count] if count < 128 else uvarint(count))
 
 
 def write_compact_nullable_count(parts: list[Any], values: Sequence[Any] | None) -> None:

@@ -100,31 +100,22 @@ def read_access_control_entry_record(
 ) -> tuple[AccessControlEntryRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AccessControlEntryRecord", version))
-    id, resource_type = _unpack_ub(buffer, position)
+    message = AccessControlEntryRecord.__new__(AccessControlEntryRecord)
+    message.id, message.resource_type = _unpack_ub(buffer, position)
     position += 17
-    resource_name, position = read_compact_string(buffer, position)
-    (pattern_type,) = _unpack_b(buffer, position)
+    message.resource_name, position = read_compact_string(buffer, position)
+    (message.pattern_type,) = _unpack_b(buffer, position)
     position += 1
-    principal, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    operation, permission_type = _unpack_bb(buffer, position)
+    message.principal, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    message.operation, message.permission_type = _unpack_bb(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AccessControlEntryRecord(
-        id,
-        resource_type,
-        resource_name,
-        pattern_type,
-        principal,
-        host,
-        operation,
-        permission_type,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_access_control_entry_record(

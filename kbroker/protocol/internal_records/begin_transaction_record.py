@@ -64,21 +64,23 @@ def read_begin_transaction_record(
 ) -> tuple[BeginTransactionRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("BeginTransactionRecord", version))
-    name: str | None = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = BeginTransactionRecord.__new__(BeginTransactionRecord)
+    message.name = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                name, position = read_compact_nullable_string(buffer, position)
+                message.name, position = read_compact_nullable_string(buffer, position)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return BeginTransactionRecord(name, unknown_tagged_fields), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_begin_transaction_record(
@@ -94,5 +96,8 @@ def write_begin_transaction_record(
         field_parts: list[Any] = []
         write_compact_nullable_string(field_parts, message.name)
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))

@@ -96,53 +96,47 @@ def read_broker_registration_change_record(
 ) -> tuple[BrokerRegistrationChangeRecord, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("BrokerRegistrationChangeRecord", version))
-    broker_id, broker_epoch = _unpack_iq(buffer, position)
+    message = BrokerRegistrationChangeRecord.__new__(BrokerRegistrationChangeRecord)
+    message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
     position += 12
-    fenced: int = 0
-    in_controlled_shutdown: int = 0
-    log_dirs: list[bytes] = []
-    cordoned_log_dirs: list[bytes] | None = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.fenced = 0
+    message.in_controlled_shutdown = 0
+    message.log_dirs = []
+    message.cordoned_log_dirs = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                (fenced,) = _unpack_b(buffer, position)
+                (message.fenced,) = _unpack_b(buffer, position)
                 position += 1
             elif tag == 1:
                 if version == 0:
                     raise misplaced_tag("BrokerRegistrationChangeRecord", 1, version)
-                (in_controlled_shutdown,) = _unpack_b(buffer, position)
+                (message.in_controlled_shutdown,) = _unpack_b(buffer, position)
                 position += 1
             elif tag == 2:
                 if version <= 1:
                     raise misplaced_tag("BrokerRegistrationChangeRecord", 2, version)
                 count, position = read_compact_count(buffer, position, 16)
-                log_dirs, position = read_uuid_array(buffer, position, count)
+                message.log_dirs, position = read_uuid_array(buffer, position, count)
             elif tag == 3:
                 if version <= 2:
                     raise misplaced_tag("BrokerRegistrationChangeRecord", 3, version)
                 count, position = read_compact_nullable_count(buffer, position, 16)
                 if count < 0:
-                    cordoned_log_dirs = None
+                    message.cordoned_log_dirs = None
                 else:
-                    cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
+                    message.cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return BrokerRegistrationChangeRecord(
-        broker_id,
-        broker_epoch,
-        fenced,
-        in_controlled_shutdown,
-        log_dirs,
-        cordoned_log_dirs,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_broker_registration_change_record(
@@ -180,5 +174,8 @@ def write_broker_registration_change_record(
         if message.cordoned_log_dirs is not None:
             write_uuid_array(field_parts, message.cordoned_log_dirs)
         fields = [*fields, (3, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))

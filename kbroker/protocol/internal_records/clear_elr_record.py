@@ -63,13 +63,14 @@ def read_clear_elr_record(
 ) -> tuple[ClearElrRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ClearElrRecord", version))
-    topic_name, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = ClearElrRecord.__new__(ClearElrRecord)
+    message.topic_name, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ClearElrRecord(topic_name, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_clear_elr_record(parts: list[Any], message: ClearElrRecord, version: int) -> None:

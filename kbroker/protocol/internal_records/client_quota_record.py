@@ -83,20 +83,22 @@ def read_client_quota_record(
 ) -> tuple[ClientQuotaRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ClientQuotaRecord", version))
+    message = ClientQuotaRecord.__new__(ClientQuotaRecord)
     count, position = read_compact_count(buffer, position, 3)
     entity: list[EntityData] = []
     for _ in range(count):
         entity_data, position = read_entity_data(buffer, position, version)
         entity.append(entity_data)
-    key, position = read_compact_string(buffer, position)
-    value, remove = _unpack_dt(buffer, position)
+    message.entity = entity
+    message.key, position = read_compact_string(buffer, position)
+    message.value, message.remove = _unpack_dt(buffer, position)
     position += 9
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ClientQuotaRecord(entity, key, value, remove, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_client_quota_record(parts: list[Any], message: ClientQuotaRecord, version: int) -> None:
@@ -149,14 +151,15 @@ class EntityData:
 
 
 def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
-    entity_type, position = read_compact_string(buffer, position)
-    entity_name, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = EntityData.__new__(EntityData)
+    message.entity_type, position = read_compact_string(buffer, position)
+    message.entity_name, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EntityData(entity_type, entity_name, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:

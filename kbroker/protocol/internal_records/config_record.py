@@ -77,17 +77,18 @@ class ConfigRecord:
 def read_config_record(buffer: Buffer, position: int, version: int) -> tuple[ConfigRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConfigRecord", version))
-    (resource_type,) = _unpack_b(buffer, position)
+    message = ConfigRecord.__new__(ConfigRecord)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
-    resource_name, position = read_compact_string(buffer, position)
-    name, position = read_compact_string(buffer, position)
-    value, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.resource_name, position = read_compact_string(buffer, position)
+    message.name, position = read_compact_string(buffer, position)
+    message.value, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConfigRecord(resource_type, resource_name, name, value, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_config_record(parts: list[Any], message: ConfigRecord, version: int) -> None:

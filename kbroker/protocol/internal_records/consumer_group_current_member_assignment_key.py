@@ -59,9 +59,10 @@ def read_consumer_group_current_member_assignment_key(
 ) -> tuple[ConsumerGroupCurrentMemberAssignmentKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupCurrentMemberAssignmentKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return ConsumerGroupCurrentMemberAssignmentKey(group_id, member_id), position
+    message = ConsumerGroupCurrentMemberAssignmentKey.__new__(ConsumerGroupCurrentMemberAssignmentKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_consumer_group_current_member_assignment_key(

@@ -97,31 +97,31 @@ def read_consumer_group_current_member_assignment_value(
 ) -> tuple[ConsumerGroupCurrentMemberAssignmentValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupCurrentMemberAssignmentValue", version))
-    member_epoch, previous_member_epoch, state = _unpack_iib(buffer, position)
+    message = ConsumerGroupCurrentMemberAssignmentValue.__new__(ConsumerGroupCurrentMemberAssignmentValue)
+    (
+        message.member_epoch,
+        message.previous_member_epoch,
+        message.state,
+    ) = _unpack_iib(buffer, position)
     position += 9
     count, position = read_compact_count(buffer, position, 18)
     assigned_partitions: list[TopicPartitions] = []
     for _ in range(count):
         topic_partitions, position = read_topic_partitions(buffer, position, version)
         assigned_partitions.append(topic_partitions)
+    message.assigned_partitions = assigned_partitions
     count, position = read_compact_count(buffer, position, 18)
     partitions_pending_revocation: list[TopicPartitions] = []
     for _ in range(count):
         topic_partitions, position = read_topic_partitions(buffer, position, version)
         partitions_pending_revocation.append(topic_partitions)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions_pending_revocation = partitions_pending_revocation
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConsumerGroupCurrentMemberAssignmentValue(
-        member_epoch,
-        previous_member_epoch,
-        state,
-        assigned_partitions,
-        partitions_pending_revocation,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_consumer_group_current_member_assignment_value(
@@ -190,16 +190,17 @@ def read_topic_partitions(
     position: int,
     version: int,
 ) -> tuple[TopicPartitions, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicPartitions.__new__(TopicPartitions)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    assignment_epochs: list[int] | None = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.assignment_epochs = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -207,12 +208,13 @@ def read_topic_partitions(
             if tag == 0:
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    assignment_epochs = None
+                    message.assignment_epochs = None
                 else:
-                    assignment_epochs, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.assignment_epochs, position = read_fixed_array(buffer, position, count, "i", 4)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return TopicPartitions(topic_id, partitions, assignment_epochs, unknown_tagged_fields), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:
@@ -226,4 +228,7 @@ def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: 
         if message.assignment_epochs is not None:
             write_fixed_array(field_parts, message.assignment_epochs, "i")
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(parts, fields)
+    if fields:
+        write_tagged_fields(parts, fields)
+    else:
+        parts.append(b"\0")

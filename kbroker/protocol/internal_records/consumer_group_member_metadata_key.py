@@ -59,9 +59,10 @@ def read_consumer_group_member_metadata_key(
 ) -> tuple[ConsumerGroupMemberMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupMemberMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return ConsumerGroupMemberMetadataKey(group_id, member_id), position
+    message = ConsumerGroupMemberMetadataKey.__new__(ConsumerGroupMemberMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_consumer_group_member_metadata_key(

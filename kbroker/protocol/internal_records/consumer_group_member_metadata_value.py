@@ -112,25 +112,27 @@ def read_consumer_group_member_metadata_value(
 ) -> tuple[ConsumerGroupMemberMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupMemberMetadataValue", version))
-    instance_id, position = read_compact_nullable_string(buffer, position)
-    rack_id, position = read_compact_nullable_string(buffer, position)
-    client_id, position = read_compact_string(buffer, position)
-    client_host, position = read_compact_string(buffer, position)
+    message = ConsumerGroupMemberMetadataValue.__new__(ConsumerGroupMemberMetadataValue)
+    message.instance_id, position = read_compact_nullable_string(buffer, position)
+    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    message.client_id, position = read_compact_string(buffer, position)
+    message.client_host, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 1)
     subscribed_topic_names: list[str] = []
     for _ in range(count):
         subscribed_topic_names_item, position = read_compact_string(buffer, position)
         subscribed_topic_names.append(subscribed_topic_names_item)
-    subscribed_topic_regex, position = read_compact_nullable_string(buffer, position)
-    (rebalance_timeout_ms,) = _unpack_i(buffer, position)
+    message.subscribed_topic_names = subscribed_topic_names
+    message.subscribed_topic_regex, position = read_compact_nullable_string(buffer, position)
+    (message.rebalance_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    server_assignor, position = read_compact_nullable_string(buffer, position)
-    classic_member_metadata: ClassicMemberMetadata | None = ClassicMemberMetadata()
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.server_assignor, position = read_compact_nullable_string(buffer, position)
+    message.classic_member_metadata = ClassicMemberMetadata()
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -138,23 +140,13 @@ def read_consumer_group_member_metadata_value(
             if tag == 0:
                 size, position = read_uvarint(buffer, position)
                 if size <= 0:
-                    classic_member_metadata = None
+                    message.classic_member_metadata = None
                 else:
-                    classic_member_metadata, position = read_classic_member_metadata(buffer, position, version)
+                    message.classic_member_metadata, position = read_classic_member_metadata(buffer, position, version)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return ConsumerGroupMemberMetadataValue(
-        instance_id,
-        rack_id,
-        client_id,
-        client_host,
-        subscribed_topic_names,
-        subscribed_topic_regex,
-        rebalance_timeout_ms,
-        server_assignor,
-        classic_member_metadata,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_consumer_group_member_metadata_value(
@@ -184,7 +176,10 @@ def write_consumer_group_member_metadata_value(
             field_parts.append(b"\x01")
             write_classic_member_metadata(field_parts, message.classic_member_metadata, version)
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -228,23 +223,21 @@ def read_classic_member_metadata(
     position: int,
     version: int,
 ) -> tuple[ClassicMemberMetadata, int]:
-    (session_timeout_ms,) = _unpack_i(buffer, position)
+    message = ClassicMemberMetadata.__new__(ClassicMemberMetadata)
+    (message.session_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 3)
     supported_protocols: list[ClassicProtocol] = []
     for _ in range(count):
         classic_protocol, position = read_classic_protocol(buffer, position, version)
         supported_protocols.append(classic_protocol)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.supported_protocols = supported_protocols
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ClassicMemberMetadata(
-        session_timeout_ms,
-        supported_protocols,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_classic_member_metadata(
@@ -308,14 +301,15 @@ def read_classic_protocol(
     position: int,
     version: int,
 ) -> tuple[ClassicProtocol, int]:
-    name, position = read_compact_string(buffer, position)
-    metadata, position = read_compact_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = ClassicProtocol.__new__(ClassicProtocol)
+    message.name, position = read_compact_string(buffer, position)
+    message.metadata, position = read_compact_bytes(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ClassicProtocol(name, metadata, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_classic_protocol(parts: list[Any], message: ClassicProtocol, version: int) -> None:

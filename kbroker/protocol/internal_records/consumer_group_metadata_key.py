@@ -55,8 +55,9 @@ def read_consumer_group_metadata_key(
 ) -> tuple[ConsumerGroupMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return ConsumerGroupMetadataKey(group_id), position
+    message = ConsumerGroupMetadataKey.__new__(ConsumerGroupMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_consumer_group_metadata_key(

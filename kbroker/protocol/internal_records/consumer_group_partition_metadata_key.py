@@ -55,8 +55,9 @@ def read_consumer_group_partition_metadata_key(
 ) -> tuple[ConsumerGroupPartitionMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupPartitionMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return ConsumerGroupPartitionMetadataKey(group_id), position
+    message = ConsumerGroupPartitionMetadataKey.__new__(ConsumerGroupPartitionMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_consumer_group_partition_metadata_key(

@@ -72,17 +72,19 @@ def read_consumer_group_partition_metadata_value(
 ) -> tuple[ConsumerGroupPartitionMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupPartitionMetadataValue", version))
+    message = ConsumerGroupPartitionMetadataValue.__new__(ConsumerGroupPartitionMetadataValue)
     count, position = read_compact_count(buffer, position, 23)
     topics: list[TopicMetadata] = []
     for _ in range(count):
         topic_metadata, position = read_topic_metadata(buffer, position, version)
         topics.append(topic_metadata)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConsumerGroupPartitionMetadataValue(topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_consumer_group_partition_metadata_value(
@@ -147,28 +149,24 @@ class TopicMetadata:
 
 
 def read_topic_metadata(buffer: Buffer, position: int, version: int) -> tuple[TopicMetadata, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicMetadata.__new__(TopicMetadata)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    topic_name, position = read_compact_string(buffer, position)
-    (num_partitions,) = _unpack_i(buffer, position)
+    message.topic_name, position = read_compact_string(buffer, position)
+    (message.num_partitions,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 6)
     partition_metadata: list[PartitionMetadata] = []
     for _ in range(count):
         partition_metadata_item, position = read_partition_metadata(buffer, position, version)
         partition_metadata.append(partition_metadata_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_metadata = partition_metadata
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicMetadata(
-        topic_id,
-        topic_name,
-        num_partitions,
-        partition_metadata,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_metadata(parts: list[Any], message: TopicMetadata, version: int) -> None:
@@ -222,19 +220,21 @@ def read_partition_metadata(
     position: int,
     version: int,
 ) -> tuple[PartitionMetadata, int]:
-    (partition,) = _unpack_i(buffer, position)
+    message = PartitionMetadata.__new__(PartitionMetadata)
+    (message.partition,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 1)
     racks: list[str] = []
     for _ in range(count):
         racks_item, position = read_compact_string(buffer, position)
         racks.append(racks_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.racks = racks
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionMetadata(partition, racks, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_metadata(parts: list[Any], message: PartitionMetadata, version: int) -> None:

@@ -59,9 +59,10 @@ def read_consumer_group_regular_expression_key(
 ) -> tuple[ConsumerGroupRegularExpressionKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupRegularExpressionKey", version))
-    group_id, position = read_string(buffer, position)
-    regular_expression, position = read_string(buffer, position)
-    return ConsumerGroupRegularExpressionKey(group_id, regular_expression), position
+    message = ConsumerGroupRegularExpressionKey.__new__(ConsumerGroupRegularExpressionKey)
+    message.group_id, position = read_string(buffer, position)
+    message.regular_expression, position = read_string(buffer, position)
+    return message, position
 
 
 def write_consumer_group_regular_expression_key(

@@ -77,24 +77,21 @@ def read_consumer_group_regular_expression_value(
 ) -> tuple[ConsumerGroupRegularExpressionValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupRegularExpressionValue", version))
+    message = ConsumerGroupRegularExpressionValue.__new__(ConsumerGroupRegularExpressionValue)
     count, position = read_compact_count(buffer, position, 1)
     topics: list[str] = []
     for _ in range(count):
         topics_item, position = read_compact_string(buffer, position)
         topics.append(topics_item)
-    version_, timestamp = _unpack_qq(buffer, position)
+    message.topics = topics
+    message.version, message.timestamp = _unpack_qq(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConsumerGroupRegularExpressionValue(
-        topics,
-        version_,
-        timestamp,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_consumer_group_regular_expression_value(

@@ -59,9 +59,10 @@ def read_consumer_group_target_assignment_member_key(
 ) -> tuple[ConsumerGroupTargetAssignmentMemberKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupTargetAssignmentMemberKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return ConsumerGroupTargetAssignmentMemberKey(group_id, member_id), position
+    message = ConsumerGroupTargetAssignmentMemberKey.__new__(ConsumerGroupTargetAssignmentMemberKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_consumer_group_target_assignment_member_key(

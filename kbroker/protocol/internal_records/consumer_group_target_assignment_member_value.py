@@ -72,20 +72,19 @@ def read_consumer_group_target_assignment_member_value(
 ) -> tuple[ConsumerGroupTargetAssignmentMemberValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupTargetAssignmentMemberValue", version))
+    message = ConsumerGroupTargetAssignmentMemberValue.__new__(ConsumerGroupTargetAssignmentMemberValue)
     count, position = read_compact_count(buffer, position, 18)
     topic_partitions: list[TopicPartition] = []
     for _ in range(count):
         topic_partition, position = read_topic_partition(buffer, position, version)
         topic_partitions.append(topic_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_partitions = topic_partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConsumerGroupTargetAssignmentMemberValue(
-        topic_partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_consumer_group_target_assignment_member_value(
@@ -140,16 +139,17 @@ class TopicPartition:
 
 
 def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicPartition.__new__(TopicPartition)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartition(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

@@ -55,8 +55,9 @@ def read_consumer_group_target_assignment_metadata_key(
 ) -> tuple[ConsumerGroupTargetAssignmentMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupTargetAssignmentMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return ConsumerGroupTargetAssignmentMetadataKey(group_id), position
+    message = ConsumerGroupTargetAssignmentMetadataKey.__new__(ConsumerGroupTargetAssignmentMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_consumer_group_target_assignment_metadata_key(

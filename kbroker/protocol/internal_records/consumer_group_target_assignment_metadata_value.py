@@ -72,28 +72,26 @@ def read_consumer_group_target_assignment_metadata_value(
 ) -> tuple[ConsumerGroupTargetAssignmentMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupTargetAssignmentMetadataValue", version))
-    (assignment_epoch,) = _unpack_i(buffer, position)
+    message = ConsumerGroupTargetAssignmentMetadataValue.__new__(ConsumerGroupTargetAssignmentMetadataValue)
+    (message.assignment_epoch,) = _unpack_i(buffer, position)
     position += 4
-    assignment_timestamp: int = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.assignment_timestamp = 0
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                (assignment_timestamp,) = _unpack_q(buffer, position)
+                (message.assignment_timestamp,) = _unpack_q(buffer, position)
                 position += 8
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return ConsumerGroupTargetAssignmentMetadataValue(
-        assignment_epoch,
-        assignment_timestamp,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_consumer_group_target_assignment_metadata_value(
@@ -110,5 +108,8 @@ def write_consumer_group_target_assignment_metadata_value(
         field_parts: list[Any] = []
         field_parts.append(_pack_q(message.assignment_timestamp))
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))

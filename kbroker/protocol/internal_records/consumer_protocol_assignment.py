@@ -66,13 +66,15 @@ def read_consumer_protocol_assignment(
 ) -> tuple[ConsumerProtocolAssignment, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("ConsumerProtocolAssignment", version))
+    message = ConsumerProtocolAssignment.__new__(ConsumerProtocolAssignment)
     count, position = read_count(buffer, position, 6)
     assigned_partitions: list[TopicPartition] = []
     for _ in range(count):
         topic_partition, position = read_topic_partition(buffer, position, version)
         assigned_partitions.append(topic_partition)
-    user_data, position = read_nullable_bytes(buffer, position)
-    return ConsumerProtocolAssignment(assigned_partitions, user_data), position
+    message.assigned_partitions = assigned_partitions
+    message.user_data, position = read_nullable_bytes(buffer, position)
+    return message, position
 
 
 def write_consumer_protocol_assignment(
@@ -118,10 +120,11 @@ class TopicPartition:
 
 
 def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    topic, position = read_string(buffer, position)
+    message = TopicPartition.__new__(TopicPartition)
+    message.topic, position = read_string(buffer, position)
     count, position = read_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    return TopicPartition(topic, partitions), position
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+    return message, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

@@ -84,38 +84,33 @@ def read_consumer_protocol_subscription(
 ) -> tuple[ConsumerProtocolSubscription, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("ConsumerProtocolSubscription", version))
+    message = ConsumerProtocolSubscription.__new__(ConsumerProtocolSubscription)
     count, position = read_count(buffer, position, 2)
     topics: list[str] = []
     for _ in range(count):
         topics_item, position = read_string(buffer, position)
         topics.append(topics_item)
-    user_data, position = read_nullable_bytes(buffer, position)
-    owned_partitions: list[TopicPartition]
+    message.topics = topics
+    message.user_data, position = read_nullable_bytes(buffer, position)
     if version >= 1:
         count, position = read_count(buffer, position, 6)
-        owned_partitions = []
+        owned_partitions: list[TopicPartition] = []
         for _ in range(count):
             topic_partition, position = read_topic_partition(buffer, position, version)
             owned_partitions.append(topic_partition)
+        message.owned_partitions = owned_partitions
     else:
-        owned_partitions = []
+        message.owned_partitions = []
     if version >= 2:
-        (generation_id,) = _unpack_i(buffer, position)
+        (message.generation_id,) = _unpack_i(buffer, position)
         position += 4
     else:
-        generation_id = -1
-    rack_id: str | None
+        message.generation_id = -1
     if version == 3:
-        rack_id, position = read_nullable_string(buffer, position)
+        message.rack_id, position = read_nullable_string(buffer, position)
     else:
-        rack_id = None
-    return ConsumerProtocolSubscription(
-        topics,
-        user_data,
-        owned_partitions,
-        generation_id,
-        rack_id,
-    ), position
+        message.rack_id = None
+    return message, position
 
 
 def write_consumer_protocol_subscription(
@@ -169,10 +164,11 @@ class TopicPartition:
 
 
 def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    topic, position = read_string(buffer, position)
+    message = TopicPartition.__new__(TopicPartition)
+    message.topic, position = read_string(buffer, position)
     count, position = read_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    return TopicPartition(topic, partitions), position
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+    return message, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

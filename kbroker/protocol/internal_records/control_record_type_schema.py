@@ -56,9 +56,10 @@ def read_control_record_type_schema(
 ) -> tuple[ControlRecordTypeSchema, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ControlRecordTypeSchema", version))
-    (type,) = _unpack_h(buffer, position)
+    message = ControlRecordTypeSchema.__new__(ControlRecordTypeSchema)
+    (message.type,) = _unpack_h(buffer, position)
     position += 2
-    return ControlRecordTypeSchema(type), position
+    return message, position
 
 
 def write_control_record_type_schema(

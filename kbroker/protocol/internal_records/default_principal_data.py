@@ -74,16 +74,17 @@ def read_default_principal_data(
 ) -> tuple[DefaultPrincipalData, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DefaultPrincipalData", version))
-    type, position = read_compact_string(buffer, position)
-    name, position = read_compact_string(buffer, position)
-    (token_authenticated,) = _unpack_t(buffer, position)
+    message = DefaultPrincipalData.__new__(DefaultPrincipalData)
+    message.type, position = read_compact_string(buffer, position)
+    message.name, position = read_compact_string(buffer, position)
+    (message.token_authenticated,) = _unpack_t(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DefaultPrincipalData(type, name, token_authenticated, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_default_principal_data(

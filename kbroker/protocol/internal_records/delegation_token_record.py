@@ -93,31 +93,28 @@ def read_delegation_token_record(
 ) -> tuple[DelegationTokenRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DelegationTokenRecord", version))
-    owner, position = read_compact_string(buffer, position)
-    requester, position = read_compact_string(buffer, position)
+    message = DelegationTokenRecord.__new__(DelegationTokenRecord)
+    message.owner, position = read_compact_string(buffer, position)
+    message.requester, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 1)
     renewers: list[str] = []
     for _ in range(count):
         renewers_item, position = read_compact_string(buffer, position)
         renewers.append(renewers_item)
-    issue_timestamp, max_timestamp, expiration_timestamp = _unpack_qqq(buffer, position)
+    message.renewers = renewers
+    (
+        message.issue_timestamp,
+        message.max_timestamp,
+        message.expiration_timestamp,
+    ) = _unpack_qqq(buffer, position)
     position += 24
-    token_id, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.token_id, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DelegationTokenRecord(
-        owner,
-        requester,
-        renewers,
-        issue_timestamp,
-        max_timestamp,
-        expiration_timestamp,
-        token_id,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delegation_token_record(

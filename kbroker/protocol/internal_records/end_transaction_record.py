@@ -57,12 +57,13 @@ def read_end_transaction_record(
 ) -> tuple[EndTransactionRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EndTransactionRecord", version))
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = EndTransactionRecord.__new__(EndTransactionRecord)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EndTransactionRecord(unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_end_transaction_record(

@@ -52,9 +52,10 @@ class EndTxnMarker:
 def read_end_txn_marker(buffer: Buffer, position: int, version: int) -> tuple[EndTxnMarker, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EndTxnMarker", version))
-    (coordinator_epoch,) = _unpack_i(buffer, position)
+    message = EndTxnMarker.__new__(EndTxnMarker)
+    (message.coordinator_epoch,) = _unpack_i(buffer, position)
     position += 4
-    return EndTxnMarker(coordinator_epoch), position
+    return message, position
 
 
 def write_end_txn_marker(parts: list[Any], message: EndTxnMarker, version: int) -> None:

@@ -71,15 +71,16 @@ def read_feature_level_record(
 ) -> tuple[FeatureLevelRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("FeatureLevelRecord", version))
-    name, position = read_compact_string(buffer, position)
-    (feature_level,) = _unpack_h(buffer, position)
+    message = FeatureLevelRecord.__new__(FeatureLevelRecord)
+    message.name, position = read_compact_string(buffer, position)
+    (message.feature_level,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FeatureLevelRecord(name, feature_level, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_feature_level_record(parts: list[Any], message: FeatureLevelRecord, version: int) -> None:

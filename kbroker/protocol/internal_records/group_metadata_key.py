@@ -55,8 +55,9 @@ def read_group_metadata_key(
 ) -> tuple[GroupMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("GroupMetadataKey", version))
-    group, position = read_string(buffer, position)
-    return GroupMetadataKey(group), position
+    message = GroupMetadataKey.__new__(GroupMetadataKey)
+    message.group, position = read_string(buffer, position)
+    return message, position
 
 
 def write_group_metadata_key(parts: list[Any], message: GroupMetadataKey, version: int) -> None:

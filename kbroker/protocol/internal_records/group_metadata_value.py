@@ -106,25 +106,26 @@ def read_group_metadata_value(
 ) -> tuple[GroupMetadataValue, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("GroupMetadataValue", version))
+    message = GroupMetadataValue.__new__(GroupMetadataValue)
     if version == 4:
-        protocol_type, position = read_compact_string(buffer, position)
+        message.protocol_type, position = read_compact_string(buffer, position)
     else:
-        protocol_type, position = read_string(buffer, position)
-    (generation,) = _unpack_i(buffer, position)
+        message.protocol_type, position = read_string(buffer, position)
+    (message.generation,) = _unpack_i(buffer, position)
     position += 4
     if version == 4:
-        protocol, position = read_compact_nullable_string(buffer, position)
+        message.protocol, position = read_compact_nullable_string(buffer, position)
     else:
-        protocol, position = read_nullable_string(buffer, position)
+        message.protocol, position = read_nullable_string(buffer, position)
     if version == 4:
-        leader, position = read_compact_nullable_string(buffer, position)
+        message.leader, position = read_compact_nullable_string(buffer, position)
     else:
-        leader, position = read_nullable_string(buffer, position)
+        message.leader, position = read_nullable_string(buffer, position)
     if version >= 2:
-        (current_state_timestamp,) = _unpack_q(buffer, position)
+        (message.current_state_timestamp,) = _unpack_q(buffer, position)
         position += 8
     else:
-        current_state_timestamp = -1
+        message.current_state_timestamp = -1
     if version == 4:
         count, position = read_compact_count(buffer, position, 15)
     else:
@@ -133,21 +134,16 @@ def read_group_metadata_value(
     for _ in range(count):
         member_metadata, position = read_member_metadata(buffer, position, version)
         members.append(member_metadata)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.members = members
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return GroupMetadataValue(
-        protocol_type,
-        generation,
-        protocol,
-        leader,
-        current_state_timestamp,
-        members,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_group_metadata_value(parts: list[Any], message: GroupMetadataValue, version: int) -> None:
@@ -243,58 +239,50 @@ class MemberMetadata:
 
 
 def read_member_metadata(buffer: Buffer, position: int, version: int) -> tuple[MemberMetadata, int]:
+    message = MemberMetadata.__new__(MemberMetadata)
     if version == 4:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
-    group_instance_id: str | None
+        message.member_id, position = read_string(buffer, position)
     if version >= 3:
         if version == 4:
-            group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
         else:
-            group_instance_id, position = read_nullable_string(buffer, position)
+            message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
-        group_instance_id = None
+        message.group_instance_id = None
     if version == 4:
-        client_id, position = read_compact_string(buffer, position)
+        message.client_id, position = read_compact_string(buffer, position)
     else:
-        client_id, position = read_string(buffer, position)
+        message.client_id, position = read_string(buffer, position)
     if version == 4:
-        client_host, position = read_compact_string(buffer, position)
+        message.client_host, position = read_compact_string(buffer, position)
     else:
-        client_host, position = read_string(buffer, position)
+        message.client_host, position = read_string(buffer, position)
     if version >= 1:
-        rebalance_timeout, session_timeout = _unpack_ii(buffer, position)
+        message.rebalance_timeout, message.session_timeout = _unpack_ii(buffer, position)
         position += 8
     else:
-        (session_timeout,) = _unpack_i(buffer, position)
+        (message.session_timeout,) = _unpack_i(buffer, position)
         position += 4
-        rebalance_timeout = -1
+        message.rebalance_timeout = -1
     if version == 4:
-        subscription, position = read_compact_bytes(buffer, position)
+        message.subscription, position = read_compact_bytes(buffer, position)
     else:
-        subscription, position = read_bytes(buffer, position)
+        message.subscription, position = read_bytes(buffer, position)
     if version == 4:
-        assignment, position = read_compact_bytes(buffer, position)
+        message.assignment, position = read_compact_bytes(buffer, position)
     else:
-        assignment, position = read_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.assignment, position = read_bytes(buffer, position)
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MemberMetadata(
-        member_id,
-        group_instance_id,
-        client_id,
-        client_host,
-        rebalance_timeout,
-        session_timeout,
-        subscription,
-        assignment,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_member_metadata(parts: list[Any], message: MemberMetadata, version: int) -> None:

@@ -68,14 +68,15 @@ def read_kraft_version_record(
 ) -> tuple[KRaftVersionRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("KRaftVersionRecord", version))
-    version_, kraft_version = _unpack_hh(buffer, position)
+    message = KRaftVersionRecord.__new__(KRaftVersionRecord)
+    message.version, message.kraft_version = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return KRaftVersionRecord(version_, kraft_version, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_kraft_version_record(parts: list[Any], message: KRaftVersionRecord, version: int) -> None:

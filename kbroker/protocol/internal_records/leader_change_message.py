@@ -84,30 +84,27 @@ def read_leader_change_message(
 ) -> tuple[LeaderChangeMessage, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("LeaderChangeMessage", version))
-    version_, leader_id = _unpack_hi(buffer, position)
+    message = LeaderChangeMessage.__new__(LeaderChangeMessage)
+    message.version, message.leader_id = _unpack_hi(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 5)
     voters: list[Voter] = []
     for _ in range(count):
         voter, position = read_voter(buffer, position, version)
         voters.append(voter)
+    message.voters = voters
     count, position = read_compact_count(buffer, position, 5)
     granting_voters: list[Voter] = []
     for _ in range(count):
         voter, position = read_voter(buffer, position, version)
         granting_voters.append(voter)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.granting_voters = granting_voters
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderChangeMessage(
-        version_,
-        leader_id,
-        voters,
-        granting_voters,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_change_message(
@@ -166,19 +163,20 @@ class Voter:
 
 
 def read_voter(buffer: Buffer, position: int, version: int) -> tuple[Voter, int]:
+    message = Voter.__new__(Voter)
     if version == 1:
-        voter_id, voter_directory_id = _unpack_iu(buffer, position)
+        message.voter_id, message.voter_directory_id = _unpack_iu(buffer, position)
         position += 20
     else:
-        (voter_id,) = _unpack_i(buffer, position)
+        (message.voter_id,) = _unpack_i(buffer, position)
         position += 4
-        voter_directory_id = ZERO_UUID
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.voter_directory_id = ZERO_UUID
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Voter(voter_id, voter_directory_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_voter(parts: list[Any], message: Voter, version: int) -> None:

@@ -67,11 +67,12 @@ def read_legacy_offset_commit_key(
 ) -> tuple[LegacyOffsetCommitKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("LegacyOffsetCommitKey", version))
-    group, position = read_string(buffer, position)
-    topic, position = read_string(buffer, position)
-    (partition,) = _unpack_i(buffer, position)
+    message = LegacyOffsetCommitKey.__new__(LegacyOffsetCommitKey)
+    message.group, position = read_string(buffer, position)
+    message.topic, position = read_string(buffer, position)
+    (message.partition,) = _unpack_i(buffer, position)
     position += 4
-    return LegacyOffsetCommitKey(group, topic, partition), position
+    return message, position
 
 
 def write_legacy_offset_commit_key(

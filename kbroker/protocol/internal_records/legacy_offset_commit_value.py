@@ -67,12 +67,13 @@ def read_legacy_offset_commit_value(
 ) -> tuple[LegacyOffsetCommitValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("LegacyOffsetCommitValue", version))
-    (offset,) = _unpack_q(buffer, position)
+    message = LegacyOffsetCommitValue.__new__(LegacyOffsetCommitValue)
+    (message.offset,) = _unpack_q(buffer, position)
     position += 8
-    metadata, position = read_string(buffer, position)
-    (commit_timestamp,) = _unpack_q(buffer, position)
+    message.metadata, position = read_string(buffer, position)
+    (message.commit_timestamp,) = _unpack_q(buffer, position)
     position += 8
-    return LegacyOffsetCommitValue(offset, metadata, commit_timestamp), position
+    return message, position
 
 
 def write_legacy_offset_commit_value(

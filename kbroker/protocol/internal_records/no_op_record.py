@@ -53,12 +53,13 @@ class NoOpRecord:
 def read_no_op_record(buffer: Buffer, position: int, version: int) -> tuple[NoOpRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("NoOpRecord", version))
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = NoOpRecord.__new__(NoOpRecord)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NoOpRecord(unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_no_op_record(parts: list[Any], message: NoOpRecord, version: int) -> None:

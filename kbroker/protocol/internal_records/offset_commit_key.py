@@ -67,11 +67,12 @@ def read_offset_commit_key(
 ) -> tuple[OffsetCommitKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("OffsetCommitKey", version))
-    group, position = read_string(buffer, position)
-    topic, position = read_string(buffer, position)
-    (partition,) = _unpack_i(buffer, position)
+    message = OffsetCommitKey.__new__(OffsetCommitKey)
+    message.group, position = read_string(buffer, position)
+    message.topic, position = read_string(buffer, position)
+    (message.partition,) = _unpack_i(buffer, position)
     position += 4
-    return OffsetCommitKey(group, topic, partition), position
+    return message, position
 
 
 def write_offset_commit_key(parts: list[Any], message: OffsetCommitKey, version: int) -> None:

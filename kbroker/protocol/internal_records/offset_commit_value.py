@@ -98,53 +98,49 @@ def read_offset_commit_value(
 ) -> tuple[OffsetCommitValue, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("OffsetCommitValue", version))
+    message = OffsetCommitValue.__new__(OffsetCommitValue)
     if version >= 3:
-        offset, leader_epoch = _unpack_qi(buffer, position)
+        message.offset, message.leader_epoch = _unpack_qi(buffer, position)
         position += 12
     else:
-        (offset,) = _unpack_q(buffer, position)
+        (message.offset,) = _unpack_q(buffer, position)
         position += 8
-        leader_epoch = -1
+        message.leader_epoch = -1
     if version == 4:
-        metadata, position = read_compact_string(buffer, position)
+        message.metadata, position = read_compact_string(buffer, position)
     else:
-        metadata, position = read_string(buffer, position)
+        message.metadata, position = read_string(buffer, position)
     if version >= 2:
-        (commit_timestamp,) = _unpack_q(buffer, position)
+        (message.commit_timestamp,) = _unpack_q(buffer, position)
         position += 8
-        expire_timestamp = -1
+        message.expire_timestamp = -1
     elif version == 1:
-        commit_timestamp, expire_timestamp = _unpack_qq(buffer, position)
+        message.commit_timestamp, message.expire_timestamp = _unpack_qq(buffer, position)
         position += 16
     else:
-        (commit_timestamp,) = _unpack_q(buffer, position)
+        (message.commit_timestamp,) = _unpack_q(buffer, position)
         position += 8
-        expire_timestamp = -1
-    topic_id: bytes = ZERO_UUID
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.expire_timestamp = -1
+    message.topic_id = ZERO_UUID
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
-                    (topic_id,) = _unpack_u(buffer, position)
+                    (message.topic_id,) = _unpack_u(buffer, position)
                     position += 16
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return OffsetCommitValue(
-        offset,
-        leader_epoch,
-        metadata,
-        commit_timestamp,
-        expire_timestamp,
-        topic_id,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_commit_value(parts: list[Any], message: OffsetCommitValue, version: int) -> None:
@@ -171,7 +167,10 @@ def write_offset_commit_value(parts: list[Any], message: OffsetCommitValue, vers
             field_parts: list[Any] = []
             field_parts.append(_pack_u(message.topic_id))
             fields = [*fields, (0, b"".join(field_parts))]
-        write_tagged_fields(pieces, fields)
+        if fields:
+            write_tagged_fields(pieces, fields)
+        else:
+            pieces.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("OffsetCommitValue.unknown_tagged_fields", version)
     parts.append(b"".join(pieces))

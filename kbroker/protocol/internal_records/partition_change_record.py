@@ -119,22 +119,23 @@ def read_partition_change_record(
 ) -> tuple[PartitionChangeRecord, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("PartitionChangeRecord", version))
-    partition_id, topic_id = _unpack_iu(buffer, position)
+    message = PartitionChangeRecord.__new__(PartitionChangeRecord)
+    message.partition_id, message.topic_id = _unpack_iu(buffer, position)
     position += 20
-    isr: list[int] | None = None
-    leader: int = -2
-    replicas: list[int] | None = None
-    removing_replicas: list[int] | None = None
-    adding_replicas: list[int] | None = None
-    leader_recovery_state: int = -1
-    directories: list[bytes] | None = None
-    eligible_leader_replicas: list[int] | None = None
-    last_known_elr: list[int] | None = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.isr = None
+    message.leader = -2
+    message.replicas = None
+    message.removing_replicas = None
+    message.adding_replicas = None
+    message.leader_recovery_state = -1
+    message.directories = None
+    message.eligible_leader_replicas = None
+    message.last_known_elr = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -142,73 +143,61 @@ def read_partition_change_record(
             if tag == 0:
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    isr = None
+                    message.isr = None
                 else:
-                    isr, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.isr, position = read_fixed_array(buffer, position, count, "i", 4)
             elif tag == 1:
-                (leader,) = _unpack_i(buffer, position)
+                (message.leader,) = _unpack_i(buffer, position)
                 position += 4
             elif tag == 2:
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    replicas = None
+                    message.replicas = None
                 else:
-                    replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
             elif tag == 3:
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    removing_replicas = None
+                    message.removing_replicas = None
                 else:
-                    removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
             elif tag == 4:
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    adding_replicas = None
+                    message.adding_replicas = None
                 else:
-                    adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
             elif tag == 5:
-                (leader_recovery_state,) = _unpack_b(buffer, position)
+                (message.leader_recovery_state,) = _unpack_b(buffer, position)
                 position += 1
             elif tag == 6:
                 if version <= 1:
                     raise misplaced_tag("PartitionChangeRecord", 6, version)
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    eligible_leader_replicas = None
+                    message.eligible_leader_replicas = None
                 else:
-                    eligible_leader_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.eligible_leader_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
             elif tag == 7:
                 if version <= 1:
                     raise misplaced_tag("PartitionChangeRecord", 7, version)
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    last_known_elr = None
+                    message.last_known_elr = None
                 else:
-                    last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
             elif tag == 8:
                 if version == 0:
                     raise misplaced_tag("PartitionChangeRecord", 8, version)
                 count, position = read_compact_nullable_count(buffer, position, 16)
                 if count < 0:
-                    directories = None
+                    message.directories = None
                 else:
-                    directories, position = read_uuid_array(buffer, position, count)
+                    message.directories, position = read_uuid_array(buffer, position, count)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return PartitionChangeRecord(
-        partition_id,
-        topic_id,
-        isr,
-        leader,
-        replicas,
-        removing_replicas,
-        adding_replicas,
-        leader_recovery_state,
-        directories,
-        eligible_leader_replicas,
-        last_known_elr,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_partition_change_record(
@@ -277,5 +266,8 @@ def write_partition_change_record(
         if message.directories is not None:
             write_uuid_array(field_parts, message.directories)
         fields = [*fields, (8, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))

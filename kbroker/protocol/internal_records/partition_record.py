@@ -129,73 +129,59 @@ def read_partition_record(
 ) -> tuple[PartitionRecord, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("PartitionRecord", version))
-    partition_id, topic_id = _unpack_iu(buffer, position)
+    message = PartitionRecord.__new__(PartitionRecord)
+    message.partition_id, message.topic_id = _unpack_iu(buffer, position)
     position += 20
     count, position = read_compact_count(buffer, position, 4)
-    replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_count(buffer, position, 4)
-    isr, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.isr, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_count(buffer, position, 4)
-    removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_count(buffer, position, 4)
-    adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    leader, leader_epoch, partition_epoch = _unpack_iii(buffer, position)
+    message.adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+    (message.leader, message.leader_epoch, message.partition_epoch) = _unpack_iii(buffer, position)
     position += 12
-    directories: list[bytes]
     if version >= 1:
         count, position = read_compact_count(buffer, position, 16)
-        directories, position = read_uuid_array(buffer, position, count)
+        message.directories, position = read_uuid_array(buffer, position, count)
     else:
-        directories = []
-    leader_recovery_state: int = 0
-    eligible_leader_replicas: list[int] | None = None
-    last_known_elr: list[int] | None = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.directories = []
+    message.leader_recovery_state = 0
+    message.eligible_leader_replicas = None
+    message.last_known_elr = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                (leader_recovery_state,) = _unpack_b(buffer, position)
+                (message.leader_recovery_state,) = _unpack_b(buffer, position)
                 position += 1
             elif tag == 1:
                 if version <= 1:
                     raise misplaced_tag("PartitionRecord", 1, version)
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    eligible_leader_replicas = None
+                    message.eligible_leader_replicas = None
                 else:
-                    eligible_leader_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.eligible_leader_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
             elif tag == 2:
                 if version <= 1:
                     raise misplaced_tag("PartitionRecord", 2, version)
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    last_known_elr = None
+                    message.last_known_elr = None
                 else:
-                    last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return PartitionRecord(
-        partition_id,
-        topic_id,
-        replicas,
-        isr,
-        removing_replicas,
-        adding_replicas,
-        leader,
-        leader_recovery_state,
-        leader_epoch,
-        partition_epoch,
-        directories,
-        eligible_leader_replicas,
-        last_known_elr,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_partition_record(parts: list[Any], message: PartitionRecord, version: int) -> None:
@@ -238,5 +224,8 @@ def write_partition_record(parts: list[Any], message: PartitionRecord, version: 
         if message.last_known_elr is not None:
             write_fixed_array(field_parts, message.last_known_elr, "i")
         fields = [*fields, (2, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))

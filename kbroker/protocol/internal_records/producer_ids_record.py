@@ -73,19 +73,19 @@ def read_producer_ids_record(
 ) -> tuple[ProducerIdsRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ProducerIdsRecord", version))
-    broker_id, broker_epoch, next_producer_id = _unpack_iqq(buffer, position)
+    message = ProducerIdsRecord.__new__(ProducerIdsRecord)
+    (
+        message.broker_id,
+        message.broker_epoch,
+        message.next_producer_id,
+    ) = _unpack_iqq(buffer, position)
     position += 20
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ProducerIdsRecord(
-        broker_id,
-        broker_epoch,
-        next_producer_id,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_producer_ids_record(parts: list[Any], message: ProducerIdsRecord, version: int) -> None:

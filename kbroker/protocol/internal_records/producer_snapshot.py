@@ -66,14 +66,16 @@ def read_producer_snapshot(
 ) -> tuple[ProducerSnapshot, int]:
     if version != 1:
         raise DecodeError(unsupported_version("ProducerSnapshot", version))
-    (crc,) = _unpack_I(buffer, position)
+    message = ProducerSnapshot.__new__(ProducerSnapshot)
+    (message.crc,) = _unpack_I(buffer, position)
     position += 4
     count, position = read_count(buffer, position, 46)
     producer_entries: list[ProducerEntry] = []
     for _ in range(count):
         producer_entry, position = read_producer_entry(buffer, position, version)
         producer_entries.append(producer_entry)
-    return ProducerSnapshot(crc, producer_entries), position
+    message.producer_entries = producer_entries
+    return message, position
 
 
 def write_producer_snapshot(parts: list[Any], message: ProducerSnapshot, version: int) -> None:
@@ -139,27 +141,19 @@ class ProducerEntry:
 
 
 def read_producer_entry(buffer: Buffer, position: int, version: int) -> tuple[ProducerEntry, int]:
+    message = ProducerEntry.__new__(ProducerEntry)
     (
-        producer_id,
-        epoch,
-        last_sequence,
-        last_offset,
-        offset_delta,
-        timestamp,
-        coordinator_epoch,
-        current_txn_first_offset,
+        message.producer_id,
+        message.epoch,
+        message.last_sequence,
+        message.last_offset,
+        message.offset_delta,
+        message.timestamp,
+        message.coordinator_epoch,
+        message.current_txn_first_offset,
     ) = _unpack_qhiqiqiq(buffer, position)
     position += 46
-    return ProducerEntry(
-        producer_id,
-        epoch,
-        last_sequence,
-        last_offset,
-        offset_delta,
-        timestamp,
-        coordinator_epoch,
-        current_txn_first_offset,
-    ), position
+    return message, position
 
 
 def write_producer_entry(parts: list[Any], message: ProducerEntry, version: int) -> None:

@@ -99,46 +99,47 @@ def read_quorum_state_data(
 ) -> tuple[QuorumStateData, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("QuorumStateData", version))
-    cluster_id: str
+    message = QuorumStateData.__new__(QuorumStateData)
     if version == 0:
-        cluster_id, position = read_compact_string(buffer, position)
+        message.cluster_id, position = read_compact_string(buffer, position)
     else:
-        cluster_id = ""
+        message.cluster_id = ""
     if version == 1:
-        leader_id, leader_epoch, voted_id, voted_directory_id = _unpack_iiiu(buffer, position)
+        (
+            message.leader_id,
+            message.leader_epoch,
+            message.voted_id,
+            message.voted_directory_id,
+        ) = _unpack_iiiu(buffer, position)
         position += 28
-        applied_offset = 0
+        message.applied_offset = 0
     else:
-        leader_id, leader_epoch, voted_id, applied_offset = _unpack_iiiq(buffer, position)
+        (
+            message.leader_id,
+            message.leader_epoch,
+            message.voted_id,
+            message.applied_offset,
+        ) = _unpack_iiiq(buffer, position)
         position += 20
-        voted_directory_id = ZERO_UUID
-    current_voters: list[Voter] | None
+        message.voted_directory_id = ZERO_UUID
     if version == 0:
         count, position = read_compact_nullable_count(buffer, position, 5)
         if count < 0:
-            current_voters = None
+            message.current_voters = None
         else:
-            current_voters = []
+            current_voters: list[Voter] = []
             for _ in range(count):
                 voter, position = read_voter(buffer, position, version)
                 current_voters.append(voter)
+            message.current_voters = current_voters
     else:
-        current_voters = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.current_voters = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return QuorumStateData(
-        cluster_id,
-        leader_id,
-        leader_epoch,
-        voted_id,
-        voted_directory_id,
-        applied_offset,
-        current_voters,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_quorum_state_data(parts: list[Any], message: QuorumStateData, version: int) -> None:
@@ -215,14 +216,15 @@ class Voter:
 
 
 def read_voter(buffer: Buffer, position: int, version: int) -> tuple[Voter, int]:
-    (voter_id,) = _unpack_i(buffer, position)
+    message = Voter.__new__(Voter)
+    (message.voter_id,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Voter(voter_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_voter(parts: list[Any], message: Voter, version: int) -> None:

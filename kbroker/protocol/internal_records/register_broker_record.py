@@ -130,43 +130,50 @@ def read_register_broker_record(
 ) -> tuple[RegisterBrokerRecord, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("RegisterBrokerRecord", version))
+    message = RegisterBrokerRecord.__new__(RegisterBrokerRecord)
     if version >= 2:
         (
-            broker_id,
-            is_migrating_zk_broker,
-            incarnation_id,
-            broker_epoch,
+            message.broker_id,
+            message.is_migrating_zk_broker,
+            message.incarnation_id,
+            message.broker_epoch,
         ) = _unpack_ituq(buffer, position)
         position += 29
     else:
-        broker_id, incarnation_id, broker_epoch = _unpack_iuq(buffer, position)
+        (
+            message.broker_id,
+            message.incarnation_id,
+            message.broker_epoch,
+        ) = _unpack_iuq(buffer, position)
         position += 28
-        is_migrating_zk_broker = False
+        message.is_migrating_zk_broker = False
     count, position = read_compact_count(buffer, position, 7)
     end_points: list[BrokerEndpoint] = []
     for _ in range(count):
         broker_endpoint, position = read_broker_endpoint(buffer, position, version)
         end_points.append(broker_endpoint)
+    message.end_points = end_points
     count, position = read_compact_count(buffer, position, 6)
     features: list[BrokerFeature] = []
     for _ in range(count):
         broker_feature, position = read_broker_feature(buffer, position, version)
         features.append(broker_feature)
-    rack, position = read_compact_nullable_string(buffer, position)
+    message.features = features
+    message.rack, position = read_compact_nullable_string(buffer, position)
     if version >= 1:
-        fenced, in_controlled_shutdown = _unpack_tt(buffer, position)
+        message.fenced, message.in_controlled_shutdown = _unpack_tt(buffer, position)
         position += 2
     else:
-        (fenced,) = _unpack_t(buffer, position)
+        (message.fenced,) = _unpack_t(buffer, position)
         position += 1
-        in_controlled_shutdown = False
-    log_dirs: list[bytes] = []
-    cordoned_log_dirs: list[bytes] | None = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.in_controlled_shutdown = False
+    message.log_dirs = []
+    message.cordoned_log_dirs = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -175,31 +182,19 @@ def read_register_broker_record(
                 if version <= 2:
                     raise misplaced_tag("RegisterBrokerRecord", 0, version)
                 count, position = read_compact_count(buffer, position, 16)
-                log_dirs, position = read_uuid_array(buffer, position, count)
+                message.log_dirs, position = read_uuid_array(buffer, position, count)
             elif tag == 1:
                 if version <= 3:
                     raise misplaced_tag("RegisterBrokerRecord", 1, version)
                 count, position = read_compact_nullable_count(buffer, position, 16)
                 if count < 0:
-                    cordoned_log_dirs = None
+                    message.cordoned_log_dirs = None
                 else:
-                    cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
+                    message.cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return RegisterBrokerRecord(
-        broker_id,
-        is_migrating_zk_broker,
-        incarnation_id,
-        broker_epoch,
-        end_points,
-        features,
-        rack,
-        fenced,
-        in_controlled_shutdown,
-        log_dirs,
-        cordoned_log_dirs,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_register_broker_record(
@@ -252,7 +247,10 @@ def write_register_broker_record(
         if message.cordoned_log_dirs is not None:
             write_uuid_array(field_parts, message.cordoned_log_dirs)
         fields = [*fields, (1, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -298,16 +296,17 @@ class BrokerEndpoint:
 
 
 def read_broker_endpoint(buffer: Buffer, position: int, version: int) -> tuple[BrokerEndpoint, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    port, security_protocol = _unpack_Hh(buffer, position)
+    message = BrokerEndpoint.__new__(BrokerEndpoint)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    message.port, message.security_protocol = _unpack_Hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BrokerEndpoint(name, host, port, security_protocol, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_broker_endpoint(parts: list[Any], message: BrokerEndpoint, version: int) -> None:
@@ -358,20 +357,16 @@ class BrokerFeature:
 
 
 def read_broker_feature(buffer: Buffer, position: int, version: int) -> tuple[BrokerFeature, int]:
-    name, position = read_compact_string(buffer, position)
-    min_supported_version, max_supported_version = _unpack_hh(buffer, position)
+    message = BrokerFeature.__new__(BrokerFeature)
+    message.name, position = read_compact_string(buffer, position)
+    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BrokerFeature(
-        name,
-        min_supported_version,
-        max_supported_version,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_broker_feature(parts: list[Any], message: BrokerFeature, version: int) -> None:

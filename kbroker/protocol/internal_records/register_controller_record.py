@@ -90,31 +90,31 @@ def read_register_controller_record(
 ) -> tuple[RegisterControllerRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RegisterControllerRecord", version))
-    controller_id, incarnation_id, zk_migration_ready = _unpack_iut(buffer, position)
+    message = RegisterControllerRecord.__new__(RegisterControllerRecord)
+    (
+        message.controller_id,
+        message.incarnation_id,
+        message.zk_migration_ready,
+    ) = _unpack_iut(buffer, position)
     position += 21
     count, position = read_compact_count(buffer, position, 7)
     end_points: list[ControllerEndpoint] = []
     for _ in range(count):
         controller_endpoint, position = read_controller_endpoint(buffer, position, version)
         end_points.append(controller_endpoint)
+    message.end_points = end_points
     count, position = read_compact_count(buffer, position, 6)
     features: list[ControllerFeature] = []
     for _ in range(count):
         controller_feature, position = read_controller_feature(buffer, position, version)
         features.append(controller_feature)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.features = features
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RegisterControllerRecord(
-        controller_id,
-        incarnation_id,
-        zk_migration_ready,
-        end_points,
-        features,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_register_controller_record(
@@ -187,16 +187,17 @@ def read_controller_endpoint(
     position: int,
     version: int,
 ) -> tuple[ControllerEndpoint, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    port, security_protocol = _unpack_Hh(buffer, position)
+    message = ControllerEndpoint.__new__(ControllerEndpoint)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    message.port, message.security_protocol = _unpack_Hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ControllerEndpoint(name, host, port, security_protocol, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_controller_endpoint(parts: list[Any], message: ControllerEndpoint, version: int) -> None:
@@ -251,20 +252,16 @@ def read_controller_feature(
     position: int,
     version: int,
 ) -> tuple[ControllerFeature, int]:
-    name, position = read_compact_string(buffer, position)
-    min_supported_version, max_supported_version = _unpack_hh(buffer, position)
+    message = ControllerFeature.__new__(ControllerFeature)
+    message.name, position = read_compact_string(buffer, position)
+    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ControllerFeature(
-        name,
-        min_supported_version,
-        max_supported_version,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_controller_feature(parts: list[Any], message: ControllerFeature, version: int) -> None:

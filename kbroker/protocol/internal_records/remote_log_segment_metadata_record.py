@@ -130,13 +130,14 @@ def read_remote_log_segment_metadata_record(
 ) -> tuple[RemoteLogSegmentMetadataRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoteLogSegmentMetadataRecord", version))
-    remote_log_segment_id, position = read_remote_log_segment_id_entry(buffer, position, version)
+    message = RemoteLogSegmentMetadataRecord.__new__(RemoteLogSegmentMetadataRecord)
+    message.remote_log_segment_id, position = read_remote_log_segment_id_entry(buffer, position, version)
     (
-        start_offset,
-        end_offset,
-        broker_id,
-        max_timestamp_ms,
-        event_timestamp_ms,
+        message.start_offset,
+        message.end_offset,
+        message.broker_id,
+        message.max_timestamp_ms,
+        message.event_timestamp_ms,
     ) = _unpack_qqiqq(buffer, position)
     position += 36
     count, position = read_compact_count(buffer, position, 13)
@@ -144,40 +145,29 @@ def read_remote_log_segment_metadata_record(
     for _ in range(count):
         segment_leader_epoch_entry, position = read_segment_leader_epoch_entry(buffer, position, version)
         segment_leader_epochs.append(segment_leader_epoch_entry)
-    (segment_size_in_bytes,) = _unpack_i(buffer, position)
+    message.segment_leader_epochs = segment_leader_epochs
+    (message.segment_size_in_bytes,) = _unpack_i(buffer, position)
     position += 4
-    custom_metadata, position = read_compact_nullable_bytes(buffer, position)
-    (remote_log_segment_state,) = _unpack_b(buffer, position)
+    message.custom_metadata, position = read_compact_nullable_bytes(buffer, position)
+    (message.remote_log_segment_state,) = _unpack_b(buffer, position)
     position += 1
-    txn_index_empty: bool = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.txn_index_empty = False
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                (txn_index_empty,) = _unpack_t(buffer, position)
+                (message.txn_index_empty,) = _unpack_t(buffer, position)
                 position += 1
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return RemoteLogSegmentMetadataRecord(
-        remote_log_segment_id,
-        start_offset,
-        end_offset,
-        broker_id,
-        max_timestamp_ms,
-        event_timestamp_ms,
-        segment_leader_epochs,
-        segment_size_in_bytes,
-        custom_metadata,
-        remote_log_segment_state,
-        txn_index_empty,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_remote_log_segment_metadata_record(
@@ -209,7 +199,10 @@ def write_remote_log_segment_metadata_record(
         field_parts: list[Any] = []
         field_parts.append(_pack_t(message.txn_index_empty))
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -253,15 +246,16 @@ def read_remote_log_segment_id_entry(
     position: int,
     version: int,
 ) -> tuple[RemoteLogSegmentIdEntry, int]:
-    topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
-    (id,) = _unpack_u(buffer, position)
+    message = RemoteLogSegmentIdEntry.__new__(RemoteLogSegmentIdEntry)
+    message.topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
+    (message.id,) = _unpack_u(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoteLogSegmentIdEntry(topic_id_partition, id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remote_log_segment_id_entry(
@@ -319,15 +313,16 @@ def read_topic_id_partition_entry(
     position: int,
     version: int,
 ) -> tuple[TopicIdPartitionEntry, int]:
-    name, position = read_compact_string(buffer, position)
-    id, partition = _unpack_ui(buffer, position)
+    message = TopicIdPartitionEntry.__new__(TopicIdPartitionEntry)
+    message.name, position = read_compact_string(buffer, position)
+    message.id, message.partition = _unpack_ui(buffer, position)
     position += 20
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicIdPartitionEntry(name, id, partition, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_id_partition_entry(
@@ -381,14 +376,15 @@ def read_segment_leader_epoch_entry(
     position: int,
     version: int,
 ) -> tuple[SegmentLeaderEpochEntry, int]:
-    leader_epoch, offset = _unpack_iq(buffer, position)
+    message = SegmentLeaderEpochEntry.__new__(SegmentLeaderEpochEntry)
+    message.leader_epoch, message.offset = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SegmentLeaderEpochEntry(leader_epoch, offset, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_segment_leader_epoch_entry(

@@ -122,13 +122,14 @@ def read_remote_log_segment_metadata_snapshot_record(
 ) -> tuple[RemoteLogSegmentMetadataSnapshotRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoteLogSegmentMetadataSnapshotRecord", version))
+    message = RemoteLogSegmentMetadataSnapshotRecord.__new__(RemoteLogSegmentMetadataSnapshotRecord)
     (
-        segment_id,
-        start_offset,
-        end_offset,
-        broker_id,
-        max_timestamp_ms,
-        event_timestamp_ms,
+        message.segment_id,
+        message.start_offset,
+        message.end_offset,
+        message.broker_id,
+        message.max_timestamp_ms,
+        message.event_timestamp_ms,
     ) = _unpack_uqqiqq(buffer, position)
     position += 52
     count, position = read_compact_count(buffer, position, 13)
@@ -136,40 +137,29 @@ def read_remote_log_segment_metadata_snapshot_record(
     for _ in range(count):
         segment_leader_epoch_entry, position = read_segment_leader_epoch_entry(buffer, position, version)
         segment_leader_epochs.append(segment_leader_epoch_entry)
-    (segment_size_in_bytes,) = _unpack_i(buffer, position)
+    message.segment_leader_epochs = segment_leader_epochs
+    (message.segment_size_in_bytes,) = _unpack_i(buffer, position)
     position += 4
-    custom_metadata, position = read_compact_nullable_bytes(buffer, position)
-    (remote_log_segment_state,) = _unpack_b(buffer, position)
+    message.custom_metadata, position = read_compact_nullable_bytes(buffer, position)
+    (message.remote_log_segment_state,) = _unpack_b(buffer, position)
     position += 1
-    txn_index_empty: bool = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.txn_index_empty = False
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                (txn_index_empty,) = _unpack_t(buffer, position)
+                (message.txn_index_empty,) = _unpack_t(buffer, position)
                 position += 1
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return RemoteLogSegmentMetadataSnapshotRecord(
-        segment_id,
-        start_offset,
-        end_offset,
-        broker_id,
-        max_timestamp_ms,
-        event_timestamp_ms,
-        segment_leader_epochs,
-        segment_size_in_bytes,
-        custom_metadata,
-        remote_log_segment_state,
-        txn_index_empty,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_remote_log_segment_metadata_snapshot_record(
@@ -201,7 +191,10 @@ def write_remote_log_segment_metadata_snapshot_record(
         field_parts: list[Any] = []
         field_parts.append(_pack_t(message.txn_index_empty))
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -243,14 +236,15 @@ def read_segment_leader_epoch_entry(
     position: int,
     version: int,
 ) -> tuple[SegmentLeaderEpochEntry, int]:
-    leader_epoch, offset = _unpack_iq(buffer, position)
+    message = SegmentLeaderEpochEntry.__new__(SegmentLeaderEpochEntry)
+    message.leader_epoch, message.offset = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SegmentLeaderEpochEntry(leader_epoch, offset, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_segment_leader_epoch_entry(

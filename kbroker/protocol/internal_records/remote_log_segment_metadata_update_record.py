@@ -94,25 +94,19 @@ def read_remote_log_segment_metadata_update_record(
 ) -> tuple[RemoteLogSegmentMetadataUpdateRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoteLogSegmentMetadataUpdateRecord", version))
-    remote_log_segment_id, position = read_remote_log_segment_id_entry(buffer, position, version)
-    broker_id, event_timestamp_ms = _unpack_iq(buffer, position)
+    message = RemoteLogSegmentMetadataUpdateRecord.__new__(RemoteLogSegmentMetadataUpdateRecord)
+    message.remote_log_segment_id, position = read_remote_log_segment_id_entry(buffer, position, version)
+    message.broker_id, message.event_timestamp_ms = _unpack_iq(buffer, position)
     position += 12
-    custom_metadata, position = read_compact_nullable_bytes(buffer, position)
-    (remote_log_segment_state,) = _unpack_b(buffer, position)
+    message.custom_metadata, position = read_compact_nullable_bytes(buffer, position)
+    (message.remote_log_segment_state,) = _unpack_b(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoteLogSegmentMetadataUpdateRecord(
-        remote_log_segment_id,
-        broker_id,
-        event_timestamp_ms,
-        custom_metadata,
-        remote_log_segment_state,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remote_log_segment_metadata_update_record(
@@ -174,15 +168,16 @@ def read_remote_log_segment_id_entry(
     position: int,
     version: int,
 ) -> tuple[RemoteLogSegmentIdEntry, int]:
-    topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
-    (id,) = _unpack_u(buffer, position)
+    message = RemoteLogSegmentIdEntry.__new__(RemoteLogSegmentIdEntry)
+    message.topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
+    (message.id,) = _unpack_u(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoteLogSegmentIdEntry(topic_id_partition, id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remote_log_segment_id_entry(
@@ -240,15 +235,16 @@ def read_topic_id_partition_entry(
     position: int,
     version: int,
 ) -> tuple[TopicIdPartitionEntry, int]:
-    name, position = read_compact_string(buffer, position)
-    id, partition = _unpack_ui(buffer, position)
+    message = TopicIdPartitionEntry.__new__(TopicIdPartitionEntry)
+    message.name, position = read_compact_string(buffer, position)
+    message.id, message.partition = _unpack_ui(buffer, position)
     position += 20
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicIdPartitionEntry(name, id, partition, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_id_partition_entry(

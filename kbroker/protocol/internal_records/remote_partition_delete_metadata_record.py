@@ -84,21 +84,20 @@ def read_remote_partition_delete_metadata_record(
 ) -> tuple[RemotePartitionDeleteMetadataRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemotePartitionDeleteMetadataRecord", version))
-    topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
-    (broker_id, event_timestamp_ms, remote_partition_delete_state) = _unpack_iqb(buffer, position)
+    message = RemotePartitionDeleteMetadataRecord.__new__(RemotePartitionDeleteMetadataRecord)
+    message.topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
+    (
+        message.broker_id,
+        message.event_timestamp_ms,
+        message.remote_partition_delete_state,
+    ) = _unpack_iqb(buffer, position)
     position += 13
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemotePartitionDeleteMetadataRecord(
-        topic_id_partition,
-        broker_id,
-        event_timestamp_ms,
-        remote_partition_delete_state,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remote_partition_delete_metadata_record(
@@ -166,15 +165,16 @@ def read_topic_id_partition_entry(
     position: int,
     version: int,
 ) -> tuple[TopicIdPartitionEntry, int]:
-    name, position = read_compact_string(buffer, position)
-    id, partition = _unpack_ui(buffer, position)
+    message = TopicIdPartitionEntry.__new__(TopicIdPartitionEntry)
+    message.name, position = read_compact_string(buffer, position)
+    message.id, message.partition = _unpack_ui(buffer, position)
     position += 20
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicIdPartitionEntry(name, id, partition, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_id_partition_entry(

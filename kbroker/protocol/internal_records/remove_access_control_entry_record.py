@@ -66,14 +66,15 @@ def read_remove_access_control_entry_record(
 ) -> tuple[RemoveAccessControlEntryRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveAccessControlEntryRecord", version))
-    (id,) = _unpack_u(buffer, position)
+    message = RemoveAccessControlEntryRecord.__new__(RemoveAccessControlEntryRecord)
+    (message.id,) = _unpack_u(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoveAccessControlEntryRecord(id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remove_access_control_entry_record(

@@ -63,13 +63,14 @@ def read_remove_delegation_token_record(
 ) -> tuple[RemoveDelegationTokenRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveDelegationTokenRecord", version))
-    token_id, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = RemoveDelegationTokenRecord.__new__(RemoveDelegationTokenRecord)
+    message.token_id, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoveDelegationTokenRecord(token_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remove_delegation_token_record(

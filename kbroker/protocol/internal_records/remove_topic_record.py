@@ -66,14 +66,15 @@ def read_remove_topic_record(
 ) -> tuple[RemoveTopicRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveTopicRecord", version))
-    (topic_id,) = _unpack_u(buffer, position)
+    message = RemoveTopicRecord.__new__(RemoveTopicRecord)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoveTopicRecord(topic_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remove_topic_record(parts: list[Any], message: RemoveTopicRecord, version: int) -> None:

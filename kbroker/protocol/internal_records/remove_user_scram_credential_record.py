@@ -71,15 +71,16 @@ def read_remove_user_scram_credential_record(
 ) -> tuple[RemoveUserScramCredentialRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveUserScramCredentialRecord", version))
-    name, position = read_compact_string(buffer, position)
-    (mechanism,) = _unpack_b(buffer, position)
+    message = RemoveUserScramCredentialRecord.__new__(RemoveUserScramCredentialRecord)
+    message.name, position = read_compact_string(buffer, position)
+    (message.mechanism,) = _unpack_b(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoveUserScramCredentialRecord(name, mechanism, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remove_user_scram_credential_record(

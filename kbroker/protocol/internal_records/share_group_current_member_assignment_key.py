@@ -59,9 +59,10 @@ def read_share_group_current_member_assignment_key(
 ) -> tuple[ShareGroupCurrentMemberAssignmentKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupCurrentMemberAssignmentKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return ShareGroupCurrentMemberAssignmentKey(group_id, member_id), position
+    message = ShareGroupCurrentMemberAssignmentKey.__new__(ShareGroupCurrentMemberAssignmentKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_share_group_current_member_assignment_key(

@@ -86,25 +86,25 @@ def read_share_group_current_member_assignment_value(
 ) -> tuple[ShareGroupCurrentMemberAssignmentValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupCurrentMemberAssignmentValue", version))
-    member_epoch, previous_member_epoch, state = _unpack_iib(buffer, position)
+    message = ShareGroupCurrentMemberAssignmentValue.__new__(ShareGroupCurrentMemberAssignmentValue)
+    (
+        message.member_epoch,
+        message.previous_member_epoch,
+        message.state,
+    ) = _unpack_iib(buffer, position)
     position += 9
     count, position = read_compact_count(buffer, position, 18)
     assigned_partitions: list[TopicPartitions] = []
     for _ in range(count):
         topic_partitions, position = read_topic_partitions(buffer, position, version)
         assigned_partitions.append(topic_partitions)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.assigned_partitions = assigned_partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareGroupCurrentMemberAssignmentValue(
-        member_epoch,
-        previous_member_epoch,
-        state,
-        assigned_partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_group_current_member_assignment_value(
@@ -164,16 +164,17 @@ def read_topic_partitions(
     position: int,
     version: int,
 ) -> tuple[TopicPartitions, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicPartitions.__new__(TopicPartitions)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartitions(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

@@ -59,9 +59,10 @@ def read_share_group_member_metadata_key(
 ) -> tuple[ShareGroupMemberMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupMemberMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return ShareGroupMemberMetadataKey(group_id, member_id), position
+    message = ShareGroupMemberMetadataKey.__new__(ShareGroupMemberMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_share_group_member_metadata_key(

@@ -81,26 +81,22 @@ def read_share_group_member_metadata_value(
 ) -> tuple[ShareGroupMemberMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupMemberMetadataValue", version))
-    rack_id, position = read_compact_nullable_string(buffer, position)
-    client_id, position = read_compact_string(buffer, position)
-    client_host, position = read_compact_string(buffer, position)
+    message = ShareGroupMemberMetadataValue.__new__(ShareGroupMemberMetadataValue)
+    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    message.client_id, position = read_compact_string(buffer, position)
+    message.client_host, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 1)
     subscribed_topic_names: list[str] = []
     for _ in range(count):
         subscribed_topic_names_item, position = read_compact_string(buffer, position)
         subscribed_topic_names.append(subscribed_topic_names_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.subscribed_topic_names = subscribed_topic_names
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareGroupMemberMetadataValue(
-        rack_id,
-        client_id,
-        client_host,
-        subscribed_topic_names,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_group_member_metadata_value(

@@ -55,8 +55,9 @@ def read_share_group_metadata_key(
 ) -> tuple[ShareGroupMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return ShareGroupMetadataKey(group_id), position
+    message = ShareGroupMetadataKey.__new__(ShareGroupMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_share_group_metadata_key(

@@ -69,14 +69,15 @@ def read_share_group_metadata_value(
 ) -> tuple[ShareGroupMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupMetadataValue", version))
-    epoch, metadata_hash = _unpack_iq(buffer, position)
+    message = ShareGroupMetadataValue.__new__(ShareGroupMetadataValue)
+    message.epoch, message.metadata_hash = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareGroupMetadataValue(epoch, metadata_hash, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_group_metadata_value(

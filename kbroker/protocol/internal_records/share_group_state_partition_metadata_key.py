@@ -55,8 +55,9 @@ def read_share_group_state_partition_metadata_key(
 ) -> tuple[ShareGroupStatePartitionMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupStatePartitionMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return ShareGroupStatePartitionMetadataKey(group_id), position
+    message = ShareGroupStatePartitionMetadataKey.__new__(ShareGroupStatePartitionMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_share_group_state_partition_metadata_key(

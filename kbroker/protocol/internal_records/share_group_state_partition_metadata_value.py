@@ -84,32 +84,31 @@ def read_share_group_state_partition_metadata_value(
 ) -> tuple[ShareGroupStatePartitionMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupStatePartitionMetadataValue", version))
+    message = ShareGroupStatePartitionMetadataValue.__new__(ShareGroupStatePartitionMetadataValue)
     count, position = read_compact_count(buffer, position, 19)
     initializing_topics: list[TopicPartitionsInfo] = []
     for _ in range(count):
         topic_partitions_info, position = read_topic_partitions_info(buffer, position, version)
         initializing_topics.append(topic_partitions_info)
+    message.initializing_topics = initializing_topics
     count, position = read_compact_count(buffer, position, 19)
     initialized_topics: list[TopicPartitionsInfo] = []
     for _ in range(count):
         topic_partitions_info, position = read_topic_partitions_info(buffer, position, version)
         initialized_topics.append(topic_partitions_info)
+    message.initialized_topics = initialized_topics
     count, position = read_compact_count(buffer, position, 18)
     deleting_topics: list[TopicInfo] = []
     for _ in range(count):
         topic_info, position = read_topic_info(buffer, position, version)
         deleting_topics.append(topic_info)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.deleting_topics = deleting_topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareGroupStatePartitionMetadataValue(
-        initializing_topics,
-        initialized_topics,
-        deleting_topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_group_state_partition_metadata_value(
@@ -178,17 +177,18 @@ def read_topic_partitions_info(
     position: int,
     version: int,
 ) -> tuple[TopicPartitionsInfo, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicPartitionsInfo.__new__(TopicPartitionsInfo)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    topic_name, position = read_compact_string(buffer, position)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartitionsInfo(topic_id, topic_name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_partitions_info(
@@ -240,15 +240,16 @@ class TopicInfo:
 
 
 def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicInfo, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicInfo.__new__(TopicInfo)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    topic_name, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_name, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicInfo(topic_id, topic_name, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None:

@@ -59,9 +59,10 @@ def read_share_group_target_assignment_member_key(
 ) -> tuple[ShareGroupTargetAssignmentMemberKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupTargetAssignmentMemberKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return ShareGroupTargetAssignmentMemberKey(group_id, member_id), position
+    message = ShareGroupTargetAssignmentMemberKey.__new__(ShareGroupTargetAssignmentMemberKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_share_group_target_assignment_member_key(

@@ -55,8 +55,9 @@ def read_share_group_target_assignment_metadata_key(
 ) -> tuple[ShareGroupTargetAssignmentMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupTargetAssignmentMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return ShareGroupTargetAssignmentMetadataKey(group_id), position
+    message = ShareGroupTargetAssignmentMetadataKey.__new__(ShareGroupTargetAssignmentMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_share_group_target_assignment_metadata_key(

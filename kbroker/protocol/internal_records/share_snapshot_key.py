@@ -68,10 +68,11 @@ def read_share_snapshot_key(
 ) -> tuple[ShareSnapshotKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareSnapshotKey", version))
-    group_id, position = read_string(buffer, position)
-    topic_id, partition = _unpack_ui(buffer, position)
+    message = ShareSnapshotKey.__new__(ShareSnapshotKey)
+    message.group_id, position = read_string(buffer, position)
+    message.topic_id, message.partition = _unpack_ui(buffer, position)
     position += 20
-    return ShareSnapshotKey(group_id, topic_id, partition), position
+    return message, position
 
 
 def write_share_snapshot_key(parts: list[Any], message: ShareSnapshotKey, version: int) -> None:

@@ -101,13 +101,14 @@ def read_share_snapshot_value(
 ) -> tuple[ShareSnapshotValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareSnapshotValue", version))
+    message = ShareSnapshotValue.__new__(ShareSnapshotValue)
     (
-        snapshot_epoch,
-        state_epoch,
-        leader_epoch,
-        start_offset,
-        create_timestamp,
-        write_timestamp,
+        message.snapshot_epoch,
+        message.state_epoch,
+        message.leader_epoch,
+        message.start_offset,
+        message.create_timestamp,
+        message.write_timestamp,
     ) = _unpack_iiiqqq(buffer, position)
     position += 36
     count, position = read_compact_count(buffer, position, 20)
@@ -115,32 +116,24 @@ def read_share_snapshot_value(
     for _ in range(count):
         state_batch, position = read_state_batch(buffer, position, version)
         state_batches.append(state_batch)
-    delivery_complete_count: int = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.state_batches = state_batches
+    message.delivery_complete_count = -1
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                (delivery_complete_count,) = _unpack_i(buffer, position)
+                (message.delivery_complete_count,) = _unpack_i(buffer, position)
                 position += 4
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return ShareSnapshotValue(
-        snapshot_epoch,
-        state_epoch,
-        leader_epoch,
-        start_offset,
-        delivery_complete_count,
-        create_timestamp,
-        write_timestamp,
-        state_batches,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_share_snapshot_value(parts: list[Any], message: ShareSnapshotValue, version: int) -> None:
@@ -165,7 +158,10 @@ def write_share_snapshot_value(parts: list[Any], message: ShareSnapshotValue, ve
         field_parts: list[Any] = []
         field_parts.append(_pack_i(message.delivery_complete_count))
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -211,20 +207,20 @@ class StateBatch:
 
 
 def read_state_batch(buffer: Buffer, position: int, version: int) -> tuple[StateBatch, int]:
-    (first_offset, last_offset, delivery_state, delivery_count) = _unpack_qqbh(buffer, position)
+    message = StateBatch.__new__(StateBatch)
+    (
+        message.first_offset,
+        message.last_offset,
+        message.delivery_state,
+        message.delivery_count,
+    ) = _unpack_qqbh(buffer, position)
     position += 19
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StateBatch(
-        first_offset,
-        last_offset,
-        delivery_state,
-        delivery_count,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_state_batch(parts: list[Any], message: StateBatch, version: int) -> None:

@@ -68,10 +68,11 @@ def read_share_update_key(
 ) -> tuple[ShareUpdateKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareUpdateKey", version))
-    group_id, position = read_string(buffer, position)
-    topic_id, partition = _unpack_ui(buffer, position)
+    message = ShareUpdateKey.__new__(ShareUpdateKey)
+    message.group_id, position = read_string(buffer, position)
+    message.topic_id, message.partition = _unpack_ui(buffer, position)
     position += 20
-    return ShareUpdateKey(group_id, topic_id, partition), position
+    return message, position
 
 
 def write_share_update_key(parts: list[Any], message: ShareUpdateKey, version: int) -> None:

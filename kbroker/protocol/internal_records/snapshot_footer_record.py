@@ -64,14 +64,15 @@ def read_snapshot_footer_record(
 ) -> tuple[SnapshotFooterRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("SnapshotFooterRecord", version))
-    (version_,) = _unpack_h(buffer, position)
+    message = SnapshotFooterRecord.__new__(SnapshotFooterRecord)
+    (message.version,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SnapshotFooterRecord(version_, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_snapshot_footer_record(

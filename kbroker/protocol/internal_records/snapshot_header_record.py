@@ -68,18 +68,15 @@ def read_snapshot_header_record(
 ) -> tuple[SnapshotHeaderRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("SnapshotHeaderRecord", version))
-    version_, last_contained_log_timestamp = _unpack_hq(buffer, position)
+    message = SnapshotHeaderRecord.__new__(SnapshotHeaderRecord)
+    message.version, message.last_contained_log_timestamp = _unpack_hq(buffer, position)
     position += 10
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SnapshotHeaderRecord(
-        version_,
-        last_contained_log_timestamp,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_snapshot_header_record(

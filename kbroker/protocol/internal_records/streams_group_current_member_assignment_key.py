@@ -59,9 +59,10 @@ def read_streams_group_current_member_assignment_key(
 ) -> tuple[StreamsGroupCurrentMemberAssignmentKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupCurrentMemberAssignmentKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return StreamsGroupCurrentMemberAssignmentKey(group_id, member_id), position
+    message = StreamsGroupCurrentMemberAssignmentKey.__new__(StreamsGroupCurrentMemberAssignmentKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_streams_group_current_member_assignment_key(

@@ -114,55 +114,55 @@ def read_streams_group_current_member_assignment_value(
 ) -> tuple[StreamsGroupCurrentMemberAssignmentValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupCurrentMemberAssignmentValue", version))
-    member_epoch, previous_member_epoch, state = _unpack_iib(buffer, position)
+    message = StreamsGroupCurrentMemberAssignmentValue.__new__(StreamsGroupCurrentMemberAssignmentValue)
+    (
+        message.member_epoch,
+        message.previous_member_epoch,
+        message.state,
+    ) = _unpack_iib(buffer, position)
     position += 9
     count, position = read_compact_count(buffer, position, 3)
     active_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         active_tasks.append(task_ids)
+    message.active_tasks = active_tasks
     count, position = read_compact_count(buffer, position, 3)
     standby_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         standby_tasks.append(task_ids)
+    message.standby_tasks = standby_tasks
     count, position = read_compact_count(buffer, position, 3)
     warmup_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         warmup_tasks.append(task_ids)
+    message.warmup_tasks = warmup_tasks
     count, position = read_compact_count(buffer, position, 3)
     active_tasks_pending_revocation: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         active_tasks_pending_revocation.append(task_ids)
+    message.active_tasks_pending_revocation = active_tasks_pending_revocation
     count, position = read_compact_count(buffer, position, 3)
     standby_tasks_pending_revocation: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         standby_tasks_pending_revocation.append(task_ids)
+    message.standby_tasks_pending_revocation = standby_tasks_pending_revocation
     count, position = read_compact_count(buffer, position, 3)
     warmup_tasks_pending_revocation: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         warmup_tasks_pending_revocation.append(task_ids)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.warmup_tasks_pending_revocation = warmup_tasks_pending_revocation
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StreamsGroupCurrentMemberAssignmentValue(
-        member_epoch,
-        previous_member_epoch,
-        state,
-        active_tasks,
-        standby_tasks,
-        warmup_tasks,
-        active_tasks_pending_revocation,
-        standby_tasks_pending_revocation,
-        warmup_tasks_pending_revocation,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_streams_group_current_member_assignment_value(
@@ -239,15 +239,16 @@ class TaskIds:
 
 
 def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    subtopology_id, position = read_compact_string(buffer, position)
+    message = TaskIds.__new__(TaskIds)
+    message.subtopology_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    assignment_epochs: list[int] | None = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.assignment_epochs = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -255,12 +256,13 @@ def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds,
             if tag == 0:
                 count, position = read_compact_nullable_count(buffer, position, 4)
                 if count < 0:
-                    assignment_epochs = None
+                    message.assignment_epochs = None
                 else:
-                    assignment_epochs, position = read_fixed_array(buffer, position, count, "i", 4)
+                    message.assignment_epochs, position = read_fixed_array(buffer, position, count, "i", 4)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return TaskIds(subtopology_id, partitions, assignment_epochs, unknown_tagged_fields), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
@@ -274,4 +276,7 @@ def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
         if message.assignment_epochs is not None:
             write_fixed_array(field_parts, message.assignment_epochs, "i")
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(parts, fields)
+    if fields:
+        write_tagged_fields(parts, fields)
+    else:
+        parts.append(b"\0")

@@ -59,9 +59,10 @@ def read_streams_group_member_metadata_key(
 ) -> tuple[StreamsGroupMemberMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupMemberMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return StreamsGroupMemberMetadataKey(group_id, member_id), position
+    message = StreamsGroupMemberMetadataKey.__new__(StreamsGroupMemberMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_streams_group_member_metadata_key(

@@ -106,41 +106,31 @@ def read_streams_group_member_metadata_value(
 ) -> tuple[StreamsGroupMemberMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupMemberMetadataValue", version))
-    instance_id, position = read_compact_nullable_string(buffer, position)
-    rack_id, position = read_compact_nullable_string(buffer, position)
-    client_id, position = read_compact_string(buffer, position)
-    client_host, position = read_compact_string(buffer, position)
-    rebalance_timeout_ms, topology_epoch = _unpack_ii(buffer, position)
+    message = StreamsGroupMemberMetadataValue.__new__(StreamsGroupMemberMetadataValue)
+    message.instance_id, position = read_compact_nullable_string(buffer, position)
+    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    message.client_id, position = read_compact_string(buffer, position)
+    message.client_host, position = read_compact_string(buffer, position)
+    message.rebalance_timeout_ms, message.topology_epoch = _unpack_ii(buffer, position)
     position += 8
-    process_id, position = read_compact_string(buffer, position)
-    user_endpoint: Endpoint | None
+    message.process_id, position = read_compact_string(buffer, position)
     if read_presence(buffer, position):
-        user_endpoint, position = read_endpoint(buffer, position + 1, version)
+        message.user_endpoint, position = read_endpoint(buffer, position + 1, version)
     else:
-        user_endpoint = None
+        message.user_endpoint = None
         position += 1
     count, position = read_compact_count(buffer, position, 3)
     client_tags: list[KeyValue] = []
     for _ in range(count):
         key_value, position = read_key_value(buffer, position, version)
         client_tags.append(key_value)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.client_tags = client_tags
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StreamsGroupMemberMetadataValue(
-        instance_id,
-        rack_id,
-        client_id,
-        client_host,
-        rebalance_timeout_ms,
-        topology_epoch,
-        process_id,
-        user_endpoint,
-        client_tags,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_streams_group_member_metadata_value(
@@ -206,15 +196,16 @@ class Endpoint:
 
 
 def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = Endpoint.__new__(Endpoint)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Endpoint(host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
@@ -260,14 +251,15 @@ class KeyValue:
 
 
 def read_key_value(buffer: Buffer, position: int, version: int) -> tuple[KeyValue, int]:
-    key, position = read_compact_string(buffer, position)
-    value, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = KeyValue.__new__(KeyValue)
+    message.key, position = read_compact_string(buffer, position)
+    message.value, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return KeyValue(key, value, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_key_value(parts: list[Any], message: KeyValue, version: int) -> None:

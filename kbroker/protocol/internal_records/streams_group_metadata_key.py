@@ -55,8 +55,9 @@ def read_streams_group_metadata_key(
 ) -> tuple[StreamsGroupMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return StreamsGroupMetadataKey(group_id), position
+    message = StreamsGroupMetadataKey.__new__(StreamsGroupMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_streams_group_metadata_key(

@@ -88,40 +88,37 @@ def read_streams_group_metadata_value(
 ) -> tuple[StreamsGroupMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupMetadataValue", version))
-    epoch, metadata_hash = _unpack_iq(buffer, position)
+    message = StreamsGroupMetadataValue.__new__(StreamsGroupMetadataValue)
+    message.epoch, message.metadata_hash = _unpack_iq(buffer, position)
     position += 12
-    validated_topology_epoch: int = -1
-    last_assignment_configs: list[LastAssignmentConfig] | None = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.validated_topology_epoch = -1
+    message.last_assignment_configs = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                (validated_topology_epoch,) = _unpack_i(buffer, position)
+                (message.validated_topology_epoch,) = _unpack_i(buffer, position)
                 position += 4
             elif tag == 1:
                 count, position = read_compact_nullable_count(buffer, position, 3)
                 if count < 0:
-                    last_assignment_configs = None
+                    message.last_assignment_configs = None
                 else:
-                    last_assignment_configs = []
+                    last_assignment_configs: list[LastAssignmentConfig] = []
                     for _ in range(count):
                         last_assignment_config, position = read_last_assignment_config(buffer, position, version)
                         last_assignment_configs.append(last_assignment_config)
+                    message.last_assignment_configs = last_assignment_configs
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return StreamsGroupMetadataValue(
-        epoch,
-        metadata_hash,
-        validated_topology_epoch,
-        last_assignment_configs,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_streams_group_metadata_value(
@@ -145,7 +142,10 @@ def write_streams_group_metadata_value(
             for last_assignment_config in message.last_assignment_configs:
                 write_last_assignment_config(field_parts, last_assignment_config, version)
         fields = [*fields, (1, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -187,14 +187,15 @@ def read_last_assignment_config(
     position: int,
     version: int,
 ) -> tuple[LastAssignmentConfig, int]:
-    key, position = read_compact_string(buffer, position)
-    value, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = LastAssignmentConfig.__new__(LastAssignmentConfig)
+    message.key, position = read_compact_string(buffer, position)
+    message.value, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LastAssignmentConfig(key, value, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_last_assignment_config(

@@ -59,9 +59,10 @@ def read_streams_group_target_assignment_member_key(
 ) -> tuple[StreamsGroupTargetAssignmentMemberKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTargetAssignmentMemberKey", version))
-    group_id, position = read_string(buffer, position)
-    member_id, position = read_string(buffer, position)
-    return StreamsGroupTargetAssignmentMemberKey(group_id, member_id), position
+    message = StreamsGroupTargetAssignmentMemberKey.__new__(StreamsGroupTargetAssignmentMemberKey)
+    message.group_id, position = read_string(buffer, position)
+    message.member_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_streams_group_target_assignment_member_key(

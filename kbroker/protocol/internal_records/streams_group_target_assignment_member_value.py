@@ -75,32 +75,31 @@ def read_streams_group_target_assignment_member_value(
 ) -> tuple[StreamsGroupTargetAssignmentMemberValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTargetAssignmentMemberValue", version))
+    message = StreamsGroupTargetAssignmentMemberValue.__new__(StreamsGroupTargetAssignmentMemberValue)
     count, position = read_compact_count(buffer, position, 3)
     active_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         active_tasks.append(task_ids)
+    message.active_tasks = active_tasks
     count, position = read_compact_count(buffer, position, 3)
     standby_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         standby_tasks.append(task_ids)
+    message.standby_tasks = standby_tasks
     count, position = read_compact_count(buffer, position, 3)
     warmup_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         warmup_tasks.append(task_ids)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.warmup_tasks = warmup_tasks
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StreamsGroupTargetAssignmentMemberValue(
-        active_tasks,
-        standby_tasks,
-        warmup_tasks,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_streams_group_target_assignment_member_value(
@@ -161,15 +160,16 @@ class TaskIds:
 
 
 def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    subtopology_id, position = read_compact_string(buffer, position)
+    message = TaskIds.__new__(TaskIds)
+    message.subtopology_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TaskIds(subtopology_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:

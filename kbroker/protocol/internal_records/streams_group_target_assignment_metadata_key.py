@@ -55,8 +55,9 @@ def read_streams_group_target_assignment_metadata_key(
 ) -> tuple[StreamsGroupTargetAssignmentMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTargetAssignmentMetadataKey", version))
-    group_id, position = read_string(buffer, position)
-    return StreamsGroupTargetAssignmentMetadataKey(group_id), position
+    message = StreamsGroupTargetAssignmentMetadataKey.__new__(StreamsGroupTargetAssignmentMetadataKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_streams_group_target_assignment_metadata_key(

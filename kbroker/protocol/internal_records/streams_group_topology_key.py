@@ -55,8 +55,9 @@ def read_streams_group_topology_key(
 ) -> tuple[StreamsGroupTopologyKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTopologyKey", version))
-    group_id, position = read_string(buffer, position)
-    return StreamsGroupTopologyKey(group_id), position
+    message = StreamsGroupTopologyKey.__new__(StreamsGroupTopologyKey)
+    message.group_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_streams_group_topology_key(

@@ -77,19 +77,21 @@ def read_streams_group_topology_value(
 ) -> tuple[StreamsGroupTopologyValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTopologyValue", version))
-    (epoch,) = _unpack_i(buffer, position)
+    message = StreamsGroupTopologyValue.__new__(StreamsGroupTopologyValue)
+    (message.epoch,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 8)
     subtopologies: list[Subtopology] = []
     for _ in range(count):
         subtopology, position = read_subtopology(buffer, position, version)
         subtopologies.append(subtopology)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.subtopologies = subtopologies
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StreamsGroupTopologyValue(epoch, subtopologies, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_streams_group_topology_value(
@@ -175,52 +177,50 @@ class Subtopology:
 
 
 def read_subtopology(buffer: Buffer, position: int, version: int) -> tuple[Subtopology, int]:
-    subtopology_id, position = read_compact_string(buffer, position)
+    message = Subtopology.__new__(Subtopology)
+    message.subtopology_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 1)
     source_topics: list[str] = []
     for _ in range(count):
         source_topics_item, position = read_compact_string(buffer, position)
         source_topics.append(source_topics_item)
+    message.source_topics = source_topics
     count, position = read_compact_count(buffer, position, 1)
     source_topic_regex: list[str] = []
     for _ in range(count):
         source_topic_regex_item, position = read_compact_string(buffer, position)
         source_topic_regex.append(source_topic_regex_item)
+    message.source_topic_regex = source_topic_regex
     count, position = read_compact_count(buffer, position, 9)
     state_changelog_topics: list[TopicInfo] = []
     for _ in range(count):
         topic_info, position = read_topic_info(buffer, position, version)
         state_changelog_topics.append(topic_info)
+    message.state_changelog_topics = state_changelog_topics
     count, position = read_compact_count(buffer, position, 1)
     repartition_sink_topics: list[str] = []
     for _ in range(count):
         repartition_sink_topics_item, position = read_compact_string(buffer, position)
         repartition_sink_topics.append(repartition_sink_topics_item)
+    message.repartition_sink_topics = repartition_sink_topics
     count, position = read_compact_count(buffer, position, 9)
     repartition_source_topics: list[TopicInfo] = []
     for _ in range(count):
         topic_info, position = read_topic_info(buffer, position, version)
         repartition_source_topics.append(topic_info)
+    message.repartition_source_topics = repartition_source_topics
     count, position = read_compact_count(buffer, position, 4)
     copartition_groups: list[CopartitionGroup] = []
     for _ in range(count):
         copartition_group, position = read_copartition_group(buffer, position, version)
         copartition_groups.append(copartition_group)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.copartition_groups = copartition_groups
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Subtopology(
-        subtopology_id,
-        source_topics,
-        source_topic_regex,
-        state_changelog_topics,
-        repartition_sink_topics,
-        repartition_source_topics,
-        copartition_groups,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> None:
@@ -291,26 +291,22 @@ class TopicInfo:
 
 
 def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicInfo, int]:
-    name, position = read_compact_string(buffer, position)
-    partitions, replication_factor = _unpack_ih(buffer, position)
+    message = TopicInfo.__new__(TopicInfo)
+    message.name, position = read_compact_string(buffer, position)
+    message.partitions, message.replication_factor = _unpack_ih(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 3)
     topic_configs: list[TopicConfig] = []
     for _ in range(count):
         topic_config, position = read_topic_config(buffer, position, version)
         topic_configs.append(topic_config)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_configs = topic_configs
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicInfo(
-        name,
-        partitions,
-        replication_factor,
-        topic_configs,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None:
@@ -359,14 +355,15 @@ class TopicConfig:
 
 
 def read_topic_config(buffer: Buffer, position: int, version: int) -> tuple[TopicConfig, int]:
-    key, position = read_compact_string(buffer, position)
-    value, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = TopicConfig.__new__(TopicConfig)
+    message.key, position = read_compact_string(buffer, position)
+    message.value, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicConfig(key, value, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_config(parts: list[Any], message: TopicConfig, version: int) -> None:
@@ -424,23 +421,19 @@ def read_copartition_group(
     position: int,
     version: int,
 ) -> tuple[CopartitionGroup, int]:
+    message = CopartitionGroup.__new__(CopartitionGroup)
     count, position = read_compact_count(buffer, position, 2)
-    source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
+    message.source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
     count, position = read_compact_count(buffer, position, 2)
-    source_topic_regex, position = read_fixed_array(buffer, position, count, "h", 2)
+    message.source_topic_regex, position = read_fixed_array(buffer, position, count, "h", 2)
     count, position = read_compact_count(buffer, position, 2)
-    repartition_source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.repartition_source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CopartitionGroup(
-        source_topics,
-        source_topic_regex,
-        repartition_source_topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_copartition_group(parts: list[Any], message: CopartitionGroup, version: int) -> None:

@@ -116,76 +116,69 @@ def read_subscription_info_data(
 ) -> tuple[SubscriptionInfoData, int]:
     if not 1 <= version <= 11:
         raise DecodeError(unsupported_version("SubscriptionInfoData", version))
+    message = SubscriptionInfoData.__new__(SubscriptionInfoData)
     if version >= 3:
-        version_, latest_supported_version, process_id = _unpack_iiu(buffer, position)
+        (
+            message.version,
+            message.latest_supported_version,
+            message.process_id,
+        ) = _unpack_iiu(buffer, position)
         position += 24
     else:
-        version_, process_id = _unpack_iu(buffer, position)
+        message.version, message.process_id = _unpack_iu(buffer, position)
         position += 20
-        latest_supported_version = -1
-    prev_tasks: list[TaskId]
+        message.latest_supported_version = -1
     if version <= 6:
         count, position = read_count(buffer, position, 8)
-        prev_tasks = []
+        prev_tasks: list[TaskId] = []
         for _ in range(count):
             task_id, position = read_task_id(buffer, position, version)
             prev_tasks.append(task_id)
+        message.prev_tasks = prev_tasks
     else:
-        prev_tasks = []
-    standby_tasks: list[TaskId]
+        message.prev_tasks = []
     if version <= 6:
         count, position = read_count(buffer, position, 8)
-        standby_tasks = []
+        standby_tasks: list[TaskId] = []
         for _ in range(count):
             task_id, position = read_task_id(buffer, position, version)
             standby_tasks.append(task_id)
+        message.standby_tasks = standby_tasks
     else:
-        standby_tasks = []
-    user_end_point: bytes
+        message.standby_tasks = []
     if version >= 2:
-        user_end_point, position = read_bytes(buffer, position)
+        message.user_end_point, position = read_bytes(buffer, position)
     else:
-        user_end_point = b""
-    task_offset_sums: list[TaskOffsetSum]
+        message.user_end_point = b""
     if version >= 7:
         count, position = read_count(buffer, position, 8)
-        task_offset_sums = []
+        task_offset_sums: list[TaskOffsetSum] = []
         for _ in range(count):
             task_offset_sum, position = read_task_offset_sum(buffer, position, version)
             task_offset_sums.append(task_offset_sum)
+        message.task_offset_sums = task_offset_sums
     else:
-        task_offset_sums = []
+        message.task_offset_sums = []
     if version >= 9:
-        unique_field, error_code = _unpack_bi(buffer, position)
+        message.unique_field, message.error_code = _unpack_bi(buffer, position)
         position += 5
     elif version == 8:
-        (unique_field,) = _unpack_b(buffer, position)
+        (message.unique_field,) = _unpack_b(buffer, position)
         position += 1
-        error_code = 0
+        message.error_code = 0
     else:
-        unique_field = 0
-        error_code = 0
-    client_tags: list[ClientTag]
+        message.unique_field = 0
+        message.error_code = 0
     if version == 11:
         count, position = read_count(buffer, position, 8)
-        client_tags = []
+        client_tags: list[ClientTag] = []
         for _ in range(count):
             client_tag, position = read_client_tag(buffer, position, version)
             client_tags.append(client_tag)
+        message.client_tags = client_tags
     else:
-        client_tags = []
-    return SubscriptionInfoData(
-        version_,
-        latest_supported_version,
-        process_id,
-        prev_tasks,
-        standby_tasks,
-        user_end_point,
-        task_offset_sums,
-        unique_field,
-        error_code,
-        client_tags,
-    ), position
+        message.client_tags = []
+    return message, position
 
 
 def write_subscription_info_data(
@@ -274,9 +267,10 @@ class TaskId:
 
 
 def read_task_id(buffer: Buffer, position: int, version: int) -> tuple[TaskId, int]:
-    topic_group_id, partition = _unpack_ii(buffer, position)
+    message = TaskId.__new__(TaskId)
+    message.topic_group_id, message.partition = _unpack_ii(buffer, position)
     position += 8
-    return TaskId(topic_group_id, partition), position
+    return message, position
 
 
 def write_task_id(parts: list[Any], message: TaskId, version: int) -> None:
@@ -325,35 +319,33 @@ class TaskOffsetSum:
 
 
 def read_task_offset_sum(buffer: Buffer, position: int, version: int) -> tuple[TaskOffsetSum, int]:
+    message = TaskOffsetSum.__new__(TaskOffsetSum)
     if version >= 10:
-        topic_group_id, partition, offset_sum = _unpack_iiq(buffer, position)
+        (
+            message.topic_group_id,
+            message.partition,
+            message.offset_sum,
+        ) = _unpack_iiq(buffer, position)
         position += 16
     else:
-        (topic_group_id,) = _unpack_i(buffer, position)
+        (message.topic_group_id,) = _unpack_i(buffer, position)
         position += 4
-        partition = 0
-        offset_sum = 0
-    named_topology: str | None
+        message.partition = 0
+        message.offset_sum = 0
     if version >= 10:
-        named_topology, position = read_nullable_string(buffer, position)
+        message.named_topology, position = read_nullable_string(buffer, position)
     else:
-        named_topology = ""
-    partition_to_offset_sum: list[PartitionToOffsetSum]
+        message.named_topology = ""
     if version <= 9:
         count, position = read_count(buffer, position, 12)
-        partition_to_offset_sum = []
+        partition_to_offset_sum: list[PartitionToOffsetSum] = []
         for _ in range(count):
             partition_to_offset_sum_item, position = read_partition_to_offset_sum(buffer, position, version)
             partition_to_offset_sum.append(partition_to_offset_sum_item)
+        message.partition_to_offset_sum = partition_to_offset_sum
     else:
-        partition_to_offset_sum = []
-    return TaskOffsetSum(
-        topic_group_id,
-        partition,
-        offset_sum,
-        named_topology,
-        partition_to_offset_sum,
-    ), position
+        message.partition_to_offset_sum = []
+    return message, position
 
 
 def write_task_offset_sum(parts: list[Any], message: TaskOffsetSum, version: int) -> None:
@@ -409,9 +401,10 @@ def read_partition_to_offset_sum(
     position: int,
     version: int,
 ) -> tuple[PartitionToOffsetSum, int]:
-    partition, offset_sum = _unpack_iq(buffer, position)
+    message = PartitionToOffsetSum.__new__(PartitionToOffsetSum)
+    message.partition, message.offset_sum = _unpack_iq(buffer, position)
     position += 12
-    return PartitionToOffsetSum(partition, offset_sum), position
+    return message, position
 
 
 def write_partition_to_offset_sum(
@@ -450,9 +443,10 @@ class ClientTag:
 
 
 def read_client_tag(buffer: Buffer, position: int, version: int) -> tuple[ClientTag, int]:
-    key, position = read_bytes(buffer, position)
-    value, position = read_bytes(buffer, position)
-    return ClientTag(key, value), position
+    message = ClientTag.__new__(ClientTag)
+    message.key, position = read_bytes(buffer, position)
+    message.value, position = read_bytes(buffer, position)
+    return message, position
 
 
 def write_client_tag(parts: list[Any], message: ClientTag, version: int) -> None:

@@ -68,15 +68,16 @@ class TopicRecord:
 def read_topic_record(buffer: Buffer, position: int, version: int) -> tuple[TopicRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("TopicRecord", version))
-    name, position = read_compact_string(buffer, position)
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicRecord.__new__(TopicRecord)
+    message.name, position = read_compact_string(buffer, position)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicRecord(name, topic_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_record(parts: list[Any], message: TopicRecord, version: int) -> None:

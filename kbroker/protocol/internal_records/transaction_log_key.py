@@ -55,8 +55,9 @@ def read_transaction_log_key(
 ) -> tuple[TransactionLogKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("TransactionLogKey", version))
-    transactional_id, position = read_string(buffer, position)
-    return TransactionLogKey(transactional_id), position
+    message = TransactionLogKey.__new__(TransactionLogKey)
+    message.transactional_id, position = read_string(buffer, position)
+    return message, position
 
 
 def write_transaction_log_key(parts: list[Any], message: TransactionLogKey, version: int) -> None:

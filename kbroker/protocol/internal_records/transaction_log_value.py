@@ -131,11 +131,12 @@ def read_transaction_log_value(
 ) -> tuple[TransactionLogValue, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("TransactionLogValue", version))
+    message = TransactionLogValue.__new__(TransactionLogValue)
     (
-        producer_id,
-        producer_epoch,
-        transaction_timeout_ms,
-        transaction_status,
+        message.producer_id,
+        message.producer_epoch,
+        message.transaction_timeout_ms,
+        message.transaction_status,
     ) = _unpack_qhib(buffer, position)
     position += 15
     if version == 1:
@@ -143,59 +144,50 @@ def read_transaction_log_value(
     else:
         count, position = read_nullable_count(buffer, position, 6)
     if count < 0:
-        transaction_partitions: list[PartitionsSchema] | None = None
+        message.transaction_partitions = None
     else:
-        transaction_partitions = []
+        transaction_partitions: list[PartitionsSchema] = []
         for _ in range(count):
             partitions_schema, position = read_partitions_schema(buffer, position, version)
             transaction_partitions.append(partitions_schema)
+        message.transaction_partitions = transaction_partitions
     (
-        transaction_last_update_timestamp_ms,
-        transaction_start_timestamp_ms,
+        message.transaction_last_update_timestamp_ms,
+        message.transaction_start_timestamp_ms,
     ) = _unpack_qq(buffer, position)
     position += 16
-    previous_producer_id: int = -1
-    next_producer_id: int = -1
-    next_producer_epoch: int = -1
-    client_transaction_version: int = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.previous_producer_id = -1
+    message.next_producer_id = -1
+    message.next_producer_epoch = -1
+    message.client_transaction_version = 0
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
-                    (previous_producer_id,) = _unpack_q(buffer, position)
+                    (message.previous_producer_id,) = _unpack_q(buffer, position)
                     position += 8
                 elif tag == 1:
-                    (next_producer_id,) = _unpack_q(buffer, position)
+                    (message.next_producer_id,) = _unpack_q(buffer, position)
                     position += 8
                 elif tag == 2:
-                    (client_transaction_version,) = _unpack_h(buffer, position)
+                    (message.client_transaction_version,) = _unpack_h(buffer, position)
                     position += 2
                 elif tag == 3:
-                    (next_producer_epoch,) = _unpack_h(buffer, position)
+                    (message.next_producer_epoch,) = _unpack_h(buffer, position)
                     position += 2
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return TransactionLogValue(
-        producer_id,
-        previous_producer_id,
-        next_producer_id,
-        producer_epoch,
-        next_producer_epoch,
-        transaction_timeout_ms,
-        transaction_status,
-        transaction_partitions,
-        transaction_last_update_timestamp_ms,
-        transaction_start_timestamp_ms,
-        client_transaction_version,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_transaction_log_value(
@@ -253,7 +245,10 @@ def write_transaction_log_value(
             field_parts = []
             field_parts.append(_pack_h(message.next_producer_epoch))
             fields = [*fields, (3, b"".join(field_parts))]
-        write_tagged_fields(pieces, fields)
+        if fields:
+            write_tagged_fields(pieces, fields)
+        else:
+            pieces.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("TransactionLogValue.unknown_tagged_fields", version)
     parts.append(b"".join(pieces))
@@ -297,22 +292,25 @@ def read_partitions_schema(
     position: int,
     version: int,
 ) -> tuple[PartitionsSchema, int]:
+    message = PartitionsSchema.__new__(PartitionsSchema)
     if version == 1:
-        topic, position = read_compact_string(buffer, position)
+        message.topic, position = read_compact_string(buffer, position)
     else:
-        topic, position = read_string(buffer, position)
+        message.topic, position = read_string(buffer, position)
     if version == 1:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    partition_ids, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_ids, position = read_fixed_array(buffer, position, count, "i", 4)
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionsSchema(topic, partition_ids, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partitions_schema(parts: list[Any], message: PartitionsSchema, version: int) -> None:

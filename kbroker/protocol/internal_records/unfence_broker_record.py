@@ -69,14 +69,15 @@ def read_unfence_broker_record(
 ) -> tuple[UnfenceBrokerRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UnfenceBrokerRecord", version))
-    id, epoch = _unpack_iq(buffer, position)
+    message = UnfenceBrokerRecord.__new__(UnfenceBrokerRecord)
+    message.id, message.epoch = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UnfenceBrokerRecord(id, epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_unfence_broker_record(

@@ -69,14 +69,15 @@ def read_unregister_broker_record(
 ) -> tuple[UnregisterBrokerRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UnregisterBrokerRecord", version))
-    broker_id, broker_epoch = _unpack_iq(buffer, position)
+    message = UnregisterBrokerRecord.__new__(UnregisterBrokerRecord)
+    message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UnregisterBrokerRecord(broker_id, broker_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_unregister_broker_record(

@@ -91,28 +91,21 @@ def read_user_scram_credential_record(
 ) -> tuple[UserScramCredentialRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UserScramCredentialRecord", version))
-    name, position = read_compact_string(buffer, position)
-    (mechanism,) = _unpack_b(buffer, position)
+    message = UserScramCredentialRecord.__new__(UserScramCredentialRecord)
+    message.name, position = read_compact_string(buffer, position)
+    (message.mechanism,) = _unpack_b(buffer, position)
     position += 1
-    salt, position = read_compact_bytes(buffer, position)
-    stored_key, position = read_compact_bytes(buffer, position)
-    server_key, position = read_compact_bytes(buffer, position)
-    (iterations,) = _unpack_i(buffer, position)
+    message.salt, position = read_compact_bytes(buffer, position)
+    message.stored_key, position = read_compact_bytes(buffer, position)
+    message.server_key, position = read_compact_bytes(buffer, position)
+    (message.iterations,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UserScramCredentialRecord(
-        name,
-        mechanism,
-        salt,
-        stored_key,
-        server_key,
-        iterations,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_user_scram_credential_record(

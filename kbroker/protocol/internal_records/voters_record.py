@@ -75,19 +75,21 @@ class VotersRecord:
 def read_voters_record(buffer: Buffer, position: int, version: int) -> tuple[VotersRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("VotersRecord", version))
-    (version_,) = _unpack_h(buffer, position)
+    message = VotersRecord.__new__(VotersRecord)
+    (message.version,) = _unpack_h(buffer, position)
     position += 2
     count, position = read_compact_count(buffer, position, 27)
     voters: list[Voter] = []
     for _ in range(count):
         voter, position = read_voter(buffer, position, version)
         voters.append(voter)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.voters = voters
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return VotersRecord(version_, voters, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_voters_record(parts: list[Any], message: VotersRecord, version: int) -> None:
@@ -149,26 +151,22 @@ class Voter:
 
 
 def read_voter(buffer: Buffer, position: int, version: int) -> tuple[Voter, int]:
-    voter_id, voter_directory_id = _unpack_iu(buffer, position)
+    message = Voter.__new__(Voter)
+    message.voter_id, message.voter_directory_id = _unpack_iu(buffer, position)
     position += 20
     count, position = read_compact_count(buffer, position, 5)
     endpoints: list[Endpoint] = []
     for _ in range(count):
         endpoint, position = read_endpoint(buffer, position, version)
         endpoints.append(endpoint)
-    kraft_version_feature, position = read_kraft_version_feature(buffer, position, version)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.endpoints = endpoints
+    message.kraft_version_feature, position = read_kraft_version_feature(buffer, position, version)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Voter(
-        voter_id,
-        voter_directory_id,
-        endpoints,
-        kraft_version_feature,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_voter(parts: list[Any], message: Voter, version: int) -> None:
@@ -221,16 +219,17 @@ class Endpoint:
 
 
 def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = Endpoint.__new__(Endpoint)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Endpoint(name, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
@@ -281,18 +280,15 @@ def read_kraft_version_feature(
     position: int,
     version: int,
 ) -> tuple[KRaftVersionFeature, int]:
-    min_supported_version, max_supported_version = _unpack_hh(buffer, position)
+    message = KRaftVersionFeature.__new__(KRaftVersionFeature)
+    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return KRaftVersionFeature(
-        min_supported_version,
-        max_supported_version,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_kraft_version_feature(

@@ -65,14 +65,15 @@ def read_zk_migration_state_record(
 ) -> tuple[ZkMigrationStateRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ZkMigrationStateRecord", version))
-    (zk_migration_state,) = _unpack_b(buffer, position)
+    message = ZkMigrationStateRecord.__new__(ZkMigrationStateRecord)
+    (message.zk_migration_state,) = _unpack_b(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ZkMigrationStateRecord(zk_migration_state, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_zk_migration_state_record(

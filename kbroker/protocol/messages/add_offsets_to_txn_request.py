@@ -82,29 +82,26 @@ def read_add_offsets_to_txn_request(
 ) -> tuple[AddOffsetsToTxnRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("AddOffsetsToTxnRequest", version))
+    message = AddOffsetsToTxnRequest.__new__(AddOffsetsToTxnRequest)
     if version >= 3:
-        transactional_id, position = read_compact_string(buffer, position)
+        message.transactional_id, position = read_compact_string(buffer, position)
     else:
-        transactional_id, position = read_string(buffer, position)
-    producer_id, producer_epoch = _unpack_qh(buffer, position)
+        message.transactional_id, position = read_string(buffer, position)
+    message.producer_id, message.producer_epoch = _unpack_qh(buffer, position)
     position += 10
     if version >= 3:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.group_id, position = read_string(buffer, position)
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddOffsetsToTxnRequest(
-        transactional_id,
-        producer_id,
-        producer_epoch,
-        group_id,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_add_offsets_to_txn_request(

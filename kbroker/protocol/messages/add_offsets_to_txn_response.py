@@ -70,15 +70,18 @@ def read_add_offsets_to_txn_response(
 ) -> tuple[AddOffsetsToTxnResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("AddOffsetsToTxnResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = AddOffsetsToTxnResponse.__new__(AddOffsetsToTxnResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddOffsetsToTxnResponse(throttle_time_ms, error_code, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_add_offsets_to_txn_response(

@@ -98,55 +98,53 @@ def read_add_partitions_to_txn_request(
 ) -> tuple[AddPartitionsToTxnRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("AddPartitionsToTxnRequest", version))
-    transactions: list[AddPartitionsToTxnTransaction]
+    message = AddPartitionsToTxnRequest.__new__(AddPartitionsToTxnRequest)
     if version >= 4:
         count, position = read_compact_count(buffer, position, 14)
-        transactions = []
+        transactions: list[AddPartitionsToTxnTransaction] = []
         for _ in range(count):
             add_partitions_to_txn_transaction, position = read_add_partitions_to_txn_transaction(buffer, position, version)
             transactions.append(add_partitions_to_txn_transaction)
+        message.transactions = transactions
     else:
-        transactions = []
-    v3_and_below_transactional_id: str
+        message.transactions = []
     if version <= 3:
         if version == 3:
-            v3_and_below_transactional_id, position = read_compact_string(buffer, position)
+            message.v3_and_below_transactional_id, position = read_compact_string(buffer, position)
         else:
-            v3_and_below_transactional_id, position = read_string(buffer, position)
+            message.v3_and_below_transactional_id, position = read_string(buffer, position)
     else:
-        v3_and_below_transactional_id = ""
+        message.v3_and_below_transactional_id = ""
     if version >= 4:
-        v3_and_below_producer_id = 0
-        v3_and_below_producer_epoch = 0
+        message.v3_and_below_producer_id = 0
+        message.v3_and_below_producer_epoch = 0
     else:
-        v3_and_below_producer_id, v3_and_below_producer_epoch = _unpack_qh(buffer, position)
+        (
+            message.v3_and_below_producer_id,
+            message.v3_and_below_producer_epoch,
+        ) = _unpack_qh(buffer, position)
         position += 10
-    v3_and_below_topics: list[AddPartitionsToTxnTopic]
     if version <= 3:
         if version == 3:
             count, position = read_compact_count(buffer, position, 3)
         else:
             count, position = read_count(buffer, position, 6)
-        v3_and_below_topics = []
+        v3_and_below_topics: list[AddPartitionsToTxnTopic] = []
         for _ in range(count):
             add_partitions_to_txn_topic, position = read_add_partitions_to_txn_topic(buffer, position, version)
             v3_and_below_topics.append(add_partitions_to_txn_topic)
+        message.v3_and_below_topics = v3_and_below_topics
     else:
-        v3_and_below_topics = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.v3_and_below_topics = []
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddPartitionsToTxnRequest(
-        transactions,
-        v3_and_below_transactional_id,
-        v3_and_below_producer_id,
-        v3_and_below_producer_epoch,
-        v3_and_below_topics,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_add_partitions_to_txn_request(
@@ -248,27 +246,26 @@ def read_add_partitions_to_txn_transaction(
     position: int,
     version: int,
 ) -> tuple[AddPartitionsToTxnTransaction, int]:
-    transactional_id, position = read_compact_string(buffer, position)
-    producer_id, producer_epoch, verify_only = _unpack_qht(buffer, position)
+    message = AddPartitionsToTxnTransaction.__new__(AddPartitionsToTxnTransaction)
+    message.transactional_id, position = read_compact_string(buffer, position)
+    (
+        message.producer_id,
+        message.producer_epoch,
+        message.verify_only,
+    ) = _unpack_qht(buffer, position)
     position += 11
     count, position = read_compact_count(buffer, position, 3)
     topics: list[AddPartitionsToTxnTopic] = []
     for _ in range(count):
         add_partitions_to_txn_topic, position = read_add_partitions_to_txn_topic(buffer, position, version)
         topics.append(add_partitions_to_txn_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddPartitionsToTxnTransaction(
-        transactional_id,
-        producer_id,
-        producer_epoch,
-        verify_only,
-        topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_add_partitions_to_txn_transaction(
@@ -325,22 +322,25 @@ def read_add_partitions_to_txn_topic(
     position: int,
     version: int,
 ) -> tuple[AddPartitionsToTxnTopic, int]:
+    message = AddPartitionsToTxnTopic.__new__(AddPartitionsToTxnTopic)
     if version >= 3:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 3:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddPartitionsToTxnTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_add_partitions_to_txn_topic(

@@ -92,47 +92,44 @@ def read_add_partitions_to_txn_response(
 ) -> tuple[AddPartitionsToTxnResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("AddPartitionsToTxnResponse", version))
+    message = AddPartitionsToTxnResponse.__new__(AddPartitionsToTxnResponse)
     if version >= 4:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
-        error_code = 0
-    results_by_transaction: list[AddPartitionsToTxnResult]
+        message.error_code = 0
     if version >= 4:
         count, position = read_compact_count(buffer, position, 3)
-        results_by_transaction = []
+        results_by_transaction: list[AddPartitionsToTxnResult] = []
         for _ in range(count):
             add_partitions_to_txn_result, position = read_add_partitions_to_txn_result(buffer, position, version)
             results_by_transaction.append(add_partitions_to_txn_result)
+        message.results_by_transaction = results_by_transaction
     else:
-        results_by_transaction = []
-    results_by_topic_v3_and_below: list[AddPartitionsToTxnTopicResult]
+        message.results_by_transaction = []
     if version <= 3:
         if version == 3:
             count, position = read_compact_count(buffer, position, 3)
         else:
             count, position = read_count(buffer, position, 6)
-        results_by_topic_v3_and_below = []
+        results_by_topic_v3_and_below: list[AddPartitionsToTxnTopicResult] = []
         for _ in range(count):
             add_partitions_to_txn_topic_result, position = read_add_partitions_to_txn_topic_result(buffer, position, version)
             results_by_topic_v3_and_below.append(add_partitions_to_txn_topic_result)
+        message.results_by_topic_v3_and_below = results_by_topic_v3_and_below
     else:
-        results_by_topic_v3_and_below = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.results_by_topic_v3_and_below = []
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddPartitionsToTxnResponse(
-        throttle_time_ms,
-        error_code,
-        results_by_transaction,
-        results_by_topic_v3_and_below,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_add_partitions_to_txn_response(
@@ -212,22 +209,20 @@ def read_add_partitions_to_txn_result(
     position: int,
     version: int,
 ) -> tuple[AddPartitionsToTxnResult, int]:
-    transactional_id, position = read_compact_string(buffer, position)
+    message = AddPartitionsToTxnResult.__new__(AddPartitionsToTxnResult)
+    message.transactional_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 3)
     topic_results: list[AddPartitionsToTxnTopicResult] = []
     for _ in range(count):
         add_partitions_to_txn_topic_result, position = read_add_partitions_to_txn_topic_result(buffer, position, version)
         topic_results.append(add_partitions_to_txn_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_results = topic_results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddPartitionsToTxnResult(
-        transactional_id,
-        topic_results,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_add_partitions_to_txn_result(
@@ -285,10 +280,11 @@ def read_add_partitions_to_txn_topic_result(
     position: int,
     version: int,
 ) -> tuple[AddPartitionsToTxnTopicResult, int]:
+    message = AddPartitionsToTxnTopicResult.__new__(AddPartitionsToTxnTopicResult)
     if version >= 3:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 3:
         count, position = read_compact_count(buffer, position, 7)
     else:
@@ -297,17 +293,16 @@ def read_add_partitions_to_txn_topic_result(
     for _ in range(count):
         add_partitions_to_txn_partition_result, position = read_add_partitions_to_txn_partition_result(buffer, position, version)
         results_by_partition.append(add_partitions_to_txn_partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results_by_partition = results_by_partition
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddPartitionsToTxnTopicResult(
-        name,
-        results_by_partition,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_add_partitions_to_txn_topic_result(
@@ -372,19 +367,18 @@ def read_add_partitions_to_txn_partition_result(
     position: int,
     version: int,
 ) -> tuple[AddPartitionsToTxnPartitionResult, int]:
-    partition_index, partition_error_code = _unpack_ih(buffer, position)
+    message = AddPartitionsToTxnPartitionResult.__new__(AddPartitionsToTxnPartitionResult)
+    message.partition_index, message.partition_error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddPartitionsToTxnPartitionResult(
-        partition_index,
-        partition_error_code,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_add_partitions_to_txn_partition_result(

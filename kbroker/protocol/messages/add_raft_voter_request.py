@@ -97,33 +97,31 @@ def read_add_raft_voter_request(
 ) -> tuple[AddRaftVoterRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AddRaftVoterRequest", version))
-    cluster_id, position = read_compact_nullable_string(buffer, position)
-    timeout_ms, voter_id, voter_directory_id = _unpack_iiu(buffer, position)
+    message = AddRaftVoterRequest.__new__(AddRaftVoterRequest)
+    message.cluster_id, position = read_compact_nullable_string(buffer, position)
+    (
+        message.timeout_ms,
+        message.voter_id,
+        message.voter_directory_id,
+    ) = _unpack_iiu(buffer, position)
     position += 24
     count, position = read_compact_count(buffer, position, 5)
     listeners: list[Listener] = []
     for _ in range(count):
         listener, position = read_listener(buffer, position, version)
         listeners.append(listener)
+    message.listeners = listeners
     if version == 1:
-        (ack_when_committed,) = _unpack_t(buffer, position)
+        (message.ack_when_committed,) = _unpack_t(buffer, position)
         position += 1
     else:
-        ack_when_committed = True
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.ack_when_committed = True
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AddRaftVoterRequest(
-        cluster_id,
-        timeout_ms,
-        voter_id,
-        voter_directory_id,
-        listeners,
-        ack_when_committed,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_add_raft_voter_request(
@@ -189,16 +187,17 @@ class Listener:
 
 
 def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = Listener.__new__(Listener)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Listener(name, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:

@@ -77,25 +77,20 @@ def read_allocate_producer_ids_response(
 ) -> tuple[AllocateProducerIdsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AllocateProducerIdsResponse", version))
+    message = AllocateProducerIdsResponse.__new__(AllocateProducerIdsResponse)
     (
-        throttle_time_ms,
-        error_code,
-        producer_id_start,
-        producer_id_len,
+        message.throttle_time_ms,
+        message.error_code,
+        message.producer_id_start,
+        message.producer_id_len,
     ) = _unpack_ihqi(buffer, position)
     position += 18
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AllocateProducerIdsResponse(
-        throttle_time_ms,
-        error_code,
-        producer_id_start,
-        producer_id_len,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_allocate_producer_ids_response(

@@ -84,6 +84,7 @@ def read_alter_client_quotas_request(
 ) -> tuple[AlterClientQuotasRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterClientQuotasRequest", version))
+    message = AlterClientQuotasRequest.__new__(AlterClientQuotasRequest)
     if version == 1:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -92,15 +93,18 @@ def read_alter_client_quotas_request(
     for _ in range(count):
         entry_data, position = read_entry_data(buffer, position, version)
         entries.append(entry_data)
-    (validate_only,) = _unpack_t(buffer, position)
+    message.entries = entries
+    (message.validate_only,) = _unpack_t(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterClientQuotasRequest(entries, validate_only, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_client_quotas_request(
@@ -162,6 +166,7 @@ class EntryData:
 
 
 def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryData, int]:
+    message = EntryData.__new__(EntryData)
     if version == 1:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -170,6 +175,7 @@ def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryD
     for _ in range(count):
         entity_data, position = read_entity_data(buffer, position, version)
         entity.append(entity_data)
+    message.entity = entity
     if version == 1:
         count, position = read_compact_count(buffer, position, 11)
     else:
@@ -178,13 +184,16 @@ def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryD
     for _ in range(count):
         op_data, position = read_op_data(buffer, position, version)
         ops.append(op_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.ops = ops
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EntryData(entity, ops, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None:
@@ -243,21 +252,24 @@ class EntityData:
 
 
 def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
+    message = EntityData.__new__(EntityData)
     if version == 1:
-        entity_type, position = read_compact_string(buffer, position)
+        message.entity_type, position = read_compact_string(buffer, position)
     else:
-        entity_type, position = read_string(buffer, position)
+        message.entity_type, position = read_string(buffer, position)
     if version == 1:
-        entity_name, position = read_compact_nullable_string(buffer, position)
+        message.entity_name, position = read_compact_nullable_string(buffer, position)
     else:
-        entity_name, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.entity_name, position = read_nullable_string(buffer, position)
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EntityData(entity_type, entity_name, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:
@@ -316,19 +328,22 @@ class OpData:
 
 
 def read_op_data(buffer: Buffer, position: int, version: int) -> tuple[OpData, int]:
+    message = OpData.__new__(OpData)
     if version == 1:
-        key, position = read_compact_string(buffer, position)
+        message.key, position = read_compact_string(buffer, position)
     else:
-        key, position = read_string(buffer, position)
-    value, remove = _unpack_dt(buffer, position)
+        message.key, position = read_string(buffer, position)
+    message.value, message.remove = _unpack_dt(buffer, position)
     position += 9
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OpData(key, value, remove, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_op_data(parts: list[Any], message: OpData, version: int) -> None:

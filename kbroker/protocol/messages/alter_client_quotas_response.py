@@ -84,7 +84,8 @@ def read_alter_client_quotas_response(
 ) -> tuple[AlterClientQuotasResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterClientQuotasResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = AlterClientQuotasResponse.__new__(AlterClientQuotasResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 1:
         count, position = read_compact_count(buffer, position, 5)
@@ -94,13 +95,16 @@ def read_alter_client_quotas_response(
     for _ in range(count):
         entry_data, position = read_entry_data(buffer, position, version)
         entries.append(entry_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.entries = entries
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterClientQuotasResponse(throttle_time_ms, entries, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_client_quotas_response(
@@ -166,12 +170,13 @@ class EntryData:
 
 
 def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryData, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = EntryData.__new__(EntryData)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version == 1:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
     if version == 1:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -180,13 +185,16 @@ def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryD
     for _ in range(count):
         entity_data, position = read_entity_data(buffer, position, version)
         entity.append(entity_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.entity = entity
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EntryData(error_code, error_message, entity, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None:
@@ -244,21 +252,24 @@ class EntityData:
 
 
 def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
+    message = EntityData.__new__(EntityData)
     if version == 1:
-        entity_type, position = read_compact_string(buffer, position)
+        message.entity_type, position = read_compact_string(buffer, position)
     else:
-        entity_type, position = read_string(buffer, position)
+        message.entity_type, position = read_string(buffer, position)
     if version == 1:
-        entity_name, position = read_compact_nullable_string(buffer, position)
+        message.entity_name, position = read_compact_nullable_string(buffer, position)
     else:
-        entity_name, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.entity_name, position = read_nullable_string(buffer, position)
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EntityData(entity_type, entity_name, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:

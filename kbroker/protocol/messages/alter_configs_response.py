@@ -86,7 +86,8 @@ def read_alter_configs_response(
 ) -> tuple[AlterConfigsResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("AlterConfigsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = AlterConfigsResponse.__new__(AlterConfigsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 2:
         count, position = read_compact_count(buffer, position, 6)
@@ -96,13 +97,16 @@ def read_alter_configs_response(
     for _ in range(count):
         alter_configs_resource_response, position = read_alter_configs_resource_response(buffer, position, version)
         responses.append(alter_configs_resource_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.responses = responses
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterConfigsResponse(throttle_time_ms, responses, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_configs_response(
@@ -176,31 +180,28 @@ def read_alter_configs_resource_response(
     position: int,
     version: int,
 ) -> tuple[AlterConfigsResourceResponse, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = AlterConfigsResourceResponse.__new__(AlterConfigsResourceResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version == 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
-    (resource_type,) = _unpack_b(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     if version == 2:
-        resource_name, position = read_compact_string(buffer, position)
+        message.resource_name, position = read_compact_string(buffer, position)
     else:
-        resource_name, position = read_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.resource_name, position = read_string(buffer, position)
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterConfigsResourceResponse(
-        error_code,
-        error_message,
-        resource_type,
-        resource_name,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_configs_resource_response(

@@ -84,29 +84,26 @@ def read_alter_partition_reassignments_request(
 ) -> tuple[AlterPartitionReassignmentsRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterPartitionReassignmentsRequest", version))
+    message = AlterPartitionReassignmentsRequest.__new__(AlterPartitionReassignmentsRequest)
     if version == 1:
-        timeout_ms, allow_replication_factor_change = _unpack_it(buffer, position)
+        (message.timeout_ms, message.allow_replication_factor_change) = _unpack_it(buffer, position)
         position += 5
     else:
-        (timeout_ms,) = _unpack_i(buffer, position)
+        (message.timeout_ms,) = _unpack_i(buffer, position)
         position += 4
-        allow_replication_factor_change = True
+        message.allow_replication_factor_change = True
     count, position = read_compact_count(buffer, position, 3)
     topics: list[ReassignableTopic] = []
     for _ in range(count):
         reassignable_topic, position = read_reassignable_topic(buffer, position, version)
         topics.append(reassignable_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterPartitionReassignmentsRequest(
-        timeout_ms,
-        allow_replication_factor_change,
-        topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_partition_reassignments_request(
@@ -171,18 +168,20 @@ def read_reassignable_topic(
     position: int,
     version: int,
 ) -> tuple[ReassignableTopic, int]:
-    name, position = read_compact_string(buffer, position)
+    message = ReassignableTopic.__new__(ReassignableTopic)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 6)
     partitions: list[ReassignablePartition] = []
     for _ in range(count):
         reassignable_partition, position = read_reassignable_partition(buffer, position, version)
         partitions.append(reassignable_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReassignableTopic(name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_reassignable_topic(parts: list[Any], message: ReassignableTopic, version: int) -> None:
@@ -234,19 +233,20 @@ def read_reassignable_partition(
     position: int,
     version: int,
 ) -> tuple[ReassignablePartition, int]:
-    (partition_index,) = _unpack_i(buffer, position)
+    message = ReassignablePartition.__new__(ReassignablePartition)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_nullable_count(buffer, position, 4)
     if count < 0:
-        replicas: list[int] | None = None
+        message.replicas = None
     else:
-        replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReassignablePartition(partition_index, replicas, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_reassignable_partition(

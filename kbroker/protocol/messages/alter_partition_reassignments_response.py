@@ -89,36 +89,31 @@ def read_alter_partition_reassignments_response(
 ) -> tuple[AlterPartitionReassignmentsResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterPartitionReassignmentsResponse", version))
+    message = AlterPartitionReassignmentsResponse.__new__(AlterPartitionReassignmentsResponse)
     if version == 1:
         (
-            throttle_time_ms,
-            allow_replication_factor_change,
-            error_code,
+            message.throttle_time_ms,
+            message.allow_replication_factor_change,
+            message.error_code,
         ) = _unpack_ith(buffer, position)
         position += 7
     else:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
-        allow_replication_factor_change = True
-    error_message, position = read_compact_nullable_string(buffer, position)
+        message.allow_replication_factor_change = True
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_count(buffer, position, 3)
     responses: list[ReassignableTopicResponse] = []
     for _ in range(count):
         reassignable_topic_response, position = read_reassignable_topic_response(buffer, position, version)
         responses.append(reassignable_topic_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.responses = responses
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterPartitionReassignmentsResponse(
-        throttle_time_ms,
-        allow_replication_factor_change,
-        error_code,
-        error_message,
-        responses,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_partition_reassignments_response(
@@ -190,18 +185,20 @@ def read_reassignable_topic_response(
     position: int,
     version: int,
 ) -> tuple[ReassignableTopicResponse, int]:
-    name, position = read_compact_string(buffer, position)
+    message = ReassignableTopicResponse.__new__(ReassignableTopicResponse)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 8)
     partitions: list[ReassignablePartitionResponse] = []
     for _ in range(count):
         reassignable_partition_response, position = read_reassignable_partition_response(buffer, position, version)
         partitions.append(reassignable_partition_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReassignableTopicResponse(name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_reassignable_topic_response(
@@ -261,20 +258,16 @@ def read_reassignable_partition_response(
     position: int,
     version: int,
 ) -> tuple[ReassignablePartitionResponse, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = ReassignablePartitionResponse.__new__(ReassignablePartitionResponse)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReassignablePartitionResponse(
-        partition_index,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_reassignable_partition_response(

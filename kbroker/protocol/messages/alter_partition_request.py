@@ -85,19 +85,21 @@ def read_alter_partition_request(
 ) -> tuple[AlterPartitionRequest, int]:
     if not 2 <= version <= 3:
         raise DecodeError(unsupported_version("AlterPartitionRequest", version))
-    broker_id, broker_epoch = _unpack_iq(buffer, position)
+    message = AlterPartitionRequest.__new__(AlterPartitionRequest)
+    message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
     position += 12
     count, position = read_compact_count(buffer, position, 18)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterPartitionRequest(broker_id, broker_epoch, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_partition_request(
@@ -153,19 +155,21 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicData.__new__(TopicData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 15)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -231,39 +235,31 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, leader_epoch = _unpack_ii(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    message.partition_index, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    new_isr: list[int]
     if version == 2:
         count, position = read_compact_count(buffer, position, 4)
-        new_isr, position = read_fixed_array(buffer, position, count, "i", 4)
+        message.new_isr, position = read_fixed_array(buffer, position, count, "i", 4)
     else:
-        new_isr = []
-    new_isr_with_epochs: list[BrokerState]
+        message.new_isr = []
     if version == 3:
         count, position = read_compact_count(buffer, position, 13)
-        new_isr_with_epochs = []
+        new_isr_with_epochs: list[BrokerState] = []
         for _ in range(count):
             broker_state, position = read_broker_state(buffer, position, version)
             new_isr_with_epochs.append(broker_state)
+        message.new_isr_with_epochs = new_isr_with_epochs
     else:
-        new_isr_with_epochs = []
-    leader_recovery_state, partition_epoch = _unpack_bi(buffer, position)
+        message.new_isr_with_epochs = []
+    message.leader_recovery_state, message.partition_epoch = _unpack_bi(buffer, position)
     position += 5
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        leader_epoch,
-        new_isr,
-        new_isr_with_epochs,
-        leader_recovery_state,
-        partition_epoch,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -320,14 +316,15 @@ class BrokerState:
 
 
 def read_broker_state(buffer: Buffer, position: int, version: int) -> tuple[BrokerState, int]:
-    broker_id, broker_epoch = _unpack_iq(buffer, position)
+    message = BrokerState.__new__(BrokerState)
+    message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BrokerState(broker_id, broker_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_broker_state(parts: list[Any], message: BrokerState, version: int) -> None:

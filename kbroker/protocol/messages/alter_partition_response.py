@@ -84,24 +84,21 @@ def read_alter_partition_response(
 ) -> tuple[AlterPartitionResponse, int]:
     if not 2 <= version <= 3:
         raise DecodeError(unsupported_version("AlterPartitionResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = AlterPartitionResponse.__new__(AlterPartitionResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 18)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterPartitionResponse(
-        throttle_time_ms,
-        error_code,
-        topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_partition_response(
@@ -157,19 +154,21 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicData.__new__(TopicData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 21)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -237,27 +236,24 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, error_code, leader_id, leader_epoch = _unpack_ihii(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    (
+        message.partition_index,
+        message.error_code,
+        message.leader_id,
+        message.leader_epoch,
+    ) = _unpack_ihii(buffer, position)
     position += 14
     count, position = read_compact_count(buffer, position, 4)
-    isr, position = read_fixed_array(buffer, position, count, "i", 4)
-    leader_recovery_state, partition_epoch = _unpack_bi(buffer, position)
+    message.isr, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.leader_recovery_state, message.partition_epoch = _unpack_bi(buffer, position)
     position += 5
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        error_code,
-        leader_id,
-        leader_epoch,
-        isr,
-        leader_recovery_state,
-        partition_epoch,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -72,6 +72,7 @@ def read_alter_replica_log_dirs_request(
 ) -> tuple[AlterReplicaLogDirsRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("AlterReplicaLogDirsRequest", version))
+    message = AlterReplicaLogDirsRequest.__new__(AlterReplicaLogDirsRequest)
     if version == 2:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -80,13 +81,16 @@ def read_alter_replica_log_dirs_request(
     for _ in range(count):
         alter_replica_log_dir, position = read_alter_replica_log_dir(buffer, position, version)
         dirs.append(alter_replica_log_dir)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.dirs = dirs
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterReplicaLogDirsRequest(dirs, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_replica_log_dirs_request(
@@ -151,10 +155,11 @@ def read_alter_replica_log_dir(
     position: int,
     version: int,
 ) -> tuple[AlterReplicaLogDir, int]:
+    message = AlterReplicaLogDir.__new__(AlterReplicaLogDir)
     if version == 2:
-        path, position = read_compact_string(buffer, position)
+        message.path, position = read_compact_string(buffer, position)
     else:
-        path, position = read_string(buffer, position)
+        message.path, position = read_string(buffer, position)
     if version == 2:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -163,13 +168,16 @@ def read_alter_replica_log_dir(
     for _ in range(count):
         alter_replica_log_dir_topic, position = read_alter_replica_log_dir_topic(buffer, position, version)
         topics.append(alter_replica_log_dir_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterReplicaLogDir(path, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_replica_log_dir(
@@ -234,22 +242,25 @@ def read_alter_replica_log_dir_topic(
     position: int,
     version: int,
 ) -> tuple[AlterReplicaLogDirTopic, int]:
+    message = AlterReplicaLogDirTopic.__new__(AlterReplicaLogDirTopic)
     if version == 2:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version == 2:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterReplicaLogDirTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_replica_log_dir_topic(

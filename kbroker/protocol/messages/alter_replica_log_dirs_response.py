@@ -80,7 +80,8 @@ def read_alter_replica_log_dirs_response(
 ) -> tuple[AlterReplicaLogDirsResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("AlterReplicaLogDirsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = AlterReplicaLogDirsResponse.__new__(AlterReplicaLogDirsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 2:
         count, position = read_compact_count(buffer, position, 3)
@@ -90,13 +91,16 @@ def read_alter_replica_log_dirs_response(
     for _ in range(count):
         alter_replica_log_dir_topic_result, position = read_alter_replica_log_dir_topic_result(buffer, position, version)
         results.append(alter_replica_log_dir_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterReplicaLogDirsResponse(throttle_time_ms, results, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_replica_log_dirs_response(
@@ -164,10 +168,11 @@ def read_alter_replica_log_dir_topic_result(
     position: int,
     version: int,
 ) -> tuple[AlterReplicaLogDirTopicResult, int]:
+    message = AlterReplicaLogDirTopicResult.__new__(AlterReplicaLogDirTopicResult)
     if version == 2:
-        topic_name, position = read_compact_string(buffer, position)
+        message.topic_name, position = read_compact_string(buffer, position)
     else:
-        topic_name, position = read_string(buffer, position)
+        message.topic_name, position = read_string(buffer, position)
     if version == 2:
         count, position = read_compact_count(buffer, position, 7)
     else:
@@ -176,13 +181,16 @@ def read_alter_replica_log_dir_topic_result(
     for _ in range(count):
         alter_replica_log_dir_partition_result, position = read_alter_replica_log_dir_partition_result(buffer, position, version)
         partitions.append(alter_replica_log_dir_partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterReplicaLogDirTopicResult(topic_name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_replica_log_dir_topic_result(
@@ -247,19 +255,18 @@ def read_alter_replica_log_dir_partition_result(
     position: int,
     version: int,
 ) -> tuple[AlterReplicaLogDirPartitionResult, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = AlterReplicaLogDirPartitionResult.__new__(AlterReplicaLogDirPartitionResult)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterReplicaLogDirPartitionResult(
-        partition_index,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_replica_log_dir_partition_result(

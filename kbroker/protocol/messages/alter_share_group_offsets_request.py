@@ -73,18 +73,20 @@ def read_alter_share_group_offsets_request(
 ) -> tuple[AlterShareGroupOffsetsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterShareGroupOffsetsRequest", version))
-    group_id, position = read_compact_string(buffer, position)
+    message = AlterShareGroupOffsetsRequest.__new__(AlterShareGroupOffsetsRequest)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 3)
     topics: list[AlterShareGroupOffsetsRequestTopic] = []
     for _ in range(count):
         alter_share_group_offsets_request_topic, position = read_alter_share_group_offsets_request_topic(buffer, position, version)
         topics.append(alter_share_group_offsets_request_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterShareGroupOffsetsRequest(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_share_group_offsets_request(
@@ -146,22 +148,20 @@ def read_alter_share_group_offsets_request_topic(
     position: int,
     version: int,
 ) -> tuple[AlterShareGroupOffsetsRequestTopic, int]:
-    topic_name, position = read_compact_string(buffer, position)
+    message = AlterShareGroupOffsetsRequestTopic.__new__(AlterShareGroupOffsetsRequestTopic)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 13)
     partitions: list[AlterShareGroupOffsetsRequestPartition] = []
     for _ in range(count):
         alter_share_group_offsets_request_partition, position = read_alter_share_group_offsets_request_partition(buffer, position, version)
         partitions.append(alter_share_group_offsets_request_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterShareGroupOffsetsRequestTopic(
-        topic_name,
-        partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_share_group_offsets_request_topic(
@@ -217,18 +217,15 @@ def read_alter_share_group_offsets_request_partition(
     position: int,
     version: int,
 ) -> tuple[AlterShareGroupOffsetsRequestPartition, int]:
-    partition_index, start_offset = _unpack_iq(buffer, position)
+    message = AlterShareGroupOffsetsRequestPartition.__new__(AlterShareGroupOffsetsRequestPartition)
+    message.partition_index, message.start_offset = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterShareGroupOffsetsRequestPartition(
-        partition_index,
-        start_offset,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_share_group_offsets_request_partition(

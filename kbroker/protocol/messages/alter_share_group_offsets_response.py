@@ -88,26 +88,22 @@ def read_alter_share_group_offsets_response(
 ) -> tuple[AlterShareGroupOffsetsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterShareGroupOffsetsResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = AlterShareGroupOffsetsResponse.__new__(AlterShareGroupOffsetsResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_count(buffer, position, 19)
     responses: list[AlterShareGroupOffsetsResponseTopic] = []
     for _ in range(count):
         alter_share_group_offsets_response_topic, position = read_alter_share_group_offsets_response_topic(buffer, position, version)
         responses.append(alter_share_group_offsets_response_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.responses = responses
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterShareGroupOffsetsResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        responses,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_share_group_offsets_response(
@@ -174,25 +170,22 @@ def read_alter_share_group_offsets_response_topic(
     position: int,
     version: int,
 ) -> tuple[AlterShareGroupOffsetsResponseTopic, int]:
-    topic_name, position = read_compact_string(buffer, position)
-    (topic_id,) = _unpack_u(buffer, position)
+    message = AlterShareGroupOffsetsResponseTopic.__new__(AlterShareGroupOffsetsResponseTopic)
+    message.topic_name, position = read_compact_string(buffer, position)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 8)
     partitions: list[AlterShareGroupOffsetsResponsePartition] = []
     for _ in range(count):
         alter_share_group_offsets_response_partition, position = read_alter_share_group_offsets_response_partition(buffer, position, version)
         partitions.append(alter_share_group_offsets_response_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterShareGroupOffsetsResponseTopic(
-        topic_name,
-        topic_id,
-        partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_share_group_offsets_response_topic(
@@ -253,20 +246,16 @@ def read_alter_share_group_offsets_response_partition(
     position: int,
     version: int,
 ) -> tuple[AlterShareGroupOffsetsResponsePartition, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = AlterShareGroupOffsetsResponsePartition.__new__(AlterShareGroupOffsetsResponsePartition)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterShareGroupOffsetsResponsePartition(
-        partition_index,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_share_group_offsets_response_partition(

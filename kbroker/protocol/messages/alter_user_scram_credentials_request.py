@@ -77,22 +77,25 @@ def read_alter_user_scram_credentials_request(
 ) -> tuple[AlterUserScramCredentialsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterUserScramCredentialsRequest", version))
+    message = AlterUserScramCredentialsRequest.__new__(AlterUserScramCredentialsRequest)
     count, position = read_compact_count(buffer, position, 3)
     deletions: list[ScramCredentialDeletion] = []
     for _ in range(count):
         scram_credential_deletion, position = read_scram_credential_deletion(buffer, position, version)
         deletions.append(scram_credential_deletion)
+    message.deletions = deletions
     count, position = read_compact_count(buffer, position, 9)
     upsertions: list[ScramCredentialUpsertion] = []
     for _ in range(count):
         scram_credential_upsertion, position = read_scram_credential_upsertion(buffer, position, version)
         upsertions.append(scram_credential_upsertion)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.upsertions = upsertions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterUserScramCredentialsRequest(deletions, upsertions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_user_scram_credentials_request(
@@ -154,15 +157,16 @@ def read_scram_credential_deletion(
     position: int,
     version: int,
 ) -> tuple[ScramCredentialDeletion, int]:
-    name, position = read_compact_string(buffer, position)
-    (mechanism,) = _unpack_b(buffer, position)
+    message = ScramCredentialDeletion.__new__(ScramCredentialDeletion)
+    message.name, position = read_compact_string(buffer, position)
+    (message.mechanism,) = _unpack_b(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ScramCredentialDeletion(name, mechanism, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_scram_credential_deletion(
@@ -228,24 +232,18 @@ def read_scram_credential_upsertion(
     position: int,
     version: int,
 ) -> tuple[ScramCredentialUpsertion, int]:
-    name, position = read_compact_string(buffer, position)
-    mechanism, iterations = _unpack_bi(buffer, position)
+    message = ScramCredentialUpsertion.__new__(ScramCredentialUpsertion)
+    message.name, position = read_compact_string(buffer, position)
+    message.mechanism, message.iterations = _unpack_bi(buffer, position)
     position += 5
-    salt, position = read_compact_bytes(buffer, position)
-    salted_password, position = read_compact_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.salt, position = read_compact_bytes(buffer, position)
+    message.salted_password, position = read_compact_bytes(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ScramCredentialUpsertion(
-        name,
-        mechanism,
-        iterations,
-        salt,
-        salted_password,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_scram_credential_upsertion(

@@ -77,23 +77,21 @@ def read_alter_user_scram_credentials_response(
 ) -> tuple[AlterUserScramCredentialsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterUserScramCredentialsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = AlterUserScramCredentialsResponse.__new__(AlterUserScramCredentialsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 5)
     results: list[AlterUserScramCredentialsResult] = []
     for _ in range(count):
         alter_user_scram_credentials_result, position = read_alter_user_scram_credentials_result(buffer, position, version)
         results.append(alter_user_scram_credentials_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterUserScramCredentialsResponse(
-        throttle_time_ms,
-        results,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_user_scram_credentials_response(
@@ -157,21 +155,17 @@ def read_alter_user_scram_credentials_result(
     position: int,
     version: int,
 ) -> tuple[AlterUserScramCredentialsResult, int]:
-    user, position = read_compact_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+    message = AlterUserScramCredentialsResult.__new__(AlterUserScramCredentialsResult)
+    message.user, position = read_compact_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterUserScramCredentialsResult(
-        user,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_alter_user_scram_credentials_result(

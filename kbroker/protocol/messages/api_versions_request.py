@@ -68,27 +68,24 @@ def read_api_versions_request(
 ) -> tuple[ApiVersionsRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("ApiVersionsRequest", version))
-    client_software_name: str
+    message = ApiVersionsRequest.__new__(ApiVersionsRequest)
     if version >= 3:
-        client_software_name, position = read_compact_string(buffer, position)
+        message.client_software_name, position = read_compact_string(buffer, position)
     else:
-        client_software_name = ""
-    client_software_version: str
+        message.client_software_name = ""
     if version >= 3:
-        client_software_version, position = read_compact_string(buffer, position)
+        message.client_software_version, position = read_compact_string(buffer, position)
     else:
-        client_software_version = ""
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.client_software_version = ""
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ApiVersionsRequest(
-        client_software_name,
-        client_software_version,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_api_versions_request(parts: list[Any], message: ApiVersionsRequest, version: int) -> None:

@@ -112,7 +112,8 @@ def read_api_versions_response(
 ) -> tuple[ApiVersionsResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("ApiVersionsResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = ApiVersionsResponse.__new__(ApiVersionsResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 3:
         count, position = read_compact_count(buffer, position, 7)
@@ -122,55 +123,52 @@ def read_api_versions_response(
     for _ in range(count):
         api_version, position = read_api_version(buffer, position, version)
         api_keys.append(api_version)
+    message.api_keys = api_keys
     if version >= 1:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        throttle_time_ms = 0
-    supported_features: list[SupportedFeatureKey] = []
-    finalized_features_epoch: int = -1
-    finalized_features: list[FinalizedFeatureKey] = []
-    zk_migration_ready: bool = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.throttle_time_ms = 0
+    message.supported_features = []
+    message.finalized_features_epoch = -1
+    message.finalized_features = []
+    message.zk_migration_ready = False
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
                     count, position = read_compact_count(buffer, position, 6)
-                    supported_features = []
+                    supported_features: list[SupportedFeatureKey] = []
                     for _ in range(count):
                         supported_feature_key, position = read_supported_feature_key(buffer, position, version)
                         supported_features.append(supported_feature_key)
+                    message.supported_features = supported_features
                 elif tag == 1:
-                    (finalized_features_epoch,) = _unpack_q(buffer, position)
+                    (message.finalized_features_epoch,) = _unpack_q(buffer, position)
                     position += 8
                 elif tag == 2:
                     count, position = read_compact_count(buffer, position, 6)
-                    finalized_features = []
+                    finalized_features: list[FinalizedFeatureKey] = []
                     for _ in range(count):
                         finalized_feature_key, position = read_finalized_feature_key(buffer, position, version)
                         finalized_features.append(finalized_feature_key)
+                    message.finalized_features = finalized_features
                 elif tag == 3:
-                    (zk_migration_ready,) = _unpack_t(buffer, position)
+                    (message.zk_migration_ready,) = _unpack_t(buffer, position)
                     position += 1
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return ApiVersionsResponse(
-        error_code,
-        api_keys,
-        throttle_time_ms,
-        supported_features,
-        finalized_features_epoch,
-        finalized_features,
-        zk_migration_ready,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_api_versions_response(
@@ -212,7 +210,10 @@ def write_api_versions_response(
             field_parts = []
             field_parts.append(_pack_t(message.zk_migration_ready))
             fields = [*fields, (3, b"".join(field_parts))]
-        write_tagged_fields(pieces, fields)
+        if fields:
+            write_tagged_fields(pieces, fields)
+        else:
+            pieces.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("ApiVersionsResponse.unknown_tagged_fields", version)
     parts.append(b"".join(pieces))
@@ -256,15 +257,18 @@ class ApiVersion:
 
 
 def read_api_version(buffer: Buffer, position: int, version: int) -> tuple[ApiVersion, int]:
-    api_key, min_version, max_version = _unpack_hhh(buffer, position)
+    message = ApiVersion.__new__(ApiVersion)
+    (message.api_key, message.min_version, message.max_version) = _unpack_hhh(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ApiVersion(api_key, min_version, max_version, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_api_version(parts: list[Any], message: ApiVersion, version: int) -> None:
@@ -320,15 +324,16 @@ def read_supported_feature_key(
     position: int,
     version: int,
 ) -> tuple[SupportedFeatureKey, int]:
-    name, position = read_compact_string(buffer, position)
-    min_version, max_version = _unpack_hh(buffer, position)
+    message = SupportedFeatureKey.__new__(SupportedFeatureKey)
+    message.name, position = read_compact_string(buffer, position)
+    message.min_version, message.max_version = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SupportedFeatureKey(name, min_version, max_version, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_supported_feature_key(
@@ -386,20 +391,16 @@ def read_finalized_feature_key(
     position: int,
     version: int,
 ) -> tuple[FinalizedFeatureKey, int]:
-    name, position = read_compact_string(buffer, position)
-    max_version_level, min_version_level = _unpack_hh(buffer, position)
+    message = FinalizedFeatureKey.__new__(FinalizedFeatureKey)
+    message.name, position = read_compact_string(buffer, position)
+    message.max_version_level, message.min_version_level = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FinalizedFeatureKey(
-        name,
-        max_version_level,
-        min_version_level,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_finalized_feature_key(

@@ -78,24 +78,21 @@ def read_assign_replicas_to_dirs_response(
 ) -> tuple[AssignReplicasToDirsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AssignReplicasToDirsResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = AssignReplicasToDirsResponse.__new__(AssignReplicasToDirsResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 18)
     directories: list[DirectoryData] = []
     for _ in range(count):
         directory_data, position = read_directory_data(buffer, position, version)
         directories.append(directory_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.directories = directories
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AssignReplicasToDirsResponse(
-        throttle_time_ms,
-        error_code,
-        directories,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_assign_replicas_to_dirs_response(
@@ -151,19 +148,21 @@ class DirectoryData:
 
 
 def read_directory_data(buffer: Buffer, position: int, version: int) -> tuple[DirectoryData, int]:
-    (id,) = _unpack_u(buffer, position)
+    message = DirectoryData.__new__(DirectoryData)
+    (message.id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 18)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DirectoryData(id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_directory_data(parts: list[Any], message: DirectoryData, version: int) -> None:
@@ -211,19 +210,21 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicData.__new__(TopicData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 7)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -271,14 +272,15 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(partition_index, error_code, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

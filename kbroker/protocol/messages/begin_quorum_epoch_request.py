@@ -99,15 +99,16 @@ def read_begin_quorum_epoch_request(
 ) -> tuple[BeginQuorumEpochRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("BeginQuorumEpochRequest", version))
+    message = BeginQuorumEpochRequest.__new__(BeginQuorumEpochRequest)
     if version == 1:
-        cluster_id, position = read_compact_nullable_string(buffer, position)
+        message.cluster_id, position = read_compact_nullable_string(buffer, position)
     else:
-        cluster_id, position = read_nullable_string(buffer, position)
+        message.cluster_id, position = read_nullable_string(buffer, position)
     if version == 1:
-        (voter_id,) = _unpack_i(buffer, position)
+        (message.voter_id,) = _unpack_i(buffer, position)
         position += 4
     else:
-        voter_id = -1
+        message.voter_id = -1
     if version == 1:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -116,28 +117,25 @@ def read_begin_quorum_epoch_request(
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    leader_endpoints: list[LeaderEndpoint]
+    message.topics = topics
     if version == 1:
         count, position = read_compact_count(buffer, position, 5)
-        leader_endpoints = []
+        leader_endpoints: list[LeaderEndpoint] = []
         for _ in range(count):
             leader_endpoint, position = read_leader_endpoint(buffer, position, version)
             leader_endpoints.append(leader_endpoint)
+        message.leader_endpoints = leader_endpoints
     else:
-        leader_endpoints = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.leader_endpoints = []
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BeginQuorumEpochRequest(
-        cluster_id,
-        voter_id,
-        topics,
-        leader_endpoints,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_begin_quorum_epoch_request(
@@ -208,10 +206,11 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
+    message = TopicData.__new__(TopicData)
     if version == 1:
-        topic_name, position = read_compact_string(buffer, position)
+        message.topic_name, position = read_compact_string(buffer, position)
     else:
-        topic_name, position = read_string(buffer, position)
+        message.topic_name, position = read_string(buffer, position)
     if version == 1:
         count, position = read_compact_count(buffer, position, 29)
     else:
@@ -220,13 +219,16 @@ def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicD
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -291,31 +293,32 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
+    message = PartitionData.__new__(PartitionData)
     if version == 1:
         (
-            partition_index,
-            voter_directory_id,
-            leader_id,
-            leader_epoch,
+            message.partition_index,
+            message.voter_directory_id,
+            message.leader_id,
+            message.leader_epoch,
         ) = _unpack_iuii(buffer, position)
         position += 28
     else:
-        partition_index, leader_id, leader_epoch = _unpack_iii(buffer, position)
+        (
+            message.partition_index,
+            message.leader_id,
+            message.leader_epoch,
+        ) = _unpack_iii(buffer, position)
         position += 12
-        voter_directory_id = ZERO_UUID
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.voter_directory_id = ZERO_UUID
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        voter_directory_id,
-        leader_id,
-        leader_epoch,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -377,16 +380,17 @@ class LeaderEndpoint:
 
 
 def read_leader_endpoint(buffer: Buffer, position: int, version: int) -> tuple[LeaderEndpoint, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = LeaderEndpoint.__new__(LeaderEndpoint)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderEndpoint(name, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_endpoint(parts: list[Any], message: LeaderEndpoint, version: int) -> None:

@@ -90,7 +90,8 @@ def read_begin_quorum_epoch_response(
 ) -> tuple[BeginQuorumEpochResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("BeginQuorumEpochResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = BeginQuorumEpochResponse.__new__(BeginQuorumEpochResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version == 1:
         count, position = read_compact_count(buffer, position, 3)
@@ -100,31 +101,31 @@ def read_begin_quorum_epoch_response(
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    node_endpoints: list[NodeEndpoint] = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
+    message.node_endpoints = []
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
                     count, position = read_compact_count(buffer, position, 8)
-                    node_endpoints = []
+                    node_endpoints: list[NodeEndpoint] = []
                     for _ in range(count):
                         node_endpoint, position = read_node_endpoint(buffer, position, version)
                         node_endpoints.append(node_endpoint)
+                    message.node_endpoints = node_endpoints
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return BeginQuorumEpochResponse(
-        error_code,
-        topics,
-        node_endpoints,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_begin_quorum_epoch_response(
@@ -152,7 +153,10 @@ def write_begin_quorum_epoch_response(
             for node_endpoint in message.node_endpoints:
                 write_node_endpoint(field_parts, node_endpoint, version)
             fields = [*fields, (0, b"".join(field_parts))]
-        write_tagged_fields(pieces, fields)
+        if fields:
+            write_tagged_fields(pieces, fields)
+        else:
+            pieces.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("BeginQuorumEpochResponse.unknown_tagged_fields", version)
     parts.append(b"".join(pieces))
@@ -192,10 +196,11 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
+    message = TopicData.__new__(TopicData)
     if version == 1:
-        topic_name, position = read_compact_string(buffer, position)
+        message.topic_name, position = read_compact_string(buffer, position)
     else:
-        topic_name, position = read_string(buffer, position)
+        message.topic_name, position = read_string(buffer, position)
     if version == 1:
         count, position = read_compact_count(buffer, position, 15)
     else:
@@ -204,13 +209,16 @@ def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicD
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -275,21 +283,23 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, error_code, leader_id, leader_epoch = _unpack_ihii(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    (
+        message.partition_index,
+        message.error_code,
+        message.leader_id,
+        message.leader_epoch,
+    ) = _unpack_ihii(buffer, position)
     position += 14
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        error_code,
-        leader_id,
-        leader_epoch,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -348,17 +358,18 @@ class NodeEndpoint:
 
 
 def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = NodeEndpoint.__new__(NodeEndpoint)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NodeEndpoint(node_id, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

@@ -98,21 +98,22 @@ def read_broker_heartbeat_request(
 ) -> tuple[BrokerHeartbeatRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("BrokerHeartbeatRequest", version))
+    message = BrokerHeartbeatRequest.__new__(BrokerHeartbeatRequest)
     (
-        broker_id,
-        broker_epoch,
-        current_metadata_offset,
-        want_fence,
-        want_shut_down,
+        message.broker_id,
+        message.broker_epoch,
+        message.current_metadata_offset,
+        message.want_fence,
+        message.want_shut_down,
     ) = _unpack_iqqtt(buffer, position)
     position += 22
-    offline_log_dirs: list[bytes] = []
-    cordoned_log_dirs: list[bytes] | None = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.offline_log_dirs = []
+    message.cordoned_log_dirs = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -121,27 +122,19 @@ def read_broker_heartbeat_request(
                 if version == 0:
                     raise misplaced_tag("BrokerHeartbeatRequest", 0, version)
                 count, position = read_compact_count(buffer, position, 16)
-                offline_log_dirs, position = read_uuid_array(buffer, position, count)
+                message.offline_log_dirs, position = read_uuid_array(buffer, position, count)
             elif tag == 1:
                 if version <= 1:
                     raise misplaced_tag("BrokerHeartbeatRequest", 1, version)
                 count, position = read_compact_nullable_count(buffer, position, 16)
                 if count < 0:
-                    cordoned_log_dirs = None
+                    message.cordoned_log_dirs = None
                 else:
-                    cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
+                    message.cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return BrokerHeartbeatRequest(
-        broker_id,
-        broker_epoch,
-        current_metadata_offset,
-        want_fence,
-        want_shut_down,
-        offline_log_dirs,
-        cordoned_log_dirs,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_broker_heartbeat_request(
@@ -177,5 +170,8 @@ def write_broker_heartbeat_request(
         if message.cordoned_log_dirs is not None:
             write_uuid_array(field_parts, message.cordoned_log_dirs)
         fields = [*fields, (1, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))

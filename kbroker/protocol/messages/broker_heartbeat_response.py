@@ -81,27 +81,21 @@ def read_broker_heartbeat_response(
 ) -> tuple[BrokerHeartbeatResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("BrokerHeartbeatResponse", version))
+    message = BrokerHeartbeatResponse.__new__(BrokerHeartbeatResponse)
     (
-        throttle_time_ms,
-        error_code,
-        is_caught_up,
-        is_fenced,
-        should_shut_down,
+        message.throttle_time_ms,
+        message.error_code,
+        message.is_caught_up,
+        message.is_fenced,
+        message.should_shut_down,
     ) = _unpack_ihttt(buffer, position)
     position += 9
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BrokerHeartbeatResponse(
-        throttle_time_ms,
-        error_code,
-        is_caught_up,
-        is_fenced,
-        should_shut_down,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_broker_heartbeat_response(

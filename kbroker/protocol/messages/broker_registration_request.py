@@ -117,55 +117,46 @@ def read_broker_registration_request(
 ) -> tuple[BrokerRegistrationRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("BrokerRegistrationRequest", version))
-    (broker_id,) = _unpack_i(buffer, position)
+    message = BrokerRegistrationRequest.__new__(BrokerRegistrationRequest)
+    (message.broker_id,) = _unpack_i(buffer, position)
     position += 4
-    cluster_id, position = read_compact_string(buffer, position)
-    (incarnation_id,) = _unpack_u(buffer, position)
+    message.cluster_id, position = read_compact_string(buffer, position)
+    (message.incarnation_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 7)
     listeners: list[Listener] = []
     for _ in range(count):
         listener, position = read_listener(buffer, position, version)
         listeners.append(listener)
+    message.listeners = listeners
     count, position = read_compact_count(buffer, position, 6)
     features: list[Feature] = []
     for _ in range(count):
         feature, position = read_feature(buffer, position, version)
         features.append(feature)
-    rack, position = read_compact_nullable_string(buffer, position)
+    message.features = features
+    message.rack, position = read_compact_nullable_string(buffer, position)
     if version >= 1:
-        (is_migrating_zk_broker,) = _unpack_t(buffer, position)
+        (message.is_migrating_zk_broker,) = _unpack_t(buffer, position)
         position += 1
     else:
-        is_migrating_zk_broker = False
-    log_dirs: list[bytes]
+        message.is_migrating_zk_broker = False
     if version >= 2:
         count, position = read_compact_count(buffer, position, 16)
-        log_dirs, position = read_uuid_array(buffer, position, count)
+        message.log_dirs, position = read_uuid_array(buffer, position, count)
     else:
-        log_dirs = []
+        message.log_dirs = []
     if version >= 3:
-        (previous_broker_epoch,) = _unpack_q(buffer, position)
+        (message.previous_broker_epoch,) = _unpack_q(buffer, position)
         position += 8
     else:
-        previous_broker_epoch = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.previous_broker_epoch = -1
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BrokerRegistrationRequest(
-        broker_id,
-        cluster_id,
-        incarnation_id,
-        listeners,
-        features,
-        rack,
-        is_migrating_zk_broker,
-        log_dirs,
-        previous_broker_epoch,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_broker_registration_request(
@@ -245,16 +236,17 @@ class Listener:
 
 
 def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    port, security_protocol = _unpack_Hh(buffer, position)
+    message = Listener.__new__(Listener)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    message.port, message.security_protocol = _unpack_Hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Listener(name, host, port, security_protocol, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:
@@ -305,20 +297,16 @@ class Feature:
 
 
 def read_feature(buffer: Buffer, position: int, version: int) -> tuple[Feature, int]:
-    name, position = read_compact_string(buffer, position)
-    min_supported_version, max_supported_version = _unpack_hh(buffer, position)
+    message = Feature.__new__(Feature)
+    message.name, position = read_compact_string(buffer, position)
+    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Feature(
-        name,
-        min_supported_version,
-        max_supported_version,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_feature(parts: list[Any], message: Feature, version: int) -> None:

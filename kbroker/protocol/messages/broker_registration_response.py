@@ -73,19 +73,19 @@ def read_broker_registration_response(
 ) -> tuple[BrokerRegistrationResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("BrokerRegistrationResponse", version))
-    throttle_time_ms, error_code, broker_epoch = _unpack_ihq(buffer, position)
+    message = BrokerRegistrationResponse.__new__(BrokerRegistrationResponse)
+    (
+        message.throttle_time_ms,
+        message.error_code,
+        message.broker_epoch,
+    ) = _unpack_ihq(buffer, position)
     position += 14
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BrokerRegistrationResponse(
-        throttle_time_ms,
-        error_code,
-        broker_epoch,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_broker_registration_response(

@@ -73,23 +73,21 @@ def read_consumer_group_describe_request(
 ) -> tuple[ConsumerGroupDescribeRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ConsumerGroupDescribeRequest", version))
+    message = ConsumerGroupDescribeRequest.__new__(ConsumerGroupDescribeRequest)
     count, position = read_compact_count(buffer, position, 1)
     group_ids: list[str] = []
     for _ in range(count):
         group_ids_item, position = read_compact_string(buffer, position)
         group_ids.append(group_ids_item)
-    (include_authorized_operations,) = _unpack_t(buffer, position)
+    message.group_ids = group_ids
+    (message.include_authorized_operations,) = _unpack_t(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConsumerGroupDescribeRequest(
-        group_ids,
-        include_authorized_operations,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_consumer_group_describe_request(

@@ -115,54 +115,44 @@ def read_consumer_group_heartbeat_request(
 ) -> tuple[ConsumerGroupHeartbeatRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ConsumerGroupHeartbeatRequest", version))
-    group_id, position = read_compact_string(buffer, position)
-    member_id, position = read_compact_string(buffer, position)
-    (member_epoch,) = _unpack_i(buffer, position)
+    message = ConsumerGroupHeartbeatRequest.__new__(ConsumerGroupHeartbeatRequest)
+    message.group_id, position = read_compact_string(buffer, position)
+    message.member_id, position = read_compact_string(buffer, position)
+    (message.member_epoch,) = _unpack_i(buffer, position)
     position += 4
-    instance_id, position = read_compact_nullable_string(buffer, position)
-    rack_id, position = read_compact_nullable_string(buffer, position)
-    (rebalance_timeout_ms,) = _unpack_i(buffer, position)
+    message.instance_id, position = read_compact_nullable_string(buffer, position)
+    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    (message.rebalance_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_nullable_count(buffer, position, 1)
     if count < 0:
-        subscribed_topic_names: list[str] | None = None
+        message.subscribed_topic_names = None
     else:
-        subscribed_topic_names = []
+        subscribed_topic_names: list[str] = []
         for _ in range(count):
             subscribed_topic_names_item, position = read_compact_string(buffer, position)
             subscribed_topic_names.append(subscribed_topic_names_item)
-    subscribed_topic_regex: str | None
+        message.subscribed_topic_names = subscribed_topic_names
     if version == 1:
-        subscribed_topic_regex, position = read_compact_nullable_string(buffer, position)
+        message.subscribed_topic_regex, position = read_compact_nullable_string(buffer, position)
     else:
-        subscribed_topic_regex = None
-    server_assignor, position = read_compact_nullable_string(buffer, position)
+        message.subscribed_topic_regex = None
+    message.server_assignor, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_nullable_count(buffer, position, 18)
     if count < 0:
-        topic_partitions: list[TopicPartitions] | None = None
+        message.topic_partitions = None
     else:
-        topic_partitions = []
+        topic_partitions: list[TopicPartitions] = []
         for _ in range(count):
             topic_partitions_item, position = read_topic_partitions(buffer, position, version)
             topic_partitions.append(topic_partitions_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.topic_partitions = topic_partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConsumerGroupHeartbeatRequest(
-        group_id,
-        member_id,
-        member_epoch,
-        instance_id,
-        rack_id,
-        rebalance_timeout_ms,
-        subscribed_topic_names,
-        subscribed_topic_regex,
-        server_assignor,
-        topic_partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_consumer_group_heartbeat_request(
@@ -237,16 +227,17 @@ def read_topic_partitions(
     position: int,
     version: int,
 ) -> tuple[TopicPartitions, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicPartitions.__new__(TopicPartitions)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartitions(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

@@ -101,33 +101,24 @@ def read_consumer_group_heartbeat_response(
 ) -> tuple[ConsumerGroupHeartbeatResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ConsumerGroupHeartbeatResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = ConsumerGroupHeartbeatResponse.__new__(ConsumerGroupHeartbeatResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    member_id, position = read_compact_nullable_string(buffer, position)
-    member_epoch, heartbeat_interval_ms = _unpack_ii(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.member_id, position = read_compact_nullable_string(buffer, position)
+    message.member_epoch, message.heartbeat_interval_ms = _unpack_ii(buffer, position)
     position += 8
-    assignment: Assignment | None
     if read_presence(buffer, position):
-        assignment, position = read_assignment(buffer, position + 1, version)
+        message.assignment, position = read_assignment(buffer, position + 1, version)
     else:
-        assignment = None
+        message.assignment = None
         position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConsumerGroupHeartbeatResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        member_id,
-        member_epoch,
-        heartbeat_interval_ms,
-        assignment,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_consumer_group_heartbeat_response(
@@ -186,17 +177,19 @@ class Assignment:
 
 
 def read_assignment(buffer: Buffer, position: int, version: int) -> tuple[Assignment, int]:
+    message = Assignment.__new__(Assignment)
     count, position = read_compact_count(buffer, position, 18)
     topic_partitions: list[TopicPartitions] = []
     for _ in range(count):
         topic_partitions_item, position = read_topic_partitions(buffer, position, version)
         topic_partitions.append(topic_partitions_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_partitions = topic_partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Assignment(topic_partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_assignment(parts: list[Any], message: Assignment, version: int) -> None:
@@ -247,16 +240,17 @@ def read_topic_partitions(
     position: int,
     version: int,
 ) -> tuple[TopicPartitions, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicPartitions.__new__(TopicPartitions)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartitions(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

@@ -90,31 +90,31 @@ def read_controller_registration_request(
 ) -> tuple[ControllerRegistrationRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ControllerRegistrationRequest", version))
-    controller_id, incarnation_id, zk_migration_ready = _unpack_iut(buffer, position)
+    message = ControllerRegistrationRequest.__new__(ControllerRegistrationRequest)
+    (
+        message.controller_id,
+        message.incarnation_id,
+        message.zk_migration_ready,
+    ) = _unpack_iut(buffer, position)
     position += 21
     count, position = read_compact_count(buffer, position, 7)
     listeners: list[Listener] = []
     for _ in range(count):
         listener, position = read_listener(buffer, position, version)
         listeners.append(listener)
+    message.listeners = listeners
     count, position = read_compact_count(buffer, position, 6)
     features: list[Feature] = []
     for _ in range(count):
         feature, position = read_feature(buffer, position, version)
         features.append(feature)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.features = features
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ControllerRegistrationRequest(
-        controller_id,
-        incarnation_id,
-        zk_migration_ready,
-        listeners,
-        features,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_controller_registration_request(
@@ -183,16 +183,17 @@ class Listener:
 
 
 def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    port, security_protocol = _unpack_Hh(buffer, position)
+    message = Listener.__new__(Listener)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    message.port, message.security_protocol = _unpack_Hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Listener(name, host, port, security_protocol, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:
@@ -243,20 +244,16 @@ class Feature:
 
 
 def read_feature(buffer: Buffer, position: int, version: int) -> tuple[Feature, int]:
-    name, position = read_compact_string(buffer, position)
-    min_supported_version, max_supported_version = _unpack_hh(buffer, position)
+    message = Feature.__new__(Feature)
+    message.name, position = read_compact_string(buffer, position)
+    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Feature(
-        name,
-        min_supported_version,
-        max_supported_version,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_feature(parts: list[Any], message: Feature, version: int) -> None:

@@ -75,20 +75,16 @@ def read_controller_registration_response(
 ) -> tuple[ControllerRegistrationResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ControllerRegistrationResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = ControllerRegistrationResponse.__new__(ControllerRegistrationResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ControllerRegistrationResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_controller_registration_response(

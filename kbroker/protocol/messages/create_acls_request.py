@@ -76,6 +76,7 @@ def read_create_acls_request(
 ) -> tuple[CreateAclsRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateAclsRequest", version))
+    message = CreateAclsRequest.__new__(CreateAclsRequest)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 8)
     else:
@@ -84,13 +85,16 @@ def read_create_acls_request(
     for _ in range(count):
         acl_creation, position = read_acl_creation(buffer, position, version)
         creations.append(acl_creation)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.creations = creations
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreateAclsRequest(creations, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_acls_request(parts: list[Any], message: CreateAclsRequest, version: int) -> None:
@@ -167,40 +171,34 @@ class AclCreation:
 
 
 def read_acl_creation(buffer: Buffer, position: int, version: int) -> tuple[AclCreation, int]:
-    (resource_type,) = _unpack_b(buffer, position)
+    message = AclCreation.__new__(AclCreation)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        resource_name, position = read_compact_string(buffer, position)
+        message.resource_name, position = read_compact_string(buffer, position)
     else:
-        resource_name, position = read_string(buffer, position)
-    (resource_pattern_type,) = _unpack_b(buffer, position)
+        message.resource_name, position = read_string(buffer, position)
+    (message.resource_pattern_type,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        principal, position = read_compact_string(buffer, position)
+        message.principal, position = read_compact_string(buffer, position)
     else:
-        principal, position = read_string(buffer, position)
+        message.principal, position = read_string(buffer, position)
     if version >= 2:
-        host, position = read_compact_string(buffer, position)
+        message.host, position = read_compact_string(buffer, position)
     else:
-        host, position = read_string(buffer, position)
-    operation, permission_type = _unpack_bb(buffer, position)
+        message.host, position = read_string(buffer, position)
+    message.operation, message.permission_type = _unpack_bb(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AclCreation(
-        resource_type,
-        resource_name,
-        resource_pattern_type,
-        principal,
-        host,
-        operation,
-        permission_type,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_acl_creation(parts: list[Any], message: AclCreation, version: int) -> None:

@@ -80,7 +80,8 @@ def read_create_acls_response(
 ) -> tuple[CreateAclsResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateAclsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = CreateAclsResponse.__new__(CreateAclsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
         count, position = read_compact_count(buffer, position, 4)
@@ -90,13 +91,16 @@ def read_create_acls_response(
     for _ in range(count):
         acl_creation_result, position = read_acl_creation_result(buffer, position, version)
         results.append(acl_creation_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreateAclsResponse(throttle_time_ms, results, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_acls_response(parts: list[Any], message: CreateAclsResponse, version: int) -> None:
@@ -158,19 +162,22 @@ def read_acl_creation_result(
     position: int,
     version: int,
 ) -> tuple[AclCreationResult, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = AclCreationResult.__new__(AclCreationResult)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.error_message, position = read_nullable_string(buffer, position)
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AclCreationResult(error_code, error_message, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_acl_creation_result(parts: list[Any], message: AclCreationResult, version: int) -> None:

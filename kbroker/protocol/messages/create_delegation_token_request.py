@@ -88,16 +88,15 @@ def read_create_delegation_token_request(
 ) -> tuple[CreateDelegationTokenRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateDelegationTokenRequest", version))
-    owner_principal_type: str | None
+    message = CreateDelegationTokenRequest.__new__(CreateDelegationTokenRequest)
     if version == 3:
-        owner_principal_type, position = read_compact_nullable_string(buffer, position)
+        message.owner_principal_type, position = read_compact_nullable_string(buffer, position)
     else:
-        owner_principal_type = ""
-    owner_principal_name: str | None
+        message.owner_principal_type = ""
     if version == 3:
-        owner_principal_name, position = read_compact_nullable_string(buffer, position)
+        message.owner_principal_name, position = read_compact_nullable_string(buffer, position)
     else:
-        owner_principal_name = ""
+        message.owner_principal_name = ""
     if version >= 2:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -106,21 +105,18 @@ def read_create_delegation_token_request(
     for _ in range(count):
         creatable_renewers, position = read_creatable_renewers(buffer, position, version)
         renewers.append(creatable_renewers)
-    (max_lifetime_ms,) = _unpack_q(buffer, position)
+    message.renewers = renewers
+    (message.max_lifetime_ms,) = _unpack_q(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreateDelegationTokenRequest(
-        owner_principal_type,
-        owner_principal_name,
-        renewers,
-        max_lifetime_ms,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_delegation_token_request(
@@ -194,21 +190,24 @@ def read_creatable_renewers(
     position: int,
     version: int,
 ) -> tuple[CreatableRenewers, int]:
+    message = CreatableRenewers.__new__(CreatableRenewers)
     if version >= 2:
-        principal_type, position = read_compact_string(buffer, position)
+        message.principal_type, position = read_compact_string(buffer, position)
     else:
-        principal_type, position = read_string(buffer, position)
+        message.principal_type, position = read_string(buffer, position)
     if version >= 2:
-        principal_name, position = read_compact_string(buffer, position)
+        message.principal_name, position = read_compact_string(buffer, position)
     else:
-        principal_name, position = read_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.principal_name, position = read_string(buffer, position)
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatableRenewers(principal_type, principal_name, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_creatable_renewers(parts: list[Any], message: CreatableRenewers, version: int) -> None:

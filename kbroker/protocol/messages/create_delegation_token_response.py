@@ -118,58 +118,50 @@ def read_create_delegation_token_response(
 ) -> tuple[CreateDelegationTokenResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateDelegationTokenResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = CreateDelegationTokenResponse.__new__(CreateDelegationTokenResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
-        principal_type, position = read_compact_string(buffer, position)
+        message.principal_type, position = read_compact_string(buffer, position)
     else:
-        principal_type, position = read_string(buffer, position)
+        message.principal_type, position = read_string(buffer, position)
     if version >= 2:
-        principal_name, position = read_compact_string(buffer, position)
+        message.principal_name, position = read_compact_string(buffer, position)
     else:
-        principal_name, position = read_string(buffer, position)
-    token_requester_principal_type: str
+        message.principal_name, position = read_string(buffer, position)
     if version == 3:
-        token_requester_principal_type, position = read_compact_string(buffer, position)
+        message.token_requester_principal_type, position = read_compact_string(buffer, position)
     else:
-        token_requester_principal_type = ""
-    token_requester_principal_name: str
+        message.token_requester_principal_type = ""
     if version == 3:
-        token_requester_principal_name, position = read_compact_string(buffer, position)
+        message.token_requester_principal_name, position = read_compact_string(buffer, position)
     else:
-        token_requester_principal_name = ""
-    (issue_timestamp_ms, expiry_timestamp_ms, max_timestamp_ms) = _unpack_qqq(buffer, position)
+        message.token_requester_principal_name = ""
+    (
+        message.issue_timestamp_ms,
+        message.expiry_timestamp_ms,
+        message.max_timestamp_ms,
+    ) = _unpack_qqq(buffer, position)
     position += 24
     if version >= 2:
-        token_id, position = read_compact_string(buffer, position)
+        message.token_id, position = read_compact_string(buffer, position)
     else:
-        token_id, position = read_string(buffer, position)
+        message.token_id, position = read_string(buffer, position)
     if version >= 2:
-        hmac, position = read_compact_bytes(buffer, position)
+        message.hmac, position = read_compact_bytes(buffer, position)
     else:
-        hmac, position = read_bytes(buffer, position)
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+        message.hmac, position = read_bytes(buffer, position)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreateDelegationTokenResponse(
-        error_code,
-        principal_type,
-        principal_name,
-        token_requester_principal_type,
-        token_requester_principal_name,
-        issue_timestamp_ms,
-        expiry_timestamp_ms,
-        max_timestamp_ms,
-        token_id,
-        hmac,
-        throttle_time_ms,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_delegation_token_response(

@@ -91,6 +91,7 @@ def read_create_partitions_request(
 ) -> tuple[CreatePartitionsRequest, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("CreatePartitionsRequest", version))
+    message = CreatePartitionsRequest.__new__(CreatePartitionsRequest)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 7)
     else:
@@ -99,20 +100,18 @@ def read_create_partitions_request(
     for _ in range(count):
         create_partitions_topic, position = read_create_partitions_topic(buffer, position, version)
         topics.append(create_partitions_topic)
-    timeout_ms, validate_only = _unpack_it(buffer, position)
+    message.topics = topics
+    message.timeout_ms, message.validate_only = _unpack_it(buffer, position)
     position += 5
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatePartitionsRequest(
-        topics,
-        timeout_ms,
-        validate_only,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_partitions_request(
@@ -184,30 +183,34 @@ def read_create_partitions_topic(
     position: int,
     version: int,
 ) -> tuple[CreatePartitionsTopic, int]:
+    message = CreatePartitionsTopic.__new__(CreatePartitionsTopic)
     if version >= 2:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
-    (count_,) = _unpack_i(buffer, position)
+        message.name, position = read_string(buffer, position)
+    (message.count,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
         count, position = read_compact_nullable_count(buffer, position, 2)
     else:
         count, position = read_nullable_count(buffer, position, 4)
     if count < 0:
-        assignments: list[CreatePartitionsAssignment] | None = None
+        message.assignments = None
     else:
-        assignments = []
+        assignments: list[CreatePartitionsAssignment] = []
         for _ in range(count):
             create_partitions_assignment, position = read_create_partitions_assignment(buffer, position, version)
             assignments.append(create_partitions_assignment)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.assignments = assignments
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatePartitionsTopic(name, count_, assignments, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_partitions_topic(
@@ -270,18 +273,21 @@ def read_create_partitions_assignment(
     position: int,
     version: int,
 ) -> tuple[CreatePartitionsAssignment, int]:
+    message = CreatePartitionsAssignment.__new__(CreatePartitionsAssignment)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatePartitionsAssignment(broker_ids, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_partitions_assignment(

@@ -84,7 +84,8 @@ def read_create_partitions_response(
 ) -> tuple[CreatePartitionsResponse, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("CreatePartitionsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = CreatePartitionsResponse.__new__(CreatePartitionsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
         count, position = read_compact_count(buffer, position, 5)
@@ -94,13 +95,16 @@ def read_create_partitions_response(
     for _ in range(count):
         create_partitions_topic_result, position = read_create_partitions_topic_result(buffer, position, version)
         results.append(create_partitions_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatePartitionsResponse(throttle_time_ms, results, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_partitions_response(
@@ -170,28 +174,26 @@ def read_create_partitions_topic_result(
     position: int,
     version: int,
 ) -> tuple[CreatePartitionsTopicResult, int]:
+    message = CreatePartitionsTopicResult.__new__(CreatePartitionsTopicResult)
     if version >= 2:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+        message.name, position = read_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.error_message, position = read_nullable_string(buffer, position)
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatePartitionsTopicResult(
-        name,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_partitions_topic_result(

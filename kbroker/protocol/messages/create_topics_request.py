@@ -92,6 +92,7 @@ def read_create_topics_request(
 ) -> tuple[CreateTopicsRequest, int]:
     if not 2 <= version <= 7:
         raise DecodeError(unsupported_version("CreateTopicsRequest", version))
+    message = CreateTopicsRequest.__new__(CreateTopicsRequest)
     if version >= 5:
         count, position = read_compact_count(buffer, position, 10)
     else:
@@ -100,15 +101,18 @@ def read_create_topics_request(
     for _ in range(count):
         creatable_topic, position = read_creatable_topic(buffer, position, version)
         topics.append(creatable_topic)
-    timeout_ms, validate_only = _unpack_it(buffer, position)
+    message.topics = topics
+    message.timeout_ms, message.validate_only = _unpack_it(buffer, position)
     position += 5
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreateTopicsRequest(topics, timeout_ms, validate_only, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_topics_request(
@@ -184,11 +188,12 @@ class CreatableTopic:
 
 
 def read_creatable_topic(buffer: Buffer, position: int, version: int) -> tuple[CreatableTopic, int]:
+    message = CreatableTopic.__new__(CreatableTopic)
     if version >= 5:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
-    num_partitions, replication_factor = _unpack_ih(buffer, position)
+        message.name, position = read_string(buffer, position)
+    message.num_partitions, message.replication_factor = _unpack_ih(buffer, position)
     position += 6
     if version >= 5:
         count, position = read_compact_count(buffer, position, 6)
@@ -198,6 +203,7 @@ def read_creatable_topic(buffer: Buffer, position: int, version: int) -> tuple[C
     for _ in range(count):
         creatable_replica_assignment, position = read_creatable_replica_assignment(buffer, position, version)
         assignments.append(creatable_replica_assignment)
+    message.assignments = assignments
     if version >= 5:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -206,20 +212,16 @@ def read_creatable_topic(buffer: Buffer, position: int, version: int) -> tuple[C
     for _ in range(count):
         creatable_topic_config, position = read_creatable_topic_config(buffer, position, version)
         configs.append(creatable_topic_config)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.configs = configs
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatableTopic(
-        name,
-        num_partitions,
-        replication_factor,
-        assignments,
-        configs,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_creatable_topic(parts: list[Any], message: CreatableTopic, version: int) -> None:
@@ -287,20 +289,23 @@ def read_creatable_replica_assignment(
     position: int,
     version: int,
 ) -> tuple[CreatableReplicaAssignment, int]:
-    (partition_index,) = _unpack_i(buffer, position)
+    message = CreatableReplicaAssignment.__new__(CreatableReplicaAssignment)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
     if version >= 5:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatableReplicaAssignment(partition_index, broker_ids, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_creatable_replica_assignment(
@@ -361,21 +366,24 @@ def read_creatable_topic_config(
     position: int,
     version: int,
 ) -> tuple[CreatableTopicConfig, int]:
+    message = CreatableTopicConfig.__new__(CreatableTopicConfig)
     if version >= 5:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 5:
-        value, position = read_compact_nullable_string(buffer, position)
+        message.value, position = read_compact_nullable_string(buffer, position)
     else:
-        value, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.value, position = read_nullable_string(buffer, position)
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatableTopicConfig(name, value, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_creatable_topic_config(

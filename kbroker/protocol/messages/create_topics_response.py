@@ -96,7 +96,8 @@ def read_create_topics_response(
 ) -> tuple[CreateTopicsResponse, int]:
     if not 2 <= version <= 7:
         raise DecodeError(unsupported_version("CreateTopicsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = CreateTopicsResponse.__new__(CreateTopicsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 5:
         count, position = read_compact_count(buffer, position, 12)
@@ -106,13 +107,16 @@ def read_create_topics_response(
     for _ in range(count):
         creatable_topic_result, position = read_creatable_topic_result(buffer, position, version)
         topics.append(creatable_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreateTopicsResponse(throttle_time_ms, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_create_topics_response(
@@ -202,66 +206,60 @@ def read_creatable_topic_result(
     position: int,
     version: int,
 ) -> tuple[CreatableTopicResult, int]:
+    message = CreatableTopicResult.__new__(CreatableTopicResult)
     if version >= 5:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version == 7:
-        topic_id, error_code = _unpack_uh(buffer, position)
+        message.topic_id, message.error_code = _unpack_uh(buffer, position)
         position += 18
     else:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 5:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
     if version >= 5:
-        num_partitions, replication_factor = _unpack_ih(buffer, position)
+        message.num_partitions, message.replication_factor = _unpack_ih(buffer, position)
         position += 6
     else:
-        num_partitions = -1
-        replication_factor = -1
-    configs: list[CreatableTopicConfigs] | None
+        message.num_partitions = -1
+        message.replication_factor = -1
     if version >= 5:
         count, position = read_compact_nullable_count(buffer, position, 6)
         if count < 0:
-            configs = None
+            message.configs = None
         else:
-            configs = []
+            configs: list[CreatableTopicConfigs] = []
             for _ in range(count):
                 creatable_topic_configs, position = read_creatable_topic_configs(buffer, position, version)
                 configs.append(creatable_topic_configs)
+            message.configs = configs
     else:
-        configs = []
-    topic_config_error_code: int = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.configs = []
+    message.topic_config_error_code = 0
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
-                    (topic_config_error_code,) = _unpack_h(buffer, position)
+                    (message.topic_config_error_code,) = _unpack_h(buffer, position)
                     position += 2
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return CreatableTopicResult(
-        name,
-        topic_id,
-        error_code,
-        error_message,
-        topic_config_error_code,
-        num_partitions,
-        replication_factor,
-        configs,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_creatable_topic_result(
@@ -294,7 +292,10 @@ def write_creatable_topic_result(
             field_parts: list[Any] = []
             field_parts.append(_pack_h(message.topic_config_error_code))
             fields = [*fields, (0, b"".join(field_parts))]
-        write_tagged_fields(parts, fields)
+        if fields:
+            write_tagged_fields(parts, fields)
+        else:
+            parts.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("CreatableTopicResult.unknown_tagged_fields", version)
 
@@ -349,23 +350,17 @@ def read_creatable_topic_configs(
     position: int,
     version: int,
 ) -> tuple[CreatableTopicConfigs, int]:
-    name, position = read_compact_string(buffer, position)
-    value, position = read_compact_nullable_string(buffer, position)
-    read_only, config_source, is_sensitive = _unpack_tbt(buffer, position)
+    message = CreatableTopicConfigs.__new__(CreatableTopicConfigs)
+    message.name, position = read_compact_string(buffer, position)
+    message.value, position = read_compact_nullable_string(buffer, position)
+    (message.read_only, message.config_source, message.is_sensitive) = _unpack_tbt(buffer, position)
     position += 3
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CreatableTopicConfigs(
-        name,
-        value,
-        read_only,
-        config_source,
-        is_sensitive,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_creatable_topic_configs(

@@ -90,7 +90,8 @@ def read_delete_acls_response(
 ) -> tuple[DeleteAclsResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DeleteAclsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DeleteAclsResponse.__new__(DeleteAclsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
         count, position = read_compact_count(buffer, position, 5)
@@ -100,13 +101,16 @@ def read_delete_acls_response(
     for _ in range(count):
         delete_acls_filter_result, position = read_delete_acls_filter_result(buffer, position, version)
         filter_results.append(delete_acls_filter_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.filter_results = filter_results
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteAclsResponse(throttle_time_ms, filter_results, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_acls_response(parts: list[Any], message: DeleteAclsResponse, version: int) -> None:
@@ -174,12 +178,13 @@ def read_delete_acls_filter_result(
     position: int,
     version: int,
 ) -> tuple[DeleteAclsFilterResult, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DeleteAclsFilterResult.__new__(DeleteAclsFilterResult)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 11)
     else:
@@ -188,18 +193,16 @@ def read_delete_acls_filter_result(
     for _ in range(count):
         delete_acls_matching_acl, position = read_delete_acls_matching_acl(buffer, position, version)
         matching_acls.append(delete_acls_matching_acl)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.matching_acls = matching_acls
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteAclsFilterResult(
-        error_code,
-        error_message,
-        matching_acls,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_acls_filter_result(
@@ -293,48 +296,40 @@ def read_delete_acls_matching_acl(
     position: int,
     version: int,
 ) -> tuple[DeleteAclsMatchingAcl, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DeleteAclsMatchingAcl.__new__(DeleteAclsMatchingAcl)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
-    (resource_type,) = _unpack_b(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        resource_name, position = read_compact_string(buffer, position)
+        message.resource_name, position = read_compact_string(buffer, position)
     else:
-        resource_name, position = read_string(buffer, position)
-    (pattern_type,) = _unpack_b(buffer, position)
+        message.resource_name, position = read_string(buffer, position)
+    (message.pattern_type,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        principal, position = read_compact_string(buffer, position)
+        message.principal, position = read_compact_string(buffer, position)
     else:
-        principal, position = read_string(buffer, position)
+        message.principal, position = read_string(buffer, position)
     if version >= 2:
-        host, position = read_compact_string(buffer, position)
+        message.host, position = read_compact_string(buffer, position)
     else:
-        host, position = read_string(buffer, position)
-    operation, permission_type = _unpack_bb(buffer, position)
+        message.host, position = read_string(buffer, position)
+    message.operation, message.permission_type = _unpack_bb(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteAclsMatchingAcl(
-        error_code,
-        error_message,
-        resource_type,
-        resource_name,
-        pattern_type,
-        principal,
-        host,
-        operation,
-        permission_type,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_acls_matching_acl(

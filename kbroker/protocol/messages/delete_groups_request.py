@@ -70,6 +70,7 @@ def read_delete_groups_request(
 ) -> tuple[DeleteGroupsRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteGroupsRequest", version))
+    message = DeleteGroupsRequest.__new__(DeleteGroupsRequest)
     if version == 2:
         count, position = read_compact_count(buffer, position, 1)
     else:
@@ -81,13 +82,16 @@ def read_delete_groups_request(
         else:
             groups_names_item, position = read_string(buffer, position)
         groups_names.append(groups_names_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.groups_names = groups_names
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteGroupsRequest(groups_names, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_groups_request(

@@ -80,7 +80,8 @@ def read_delete_groups_response(
 ) -> tuple[DeleteGroupsResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteGroupsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DeleteGroupsResponse.__new__(DeleteGroupsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 2:
         count, position = read_compact_count(buffer, position, 4)
@@ -90,13 +91,16 @@ def read_delete_groups_response(
     for _ in range(count):
         deletable_group_result, position = read_deletable_group_result(buffer, position, version)
         results.append(deletable_group_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteGroupsResponse(throttle_time_ms, results, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_groups_response(
@@ -162,19 +166,22 @@ def read_deletable_group_result(
     position: int,
     version: int,
 ) -> tuple[DeletableGroupResult, int]:
+    message = DeletableGroupResult.__new__(DeletableGroupResult)
     if version == 2:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+        message.group_id, position = read_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeletableGroupResult(group_id, error_code, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_deletable_group_result(

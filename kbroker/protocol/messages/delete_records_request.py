@@ -80,6 +80,7 @@ def read_delete_records_request(
 ) -> tuple[DeleteRecordsRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteRecordsRequest", version))
+    message = DeleteRecordsRequest.__new__(DeleteRecordsRequest)
     if version == 2:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -88,15 +89,18 @@ def read_delete_records_request(
     for _ in range(count):
         delete_records_topic, position = read_delete_records_topic(buffer, position, version)
         topics.append(delete_records_topic)
-    (timeout_ms,) = _unpack_i(buffer, position)
+    message.topics = topics
+    (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteRecordsRequest(topics, timeout_ms, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_records_request(
@@ -162,10 +166,11 @@ def read_delete_records_topic(
     position: int,
     version: int,
 ) -> tuple[DeleteRecordsTopic, int]:
+    message = DeleteRecordsTopic.__new__(DeleteRecordsTopic)
     if version == 2:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version == 2:
         count, position = read_compact_count(buffer, position, 13)
     else:
@@ -174,13 +179,16 @@ def read_delete_records_topic(
     for _ in range(count):
         delete_records_partition, position = read_delete_records_partition(buffer, position, version)
         partitions.append(delete_records_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteRecordsTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_records_topic(parts: list[Any], message: DeleteRecordsTopic, version: int) -> None:
@@ -241,15 +249,18 @@ def read_delete_records_partition(
     position: int,
     version: int,
 ) -> tuple[DeleteRecordsPartition, int]:
-    partition_index, offset = _unpack_iq(buffer, position)
+    message = DeleteRecordsPartition.__new__(DeleteRecordsPartition)
+    message.partition_index, message.offset = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteRecordsPartition(partition_index, offset, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_records_partition(

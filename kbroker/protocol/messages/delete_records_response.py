@@ -80,7 +80,8 @@ def read_delete_records_response(
 ) -> tuple[DeleteRecordsResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteRecordsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DeleteRecordsResponse.__new__(DeleteRecordsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 2:
         count, position = read_compact_count(buffer, position, 3)
@@ -90,13 +91,16 @@ def read_delete_records_response(
     for _ in range(count):
         delete_records_topic_result, position = read_delete_records_topic_result(buffer, position, version)
         topics.append(delete_records_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteRecordsResponse(throttle_time_ms, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_records_response(
@@ -164,10 +168,11 @@ def read_delete_records_topic_result(
     position: int,
     version: int,
 ) -> tuple[DeleteRecordsTopicResult, int]:
+    message = DeleteRecordsTopicResult.__new__(DeleteRecordsTopicResult)
     if version == 2:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version == 2:
         count, position = read_compact_count(buffer, position, 15)
     else:
@@ -176,13 +181,16 @@ def read_delete_records_topic_result(
     for _ in range(count):
         delete_records_partition_result, position = read_delete_records_partition_result(buffer, position, version)
         partitions.append(delete_records_partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteRecordsTopicResult(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_records_topic_result(
@@ -251,20 +259,22 @@ def read_delete_records_partition_result(
     position: int,
     version: int,
 ) -> tuple[DeleteRecordsPartitionResult, int]:
-    partition_index, low_watermark, error_code = _unpack_iqh(buffer, position)
+    message = DeleteRecordsPartitionResult.__new__(DeleteRecordsPartitionResult)
+    (
+        message.partition_index,
+        message.low_watermark,
+        message.error_code,
+    ) = _unpack_iqh(buffer, position)
     position += 14
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteRecordsPartitionResult(
-        partition_index,
-        low_watermark,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_records_partition_result(

@@ -69,18 +69,20 @@ def read_delete_share_group_offsets_request(
 ) -> tuple[DeleteShareGroupOffsetsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DeleteShareGroupOffsetsRequest", version))
-    group_id, position = read_compact_string(buffer, position)
+    message = DeleteShareGroupOffsetsRequest.__new__(DeleteShareGroupOffsetsRequest)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 2)
     topics: list[DeleteShareGroupOffsetsRequestTopic] = []
     for _ in range(count):
         delete_share_group_offsets_request_topic, position = read_delete_share_group_offsets_request_topic(buffer, position, version)
         topics.append(delete_share_group_offsets_request_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteShareGroupOffsetsRequest(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_share_group_offsets_request(
@@ -136,13 +138,14 @@ def read_delete_share_group_offsets_request_topic(
     position: int,
     version: int,
 ) -> tuple[DeleteShareGroupOffsetsRequestTopic, int]:
-    topic_name, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = DeleteShareGroupOffsetsRequestTopic.__new__(DeleteShareGroupOffsetsRequestTopic)
+    message.topic_name, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteShareGroupOffsetsRequestTopic(topic_name, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_share_group_offsets_request_topic(

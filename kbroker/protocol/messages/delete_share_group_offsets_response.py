@@ -88,26 +88,22 @@ def read_delete_share_group_offsets_response(
 ) -> tuple[DeleteShareGroupOffsetsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DeleteShareGroupOffsetsResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = DeleteShareGroupOffsetsResponse.__new__(DeleteShareGroupOffsetsResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_count(buffer, position, 21)
     responses: list[DeleteShareGroupOffsetsResponseTopic] = []
     for _ in range(count):
         delete_share_group_offsets_response_topic, position = read_delete_share_group_offsets_response_topic(buffer, position, version)
         responses.append(delete_share_group_offsets_response_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.responses = responses
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteShareGroupOffsetsResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        responses,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_share_group_offsets_response(
@@ -176,22 +172,17 @@ def read_delete_share_group_offsets_response_topic(
     position: int,
     version: int,
 ) -> tuple[DeleteShareGroupOffsetsResponseTopic, int]:
-    topic_name, position = read_compact_string(buffer, position)
-    topic_id, error_code = _unpack_uh(buffer, position)
+    message = DeleteShareGroupOffsetsResponseTopic.__new__(DeleteShareGroupOffsetsResponseTopic)
+    message.topic_name, position = read_compact_string(buffer, position)
+    message.topic_id, message.error_code = _unpack_uh(buffer, position)
     position += 18
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteShareGroupOffsetsResponseTopic(
-        topic_name,
-        topic_id,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_share_group_offsets_response_topic(

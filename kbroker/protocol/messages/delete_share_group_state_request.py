@@ -76,18 +76,20 @@ def read_delete_share_group_state_request(
 ) -> tuple[DeleteShareGroupStateRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DeleteShareGroupStateRequest", version))
-    group_id, position = read_compact_string(buffer, position)
+    message = DeleteShareGroupStateRequest.__new__(DeleteShareGroupStateRequest)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 18)
     topics: list[DeleteStateData] = []
     for _ in range(count):
         delete_state_data, position = read_delete_state_data(buffer, position, version)
         topics.append(delete_state_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteShareGroupStateRequest(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_share_group_state_request(
@@ -147,19 +149,21 @@ def read_delete_state_data(
     position: int,
     version: int,
 ) -> tuple[DeleteStateData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = DeleteStateData.__new__(DeleteStateData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 5)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteStateData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_state_data(parts: list[Any], message: DeleteStateData, version: int) -> None:
@@ -203,14 +207,15 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    (partition,) = _unpack_i(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    (message.partition,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(partition, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -72,17 +72,19 @@ def read_delete_share_group_state_response(
 ) -> tuple[DeleteShareGroupStateResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DeleteShareGroupStateResponse", version))
+    message = DeleteShareGroupStateResponse.__new__(DeleteShareGroupStateResponse)
     count, position = read_compact_count(buffer, position, 18)
     results: list[DeleteStateResult] = []
     for _ in range(count):
         delete_state_result, position = read_delete_state_result(buffer, position, version)
         results.append(delete_state_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteShareGroupStateResponse(results, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_share_group_state_response(
@@ -141,19 +143,21 @@ def read_delete_state_result(
     position: int,
     version: int,
 ) -> tuple[DeleteStateResult, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = DeleteStateResult.__new__(DeleteStateResult)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 8)
     partitions: list[PartitionResult] = []
     for _ in range(count):
         partition_result, position = read_partition_result(buffer, position, version)
         partitions.append(partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteStateResult(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_state_result(parts: list[Any], message: DeleteStateResult, version: int) -> None:
@@ -209,15 +213,16 @@ def read_partition_result(
     position: int,
     version: int,
 ) -> tuple[PartitionResult, int]:
-    partition, error_code = _unpack_ih(buffer, position)
+    message = PartitionResult.__new__(PartitionResult)
+    message.partition, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionResult(partition, error_code, error_message, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

@@ -87,39 +87,42 @@ def read_delete_topics_request(
 ) -> tuple[DeleteTopicsRequest, int]:
     if not 1 <= version <= 6:
         raise DecodeError(unsupported_version("DeleteTopicsRequest", version))
-    topics: list[DeleteTopicState]
+    message = DeleteTopicsRequest.__new__(DeleteTopicsRequest)
     if version == 6:
         count, position = read_compact_count(buffer, position, 18)
-        topics = []
+        topics: list[DeleteTopicState] = []
         for _ in range(count):
             delete_topic_state, position = read_delete_topic_state(buffer, position, version)
             topics.append(delete_topic_state)
+        message.topics = topics
     else:
-        topics = []
-    topic_names: list[str]
+        message.topics = []
     if version <= 5:
         if version >= 4:
             count, position = read_compact_count(buffer, position, 1)
         else:
             count, position = read_count(buffer, position, 2)
-        topic_names = []
+        topic_names: list[str] = []
         for _ in range(count):
             if version >= 4:
                 topic_names_item, position = read_compact_string(buffer, position)
             else:
                 topic_names_item, position = read_string(buffer, position)
             topic_names.append(topic_names_item)
+        message.topic_names = topic_names
     else:
-        topic_names = []
-    (timeout_ms,) = _unpack_i(buffer, position)
+        message.topic_names = []
+    (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteTopicsRequest(topics, topic_names, timeout_ms, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_topics_request(
@@ -195,15 +198,16 @@ def read_delete_topic_state(
     position: int,
     version: int,
 ) -> tuple[DeleteTopicState, int]:
-    name, position = read_compact_nullable_string(buffer, position)
-    (topic_id,) = _unpack_u(buffer, position)
+    message = DeleteTopicState.__new__(DeleteTopicState)
+    message.name, position = read_compact_nullable_string(buffer, position)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteTopicState(name, topic_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_delete_topic_state(parts: list[Any], message: DeleteTopicState, version: int) -> None:

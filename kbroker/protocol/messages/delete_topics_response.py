@@ -86,7 +86,8 @@ def read_delete_topics_response(
 ) -> tuple[DeleteTopicsResponse, int]:
     if not 1 <= version <= 6:
         raise DecodeError(unsupported_version("DeleteTopicsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DeleteTopicsResponse.__new__(DeleteTopicsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 4:
         count, position = read_compact_count(buffer, position, 4)
@@ -96,13 +97,16 @@ def read_delete_topics_response(
     for _ in range(count):
         deletable_topic_result, position = read_deletable_topic_result(buffer, position, version)
         responses.append(deletable_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.responses = responses
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeleteTopicsResponse(throttle_time_ms, responses, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_delete_topics_response(
@@ -176,38 +180,33 @@ def read_deletable_topic_result(
     position: int,
     version: int,
 ) -> tuple[DeletableTopicResult, int]:
-    name: str | None
+    message = DeletableTopicResult.__new__(DeletableTopicResult)
     if version == 6:
-        name, position = read_compact_nullable_string(buffer, position)
+        message.name, position = read_compact_nullable_string(buffer, position)
     elif version >= 4:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version == 6:
-        topic_id, error_code = _unpack_uh(buffer, position)
+        message.topic_id, message.error_code = _unpack_uh(buffer, position)
         position += 18
     else:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        topic_id = ZERO_UUID
-    error_message: str | None
+        message.topic_id = ZERO_UUID
     if version >= 5:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.error_message = None
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DeletableTopicResult(
-        name,
-        topic_id,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_deletable_topic_result(

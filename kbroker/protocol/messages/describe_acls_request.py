@@ -96,40 +96,34 @@ def read_describe_acls_request(
 ) -> tuple[DescribeAclsRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeAclsRequest", version))
-    (resource_type_filter,) = _unpack_b(buffer, position)
+    message = DescribeAclsRequest.__new__(DescribeAclsRequest)
+    (message.resource_type_filter,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        resource_name_filter, position = read_compact_nullable_string(buffer, position)
+        message.resource_name_filter, position = read_compact_nullable_string(buffer, position)
     else:
-        resource_name_filter, position = read_nullable_string(buffer, position)
-    (pattern_type_filter,) = _unpack_b(buffer, position)
+        message.resource_name_filter, position = read_nullable_string(buffer, position)
+    (message.pattern_type_filter,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        principal_filter, position = read_compact_nullable_string(buffer, position)
+        message.principal_filter, position = read_compact_nullable_string(buffer, position)
     else:
-        principal_filter, position = read_nullable_string(buffer, position)
+        message.principal_filter, position = read_nullable_string(buffer, position)
     if version >= 2:
-        host_filter, position = read_compact_nullable_string(buffer, position)
+        message.host_filter, position = read_compact_nullable_string(buffer, position)
     else:
-        host_filter, position = read_nullable_string(buffer, position)
-    operation, permission_type = _unpack_bb(buffer, position)
+        message.host_filter, position = read_nullable_string(buffer, position)
+    message.operation, message.permission_type = _unpack_bb(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeAclsRequest(
-        resource_type_filter,
-        resource_name_filter,
-        pattern_type_filter,
-        principal_filter,
-        host_filter,
-        operation,
-        permission_type,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_acls_request(

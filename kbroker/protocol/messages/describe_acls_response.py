@@ -94,12 +94,13 @@ def read_describe_acls_response(
 ) -> tuple[DescribeAclsResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeAclsResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = DescribeAclsResponse.__new__(DescribeAclsResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     if version >= 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 5)
     else:
@@ -108,19 +109,16 @@ def read_describe_acls_response(
     for _ in range(count):
         describe_acls_resource, position = read_describe_acls_resource(buffer, position, version)
         resources.append(describe_acls_resource)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.resources = resources
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeAclsResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        resources,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_acls_response(
@@ -198,13 +196,14 @@ def read_describe_acls_resource(
     position: int,
     version: int,
 ) -> tuple[DescribeAclsResource, int]:
-    (resource_type,) = _unpack_b(buffer, position)
+    message = DescribeAclsResource.__new__(DescribeAclsResource)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        resource_name, position = read_compact_string(buffer, position)
+        message.resource_name, position = read_compact_string(buffer, position)
     else:
-        resource_name, position = read_string(buffer, position)
-    (pattern_type,) = _unpack_b(buffer, position)
+        message.resource_name, position = read_string(buffer, position)
+    (message.pattern_type,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
         count, position = read_compact_count(buffer, position, 5)
@@ -214,19 +213,16 @@ def read_describe_acls_resource(
     for _ in range(count):
         acl_description, position = read_acl_description(buffer, position, version)
         acls.append(acl_description)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.acls = acls
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeAclsResource(
-        resource_type,
-        resource_name,
-        pattern_type,
-        acls,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_acls_resource(
@@ -297,29 +293,26 @@ class AclDescription:
 
 
 def read_acl_description(buffer: Buffer, position: int, version: int) -> tuple[AclDescription, int]:
+    message = AclDescription.__new__(AclDescription)
     if version >= 2:
-        principal, position = read_compact_string(buffer, position)
+        message.principal, position = read_compact_string(buffer, position)
     else:
-        principal, position = read_string(buffer, position)
+        message.principal, position = read_string(buffer, position)
     if version >= 2:
-        host, position = read_compact_string(buffer, position)
+        message.host, position = read_compact_string(buffer, position)
     else:
-        host, position = read_string(buffer, position)
-    operation, permission_type = _unpack_bb(buffer, position)
+        message.host, position = read_string(buffer, position)
+    message.operation, message.permission_type = _unpack_bb(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AclDescription(
-        principal,
-        host,
-        operation,
-        permission_type,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_acl_description(parts: list[Any], message: AclDescription, version: int) -> None:

@@ -84,6 +84,7 @@ def read_describe_client_quotas_request(
 ) -> tuple[DescribeClientQuotasRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeClientQuotasRequest", version))
+    message = DescribeClientQuotasRequest.__new__(DescribeClientQuotasRequest)
     if version == 1:
         count, position = read_compact_count(buffer, position, 4)
     else:
@@ -92,15 +93,18 @@ def read_describe_client_quotas_request(
     for _ in range(count):
         component_data, position = read_component_data(buffer, position, version)
         components.append(component_data)
-    (strict,) = _unpack_t(buffer, position)
+    message.components = components
+    (message.strict,) = _unpack_t(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeClientQuotasRequest(components, strict, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_client_quotas_request(
@@ -166,23 +170,26 @@ class ComponentData:
 
 
 def read_component_data(buffer: Buffer, position: int, version: int) -> tuple[ComponentData, int]:
+    message = ComponentData.__new__(ComponentData)
     if version == 1:
-        entity_type, position = read_compact_string(buffer, position)
+        message.entity_type, position = read_compact_string(buffer, position)
     else:
-        entity_type, position = read_string(buffer, position)
-    (match_type,) = _unpack_b(buffer, position)
+        message.entity_type, position = read_string(buffer, position)
+    (message.match_type,) = _unpack_b(buffer, position)
     position += 1
     if version == 1:
-        match, position = read_compact_nullable_string(buffer, position)
+        message.match, position = read_compact_nullable_string(buffer, position)
     else:
-        match, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.match, position = read_nullable_string(buffer, position)
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ComponentData(entity_type, match_type, match, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_component_data(parts: list[Any], message: ComponentData, version: int) -> None:

@@ -97,36 +97,34 @@ def read_describe_client_quotas_response(
 ) -> tuple[DescribeClientQuotasResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeClientQuotasResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = DescribeClientQuotasResponse.__new__(DescribeClientQuotasResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     if version == 1:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
     if version == 1:
         count, position = read_compact_nullable_count(buffer, position, 3)
     else:
         count, position = read_nullable_count(buffer, position, 8)
     if count < 0:
-        entries: list[EntryData] | None = None
+        message.entries = None
     else:
-        entries = []
+        entries: list[EntryData] = []
         for _ in range(count):
             entry_data, position = read_entry_data(buffer, position, version)
             entries.append(entry_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.entries = entries
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeClientQuotasResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        entries,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_client_quotas_response(
@@ -193,6 +191,7 @@ class EntryData:
 
 
 def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryData, int]:
+    message = EntryData.__new__(EntryData)
     if version == 1:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -201,6 +200,7 @@ def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryD
     for _ in range(count):
         entity_data, position = read_entity_data(buffer, position, version)
         entity.append(entity_data)
+    message.entity = entity
     if version == 1:
         count, position = read_compact_count(buffer, position, 10)
     else:
@@ -209,13 +209,16 @@ def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryD
     for _ in range(count):
         value_data, position = read_value_data(buffer, position, version)
         values.append(value_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.values = values
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EntryData(entity, values, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None:
@@ -274,21 +277,24 @@ class EntityData:
 
 
 def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
+    message = EntityData.__new__(EntityData)
     if version == 1:
-        entity_type, position = read_compact_string(buffer, position)
+        message.entity_type, position = read_compact_string(buffer, position)
     else:
-        entity_type, position = read_string(buffer, position)
+        message.entity_type, position = read_string(buffer, position)
     if version == 1:
-        entity_name, position = read_compact_nullable_string(buffer, position)
+        message.entity_name, position = read_compact_nullable_string(buffer, position)
     else:
-        entity_name, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.entity_name, position = read_nullable_string(buffer, position)
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EntityData(entity_type, entity_name, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:
@@ -343,19 +349,22 @@ class ValueData:
 
 
 def read_value_data(buffer: Buffer, position: int, version: int) -> tuple[ValueData, int]:
+    message = ValueData.__new__(ValueData)
     if version == 1:
-        key, position = read_compact_string(buffer, position)
+        message.key, position = read_compact_string(buffer, position)
     else:
-        key, position = read_string(buffer, position)
-    (value,) = _unpack_d(buffer, position)
+        message.key, position = read_string(buffer, position)
+    (message.value,) = _unpack_d(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ValueData(key, value, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_value_data(parts: list[Any], message: ValueData, version: int) -> None:

@@ -78,33 +78,32 @@ def read_describe_cluster_request(
 ) -> tuple[DescribeClusterRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeClusterRequest", version))
+    message = DescribeClusterRequest.__new__(DescribeClusterRequest)
     if version == 2:
         (
-            include_cluster_authorized_operations,
-            endpoint_type,
-            include_fenced_brokers,
+            message.include_cluster_authorized_operations,
+            message.endpoint_type,
+            message.include_fenced_brokers,
         ) = _unpack_tbt(buffer, position)
         position += 3
     elif version == 1:
-        include_cluster_authorized_operations, endpoint_type = _unpack_tb(buffer, position)
+        (
+            message.include_cluster_authorized_operations,
+            message.endpoint_type,
+        ) = _unpack_tb(buffer, position)
         position += 2
-        include_fenced_brokers = False
+        message.include_fenced_brokers = False
     else:
-        (include_cluster_authorized_operations,) = _unpack_t(buffer, position)
+        (message.include_cluster_authorized_operations,) = _unpack_t(buffer, position)
         position += 1
-        endpoint_type = 1
-        include_fenced_brokers = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.endpoint_type = 1
+        message.include_fenced_brokers = False
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeClusterRequest(
-        include_cluster_authorized_operations,
-        endpoint_type,
-        include_fenced_brokers,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_cluster_request(

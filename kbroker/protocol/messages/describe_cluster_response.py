@@ -106,40 +106,32 @@ def read_describe_cluster_response(
 ) -> tuple[DescribeClusterResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeClusterResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = DescribeClusterResponse.__new__(DescribeClusterResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if version >= 1:
-        (endpoint_type,) = _unpack_b(buffer, position)
+        (message.endpoint_type,) = _unpack_b(buffer, position)
         position += 1
     else:
-        endpoint_type = 1
-    cluster_id, position = read_compact_string(buffer, position)
-    (controller_id,) = _unpack_i(buffer, position)
+        message.endpoint_type = 1
+    message.cluster_id, position = read_compact_string(buffer, position)
+    (message.controller_id,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 11)
     brokers: list[DescribeClusterBroker] = []
     for _ in range(count):
         describe_cluster_broker, position = read_describe_cluster_broker(buffer, position, version)
         brokers.append(describe_cluster_broker)
-    (cluster_authorized_operations,) = _unpack_i(buffer, position)
+    message.brokers = brokers
+    (message.cluster_authorized_operations,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeClusterResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        endpoint_type,
-        cluster_id,
-        controller_id,
-        brokers,
-        cluster_authorized_operations,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_cluster_response(
@@ -220,30 +212,24 @@ def read_describe_cluster_broker(
     position: int,
     version: int,
 ) -> tuple[DescribeClusterBroker, int]:
-    (broker_id,) = _unpack_i(buffer, position)
+    message = DescribeClusterBroker.__new__(DescribeClusterBroker)
+    (message.broker_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_i(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_i(buffer, position)
     position += 4
-    rack, position = read_compact_nullable_string(buffer, position)
+    message.rack, position = read_compact_nullable_string(buffer, position)
     if version == 2:
-        (is_fenced,) = _unpack_t(buffer, position)
+        (message.is_fenced,) = _unpack_t(buffer, position)
         position += 1
     else:
-        is_fenced = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.is_fenced = False
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeClusterBroker(
-        broker_id,
-        host,
-        port,
-        rack,
-        is_fenced,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_cluster_broker(

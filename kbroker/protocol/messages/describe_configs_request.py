@@ -91,6 +91,7 @@ def read_describe_configs_request(
 ) -> tuple[DescribeConfigsRequest, int]:
     if not 1 <= version <= 4:
         raise DecodeError(unsupported_version("DescribeConfigsRequest", version))
+    message = DescribeConfigsRequest.__new__(DescribeConfigsRequest)
     if version == 4:
         count, position = read_compact_count(buffer, position, 4)
     else:
@@ -99,25 +100,23 @@ def read_describe_configs_request(
     for _ in range(count):
         describe_configs_resource, position = read_describe_configs_resource(buffer, position, version)
         resources.append(describe_configs_resource)
+    message.resources = resources
     if version >= 3:
-        include_synonyms, include_documentation = _unpack_tt(buffer, position)
+        message.include_synonyms, message.include_documentation = _unpack_tt(buffer, position)
         position += 2
     else:
-        (include_synonyms,) = _unpack_t(buffer, position)
+        (message.include_synonyms,) = _unpack_t(buffer, position)
         position += 1
-        include_documentation = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.include_documentation = False
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeConfigsRequest(
-        resources,
-        include_synonyms,
-        include_documentation,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_configs_request(
@@ -194,38 +193,37 @@ def read_describe_configs_resource(
     position: int,
     version: int,
 ) -> tuple[DescribeConfigsResource, int]:
-    (resource_type,) = _unpack_b(buffer, position)
+    message = DescribeConfigsResource.__new__(DescribeConfigsResource)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     if version == 4:
-        resource_name, position = read_compact_string(buffer, position)
+        message.resource_name, position = read_compact_string(buffer, position)
     else:
-        resource_name, position = read_string(buffer, position)
+        message.resource_name, position = read_string(buffer, position)
     if version == 4:
         count, position = read_compact_nullable_count(buffer, position, 1)
     else:
         count, position = read_nullable_count(buffer, position, 2)
     if count < 0:
-        configuration_keys: list[str] | None = None
+        message.configuration_keys = None
     else:
-        configuration_keys = []
+        configuration_keys: list[str] = []
         for _ in range(count):
             if version == 4:
                 configuration_keys_item, position = read_compact_string(buffer, position)
             else:
                 configuration_keys_item, position = read_string(buffer, position)
             configuration_keys.append(configuration_keys_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.configuration_keys = configuration_keys
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeConfigsResource(
-        resource_type,
-        resource_name,
-        configuration_keys,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_configs_resource(

@@ -88,7 +88,8 @@ def read_describe_configs_response(
 ) -> tuple[DescribeConfigsResponse, int]:
     if not 1 <= version <= 4:
         raise DecodeError(unsupported_version("DescribeConfigsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DescribeConfigsResponse.__new__(DescribeConfigsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 4:
         count, position = read_compact_count(buffer, position, 7)
@@ -98,13 +99,16 @@ def read_describe_configs_response(
     for _ in range(count):
         describe_configs_result, position = read_describe_configs_result(buffer, position, version)
         results.append(describe_configs_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeConfigsResponse(throttle_time_ms, results, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_configs_response(
@@ -182,18 +186,19 @@ def read_describe_configs_result(
     position: int,
     version: int,
 ) -> tuple[DescribeConfigsResult, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribeConfigsResult.__new__(DescribeConfigsResult)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version == 4:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
-    (resource_type,) = _unpack_b(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     if version == 4:
-        resource_name, position = read_compact_string(buffer, position)
+        message.resource_name, position = read_compact_string(buffer, position)
     else:
-        resource_name, position = read_string(buffer, position)
+        message.resource_name, position = read_string(buffer, position)
     if version == 4:
         count, position = read_compact_count(buffer, position, 9)
     else:
@@ -202,20 +207,16 @@ def read_describe_configs_result(
     for _ in range(count):
         describe_configs_resource_result, position = read_describe_configs_resource_result(buffer, position, version)
         configs.append(describe_configs_resource_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.configs = configs
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeConfigsResult(
-        error_code,
-        error_message,
-        resource_type,
-        resource_name,
-        configs,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_configs_result(
@@ -310,15 +311,16 @@ def read_describe_configs_resource_result(
     position: int,
     version: int,
 ) -> tuple[DescribeConfigsResourceResult, int]:
+    message = DescribeConfigsResourceResult.__new__(DescribeConfigsResourceResult)
     if version == 4:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version == 4:
-        value, position = read_compact_nullable_string(buffer, position)
+        message.value, position = read_compact_nullable_string(buffer, position)
     else:
-        value, position = read_nullable_string(buffer, position)
-    read_only, config_source, is_sensitive = _unpack_tbt(buffer, position)
+        message.value, position = read_nullable_string(buffer, position)
+    (message.read_only, message.config_source, message.is_sensitive) = _unpack_tbt(buffer, position)
     position += 3
     if version == 4:
         count, position = read_compact_count(buffer, position, 4)
@@ -328,36 +330,28 @@ def read_describe_configs_resource_result(
     for _ in range(count):
         describe_configs_synonym, position = read_describe_configs_synonym(buffer, position, version)
         synonyms.append(describe_configs_synonym)
+    message.synonyms = synonyms
     if version >= 3:
-        (config_type,) = _unpack_b(buffer, position)
+        (message.config_type,) = _unpack_b(buffer, position)
         position += 1
     else:
-        config_type = 0
-    documentation: str | None
+        message.config_type = 0
     if version >= 3:
         if version == 4:
-            documentation, position = read_compact_nullable_string(buffer, position)
+            message.documentation, position = read_compact_nullable_string(buffer, position)
         else:
-            documentation, position = read_nullable_string(buffer, position)
+            message.documentation, position = read_nullable_string(buffer, position)
     else:
-        documentation = ""
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.documentation = ""
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeConfigsResourceResult(
-        name,
-        value,
-        read_only,
-        config_source,
-        is_sensitive,
-        synonyms,
-        config_type,
-        documentation,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_configs_resource_result(
@@ -438,23 +432,26 @@ def read_describe_configs_synonym(
     position: int,
     version: int,
 ) -> tuple[DescribeConfigsSynonym, int]:
+    message = DescribeConfigsSynonym.__new__(DescribeConfigsSynonym)
     if version == 4:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version == 4:
-        value, position = read_compact_nullable_string(buffer, position)
+        message.value, position = read_compact_nullable_string(buffer, position)
     else:
-        value, position = read_nullable_string(buffer, position)
-    (source,) = _unpack_b(buffer, position)
+        message.value, position = read_nullable_string(buffer, position)
+    (message.source,) = _unpack_b(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeConfigsSynonym(name, value, source, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_configs_synonym(

@@ -71,24 +71,28 @@ def read_describe_delegation_token_request(
 ) -> tuple[DescribeDelegationTokenRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeDelegationTokenRequest", version))
+    message = DescribeDelegationTokenRequest.__new__(DescribeDelegationTokenRequest)
     if version >= 2:
         count, position = read_compact_nullable_count(buffer, position, 3)
     else:
         count, position = read_nullable_count(buffer, position, 4)
     if count < 0:
-        owners: list[DescribeDelegationTokenOwner] | None = None
+        message.owners = None
     else:
-        owners = []
+        owners: list[DescribeDelegationTokenOwner] = []
         for _ in range(count):
             describe_delegation_token_owner, position = read_describe_delegation_token_owner(buffer, position, version)
             owners.append(describe_delegation_token_owner)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.owners = owners
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeDelegationTokenRequest(owners, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_delegation_token_request(
@@ -154,25 +158,24 @@ def read_describe_delegation_token_owner(
     position: int,
     version: int,
 ) -> tuple[DescribeDelegationTokenOwner, int]:
+    message = DescribeDelegationTokenOwner.__new__(DescribeDelegationTokenOwner)
     if version >= 2:
-        principal_type, position = read_compact_string(buffer, position)
+        message.principal_type, position = read_compact_string(buffer, position)
     else:
-        principal_type, position = read_string(buffer, position)
+        message.principal_type, position = read_string(buffer, position)
     if version >= 2:
-        principal_name, position = read_compact_string(buffer, position)
+        message.principal_name, position = read_compact_string(buffer, position)
     else:
-        principal_name, position = read_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.principal_name, position = read_string(buffer, position)
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeDelegationTokenOwner(
-        principal_type,
-        principal_name,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_delegation_token_owner(

@@ -90,7 +90,8 @@ def read_describe_delegation_token_response(
 ) -> tuple[DescribeDelegationTokenResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeDelegationTokenResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribeDelegationTokenResponse.__new__(DescribeDelegationTokenResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
         count, position = read_compact_count(buffer, position, 30)
@@ -100,20 +101,18 @@ def read_describe_delegation_token_response(
     for _ in range(count):
         described_delegation_token, position = read_described_delegation_token(buffer, position, version)
         tokens.append(described_delegation_token)
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message.tokens = tokens
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeDelegationTokenResponse(
-        error_code,
-        tokens,
-        throttle_time_ms,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_delegation_token_response(
@@ -212,34 +211,37 @@ def read_described_delegation_token(
     position: int,
     version: int,
 ) -> tuple[DescribedDelegationToken, int]:
+    message = DescribedDelegationToken.__new__(DescribedDelegationToken)
     if version >= 2:
-        principal_type, position = read_compact_string(buffer, position)
+        message.principal_type, position = read_compact_string(buffer, position)
     else:
-        principal_type, position = read_string(buffer, position)
+        message.principal_type, position = read_string(buffer, position)
     if version >= 2:
-        principal_name, position = read_compact_string(buffer, position)
+        message.principal_name, position = read_compact_string(buffer, position)
     else:
-        principal_name, position = read_string(buffer, position)
-    token_requester_principal_type: str
+        message.principal_name, position = read_string(buffer, position)
     if version == 3:
-        token_requester_principal_type, position = read_compact_string(buffer, position)
+        message.token_requester_principal_type, position = read_compact_string(buffer, position)
     else:
-        token_requester_principal_type = ""
-    token_requester_principal_name: str
+        message.token_requester_principal_type = ""
     if version == 3:
-        token_requester_principal_name, position = read_compact_string(buffer, position)
+        message.token_requester_principal_name, position = read_compact_string(buffer, position)
     else:
-        token_requester_principal_name = ""
-    issue_timestamp, expiry_timestamp, max_timestamp = _unpack_qqq(buffer, position)
+        message.token_requester_principal_name = ""
+    (
+        message.issue_timestamp,
+        message.expiry_timestamp,
+        message.max_timestamp,
+    ) = _unpack_qqq(buffer, position)
     position += 24
     if version >= 2:
-        token_id, position = read_compact_string(buffer, position)
+        message.token_id, position = read_compact_string(buffer, position)
     else:
-        token_id, position = read_string(buffer, position)
+        message.token_id, position = read_string(buffer, position)
     if version >= 2:
-        hmac, position = read_compact_bytes(buffer, position)
+        message.hmac, position = read_compact_bytes(buffer, position)
     else:
-        hmac, position = read_bytes(buffer, position)
+        message.hmac, position = read_bytes(buffer, position)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -248,25 +250,16 @@ def read_described_delegation_token(
     for _ in range(count):
         described_delegation_token_renewer, position = read_described_delegation_token_renewer(buffer, position, version)
         renewers.append(described_delegation_token_renewer)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.renewers = renewers
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribedDelegationToken(
-        principal_type,
-        principal_name,
-        token_requester_principal_type,
-        token_requester_principal_name,
-        issue_timestamp,
-        expiry_timestamp,
-        max_timestamp,
-        token_id,
-        hmac,
-        renewers,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_described_delegation_token(
@@ -354,25 +347,24 @@ def read_described_delegation_token_renewer(
     position: int,
     version: int,
 ) -> tuple[DescribedDelegationTokenRenewer, int]:
+    message = DescribedDelegationTokenRenewer.__new__(DescribedDelegationTokenRenewer)
     if version >= 2:
-        principal_type, position = read_compact_string(buffer, position)
+        message.principal_type, position = read_compact_string(buffer, position)
     else:
-        principal_type, position = read_string(buffer, position)
+        message.principal_type, position = read_string(buffer, position)
     if version >= 2:
-        principal_name, position = read_compact_string(buffer, position)
+        message.principal_name, position = read_compact_string(buffer, position)
     else:
-        principal_name, position = read_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.principal_name, position = read_string(buffer, position)
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribedDelegationTokenRenewer(
-        principal_type,
-        principal_name,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_described_delegation_token_renewer(

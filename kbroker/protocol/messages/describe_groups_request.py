@@ -78,6 +78,7 @@ def read_describe_groups_request(
 ) -> tuple[DescribeGroupsRequest, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("DescribeGroupsRequest", version))
+    message = DescribeGroupsRequest.__new__(DescribeGroupsRequest)
     if version >= 5:
         count, position = read_compact_count(buffer, position, 1)
     else:
@@ -89,22 +90,21 @@ def read_describe_groups_request(
         else:
             groups_item, position = read_string(buffer, position)
         groups.append(groups_item)
+    message.groups = groups
     if version >= 3:
-        (include_authorized_operations,) = _unpack_t(buffer, position)
+        (message.include_authorized_operations,) = _unpack_t(buffer, position)
         position += 1
     else:
-        include_authorized_operations = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.include_authorized_operations = False
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeGroupsRequest(
-        groups,
-        include_authorized_operations,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_groups_request(

@@ -88,11 +88,12 @@ def read_describe_groups_response(
 ) -> tuple[DescribeGroupsResponse, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("DescribeGroupsResponse", version))
+    message = DescribeGroupsResponse.__new__(DescribeGroupsResponse)
     if version >= 1:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        throttle_time_ms = 0
+        message.throttle_time_ms = 0
     if version >= 5:
         count, position = read_compact_count(buffer, position, 12)
     else:
@@ -101,13 +102,16 @@ def read_describe_groups_response(
     for _ in range(count):
         described_group, position = read_described_group(buffer, position, version)
         groups.append(described_group)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.groups = groups
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeGroupsResponse(throttle_time_ms, groups, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_groups_response(
@@ -194,29 +198,29 @@ class DescribedGroup:
 
 
 def read_described_group(buffer: Buffer, position: int, version: int) -> tuple[DescribedGroup, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribedGroup.__new__(DescribedGroup)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message: str | None
     if version == 6:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message = None
+        message.error_message = None
     if version >= 5:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
+        message.group_id, position = read_string(buffer, position)
     if version >= 5:
-        group_state, position = read_compact_string(buffer, position)
+        message.group_state, position = read_compact_string(buffer, position)
     else:
-        group_state, position = read_string(buffer, position)
+        message.group_state, position = read_string(buffer, position)
     if version >= 5:
-        protocol_type, position = read_compact_string(buffer, position)
+        message.protocol_type, position = read_compact_string(buffer, position)
     else:
-        protocol_type, position = read_string(buffer, position)
+        message.protocol_type, position = read_string(buffer, position)
     if version >= 5:
-        protocol_data, position = read_compact_string(buffer, position)
+        message.protocol_data, position = read_compact_string(buffer, position)
     else:
-        protocol_data, position = read_string(buffer, position)
+        message.protocol_data, position = read_string(buffer, position)
     if version >= 5:
         count, position = read_compact_count(buffer, position, 7)
     else:
@@ -225,28 +229,21 @@ def read_described_group(buffer: Buffer, position: int, version: int) -> tuple[D
     for _ in range(count):
         described_group_member, position = read_described_group_member(buffer, position, version)
         members.append(described_group_member)
+    message.members = members
     if version >= 3:
-        (authorized_operations,) = _unpack_i(buffer, position)
+        (message.authorized_operations,) = _unpack_i(buffer, position)
         position += 4
     else:
-        authorized_operations = -2147483648
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.authorized_operations = -2147483648
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribedGroup(
-        error_code,
-        error_message,
-        group_id,
-        group_state,
-        protocol_type,
-        protocol_data,
-        members,
-        authorized_operations,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_described_group(parts: list[Any], message: DescribedGroup, version: int) -> None:
@@ -345,49 +342,43 @@ def read_described_group_member(
     position: int,
     version: int,
 ) -> tuple[DescribedGroupMember, int]:
+    message = DescribedGroupMember.__new__(DescribedGroupMember)
     if version >= 5:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
-    group_instance_id: str | None
+        message.member_id, position = read_string(buffer, position)
     if version >= 4:
         if version >= 5:
-            group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
         else:
-            group_instance_id, position = read_nullable_string(buffer, position)
+            message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
-        group_instance_id = None
+        message.group_instance_id = None
     if version >= 5:
-        client_id, position = read_compact_string(buffer, position)
+        message.client_id, position = read_compact_string(buffer, position)
     else:
-        client_id, position = read_string(buffer, position)
+        message.client_id, position = read_string(buffer, position)
     if version >= 5:
-        client_host, position = read_compact_string(buffer, position)
+        message.client_host, position = read_compact_string(buffer, position)
     else:
-        client_host, position = read_string(buffer, position)
+        message.client_host, position = read_string(buffer, position)
     if version >= 5:
-        member_metadata, position = read_compact_bytes(buffer, position)
+        message.member_metadata, position = read_compact_bytes(buffer, position)
     else:
-        member_metadata, position = read_bytes(buffer, position)
+        message.member_metadata, position = read_bytes(buffer, position)
     if version >= 5:
-        member_assignment, position = read_compact_bytes(buffer, position)
+        message.member_assignment, position = read_compact_bytes(buffer, position)
     else:
-        member_assignment, position = read_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.member_assignment, position = read_bytes(buffer, position)
     if version >= 5:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribedGroupMember(
-        member_id,
-        group_instance_id,
-        client_id,
-        client_host,
-        member_metadata,
-        member_assignment,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_described_group_member(

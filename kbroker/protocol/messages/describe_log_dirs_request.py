@@ -77,24 +77,28 @@ def read_describe_log_dirs_request(
 ) -> tuple[DescribeLogDirsRequest, int]:
     if not 1 <= version <= 5:
         raise DecodeError(unsupported_version("DescribeLogDirsRequest", version))
+    message = DescribeLogDirsRequest.__new__(DescribeLogDirsRequest)
     if version >= 2:
         count, position = read_compact_nullable_count(buffer, position, 3)
     else:
         count, position = read_nullable_count(buffer, position, 6)
     if count < 0:
-        topics: list[DescribableLogDirTopic] | None = None
+        message.topics = None
     else:
-        topics = []
+        topics: list[DescribableLogDirTopic] = []
         for _ in range(count):
             describable_log_dir_topic, position = read_describable_log_dir_topic(buffer, position, version)
             topics.append(describable_log_dir_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.topics = topics
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeLogDirsRequest(topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_log_dirs_request(
@@ -160,22 +164,25 @@ def read_describable_log_dir_topic(
     position: int,
     version: int,
 ) -> tuple[DescribableLogDirTopic, int]:
+    message = DescribableLogDirTopic.__new__(DescribableLogDirTopic)
     if version >= 2:
-        topic, position = read_compact_string(buffer, position)
+        message.topic, position = read_compact_string(buffer, position)
     else:
-        topic, position = read_string(buffer, position)
+        message.topic, position = read_string(buffer, position)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribableLogDirTopic(topic, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describable_log_dir_topic(

@@ -92,13 +92,14 @@ def read_describe_log_dirs_response(
 ) -> tuple[DescribeLogDirsResponse, int]:
     if not 1 <= version <= 5:
         raise DecodeError(unsupported_version("DescribeLogDirsResponse", version))
+    message = DescribeLogDirsResponse.__new__(DescribeLogDirsResponse)
     if version >= 3:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
-        error_code = 0
+        message.error_code = 0
     if version >= 2:
         count, position = read_compact_count(buffer, position, 5)
     else:
@@ -107,18 +108,16 @@ def read_describe_log_dirs_response(
     for _ in range(count):
         describe_log_dirs_result, position = read_describe_log_dirs_result(buffer, position, version)
         results.append(describe_log_dirs_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeLogDirsResponse(
-        throttle_time_ms,
-        error_code,
-        results,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_log_dirs_response(
@@ -203,12 +202,13 @@ def read_describe_log_dirs_result(
     position: int,
     version: int,
 ) -> tuple[DescribeLogDirsResult, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribeLogDirsResult.__new__(DescribeLogDirsResult)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
-        log_dir, position = read_compact_string(buffer, position)
+        message.log_dir, position = read_compact_string(buffer, position)
     else:
-        log_dir, position = read_string(buffer, position)
+        message.log_dir, position = read_string(buffer, position)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -217,32 +217,31 @@ def read_describe_log_dirs_result(
     for _ in range(count):
         describe_log_dirs_topic, position = read_describe_log_dirs_topic(buffer, position, version)
         topics.append(describe_log_dirs_topic)
+    message.topics = topics
     if version == 5:
-        total_bytes, usable_bytes, is_cordoned = _unpack_qqt(buffer, position)
+        (
+            message.total_bytes,
+            message.usable_bytes,
+            message.is_cordoned,
+        ) = _unpack_qqt(buffer, position)
         position += 17
     elif version == 4:
-        total_bytes, usable_bytes = _unpack_qq(buffer, position)
+        message.total_bytes, message.usable_bytes = _unpack_qq(buffer, position)
         position += 16
-        is_cordoned = False
+        message.is_cordoned = False
     else:
-        total_bytes = -1
-        usable_bytes = -1
-        is_cordoned = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.total_bytes = -1
+        message.usable_bytes = -1
+        message.is_cordoned = False
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeLogDirsResult(
-        error_code,
-        log_dir,
-        topics,
-        total_bytes,
-        usable_bytes,
-        is_cordoned,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_log_dirs_result(
@@ -312,10 +311,11 @@ def read_describe_log_dirs_topic(
     position: int,
     version: int,
 ) -> tuple[DescribeLogDirsTopic, int]:
+    message = DescribeLogDirsTopic.__new__(DescribeLogDirsTopic)
     if version >= 2:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 2:
         count, position = read_compact_count(buffer, position, 22)
     else:
@@ -324,13 +324,16 @@ def read_describe_log_dirs_topic(
     for _ in range(count):
         describe_log_dirs_partition, position = read_describe_log_dirs_partition(buffer, position, version)
         partitions.append(describe_log_dirs_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeLogDirsTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_log_dirs_topic(
@@ -403,21 +406,23 @@ def read_describe_log_dirs_partition(
     position: int,
     version: int,
 ) -> tuple[DescribeLogDirsPartition, int]:
-    (partition_index, partition_size, offset_lag, is_future_key) = _unpack_iqqt(buffer, position)
+    message = DescribeLogDirsPartition.__new__(DescribeLogDirsPartition)
+    (
+        message.partition_index,
+        message.partition_size,
+        message.offset_lag,
+        message.is_future_key,
+    ) = _unpack_iqqt(buffer, position)
     position += 21
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeLogDirsPartition(
-        partition_index,
-        partition_size,
-        offset_lag,
-        is_future_key,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_describe_log_dirs_partition(

@@ -67,17 +67,19 @@ def read_describe_producers_request(
 ) -> tuple[DescribeProducersRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeProducersRequest", version))
+    message = DescribeProducersRequest.__new__(DescribeProducersRequest)
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicRequest] = []
     for _ in range(count):
         topic_request, position = read_topic_request(buffer, position, version)
         topics.append(topic_request)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeProducersRequest(topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_producers_request(
@@ -132,15 +134,16 @@ class TopicRequest:
 
 
 def read_topic_request(buffer: Buffer, position: int, version: int) -> tuple[TopicRequest, int]:
-    name, position = read_compact_string(buffer, position)
+    message = TopicRequest.__new__(TopicRequest)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicRequest(name, partition_indexes, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_request(parts: list[Any], message: TopicRequest, version: int) -> None:

@@ -79,19 +79,21 @@ def read_describe_producers_response(
 ) -> tuple[DescribeProducersResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeProducersResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DescribeProducersResponse.__new__(DescribeProducersResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicResponse] = []
     for _ in range(count):
         topic_response, position = read_topic_response(buffer, position, version)
         topics.append(topic_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeProducersResponse(throttle_time_ms, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_producers_response(
@@ -147,18 +149,20 @@ class TopicResponse:
 
 
 def read_topic_response(buffer: Buffer, position: int, version: int) -> tuple[TopicResponse, int]:
-    name, position = read_compact_string(buffer, position)
+    message = TopicResponse.__new__(TopicResponse)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 9)
     partitions: list[PartitionResponse] = []
     for _ in range(count):
         partition_response, position = read_partition_response(buffer, position, version)
         partitions.append(partition_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicResponse(name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_response(parts: list[Any], message: TopicResponse, version: int) -> None:
@@ -220,26 +224,22 @@ def read_partition_response(
     position: int,
     version: int,
 ) -> tuple[PartitionResponse, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = PartitionResponse.__new__(PartitionResponse)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_count(buffer, position, 37)
     active_producers: list[ProducerState] = []
     for _ in range(count):
         producer_state, position = read_producer_state(buffer, position, version)
         active_producers.append(producer_state)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.active_producers = active_producers
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionResponse(
-        partition_index,
-        error_code,
-        error_message,
-        active_producers,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_response(parts: list[Any], message: PartitionResponse, version: int) -> None:
@@ -304,29 +304,22 @@ class ProducerState:
 
 
 def read_producer_state(buffer: Buffer, position: int, version: int) -> tuple[ProducerState, int]:
+    message = ProducerState.__new__(ProducerState)
     (
-        producer_id,
-        producer_epoch,
-        last_sequence,
-        last_timestamp,
-        coordinator_epoch,
-        current_txn_start_offset,
+        message.producer_id,
+        message.producer_epoch,
+        message.last_sequence,
+        message.last_timestamp,
+        message.coordinator_epoch,
+        message.current_txn_start_offset,
     ) = _unpack_qiiqiq(buffer, position)
     position += 36
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ProducerState(
-        producer_id,
-        producer_epoch,
-        last_sequence,
-        last_timestamp,
-        coordinator_epoch,
-        current_txn_start_offset,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_producer_state(parts: list[Any], message: ProducerState, version: int) -> None:

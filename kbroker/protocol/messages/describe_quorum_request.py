@@ -69,17 +69,19 @@ def read_describe_quorum_request(
 ) -> tuple[DescribeQuorumRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeQuorumRequest", version))
+    message = DescribeQuorumRequest.__new__(DescribeQuorumRequest)
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeQuorumRequest(topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_quorum_request(
@@ -134,18 +136,20 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    topic_name, position = read_compact_string(buffer, position)
+    message = TopicData.__new__(TopicData)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 5)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -189,14 +193,15 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    (partition_index,) = _unpack_i(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(partition_index, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -99,39 +99,34 @@ def read_describe_quorum_response(
 ) -> tuple[DescribeQuorumResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeQuorumResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribeQuorumResponse.__new__(DescribeQuorumResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message: str | None
     if version == 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message = ""
+        message.error_message = ""
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    nodes: list[Node]
+    message.topics = topics
     if version == 2:
         count, position = read_compact_count(buffer, position, 6)
-        nodes = []
+        nodes: list[Node] = []
         for _ in range(count):
             node, position = read_node(buffer, position, version)
             nodes.append(node)
+        message.nodes = nodes
     else:
-        nodes = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.nodes = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeQuorumResponse(
-        error_code,
-        error_message,
-        topics,
-        nodes,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_quorum_response(
@@ -195,18 +190,20 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    topic_name, position = read_compact_string(buffer, position)
+    message = TopicData.__new__(TopicData)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 25)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -278,41 +275,37 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message: str | None
     if version == 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message = ""
-    leader_id, leader_epoch, high_watermark = _unpack_iiq(buffer, position)
+        message.error_message = ""
+    (
+        message.leader_id,
+        message.leader_epoch,
+        message.high_watermark,
+    ) = _unpack_iiq(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 13)
     current_voters: list[ReplicaState] = []
     for _ in range(count):
         replica_state, position = read_replica_state(buffer, position, version)
         current_voters.append(replica_state)
+    message.current_voters = current_voters
     count, position = read_compact_count(buffer, position, 13)
     observers: list[ReplicaState] = []
     for _ in range(count):
         replica_state, position = read_replica_state(buffer, position, version)
         observers.append(replica_state)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.observers = observers
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        error_code,
-        error_message,
-        leader_id,
-        leader_epoch,
-        high_watermark,
-        current_voters,
-        observers,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -378,43 +371,37 @@ class ReplicaState:
 
 
 def read_replica_state(buffer: Buffer, position: int, version: int) -> tuple[ReplicaState, int]:
+    message = ReplicaState.__new__(ReplicaState)
     if version == 2:
         (
-            replica_id,
-            replica_directory_id,
-            log_end_offset,
-            last_fetch_timestamp,
-            last_caught_up_timestamp,
+            message.replica_id,
+            message.replica_directory_id,
+            message.log_end_offset,
+            message.last_fetch_timestamp,
+            message.last_caught_up_timestamp,
         ) = _unpack_iuqqq(buffer, position)
         position += 44
     elif version == 1:
         (
-            replica_id,
-            log_end_offset,
-            last_fetch_timestamp,
-            last_caught_up_timestamp,
+            message.replica_id,
+            message.log_end_offset,
+            message.last_fetch_timestamp,
+            message.last_caught_up_timestamp,
         ) = _unpack_iqqq(buffer, position)
         position += 28
-        replica_directory_id = ZERO_UUID
+        message.replica_directory_id = ZERO_UUID
     else:
-        replica_id, log_end_offset = _unpack_iq(buffer, position)
+        message.replica_id, message.log_end_offset = _unpack_iq(buffer, position)
         position += 12
-        replica_directory_id = ZERO_UUID
-        last_fetch_timestamp = -1
-        last_caught_up_timestamp = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.replica_directory_id = ZERO_UUID
+        message.last_fetch_timestamp = -1
+        message.last_caught_up_timestamp = -1
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReplicaState(
-        replica_id,
-        replica_directory_id,
-        log_end_offset,
-        last_fetch_timestamp,
-        last_caught_up_timestamp,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_replica_state(parts: list[Any], message: ReplicaState, version: int) -> None:
@@ -483,19 +470,21 @@ class Node:
 
 
 def read_node(buffer: Buffer, position: int, version: int) -> tuple[Node, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = Node.__new__(Node)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 5)
     listeners: list[Listener] = []
     for _ in range(count):
         listener, position = read_listener(buffer, position, version)
         listeners.append(listener)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.listeners = listeners
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Node(node_id, listeners, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node(parts: list[Any], message: Node, version: int) -> None:
@@ -547,16 +536,17 @@ class Listener:
 
 
 def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = Listener.__new__(Listener)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Listener(name, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:

@@ -70,17 +70,19 @@ def read_describe_share_group_offsets_request(
 ) -> tuple[DescribeShareGroupOffsetsRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeShareGroupOffsetsRequest", version))
+    message = DescribeShareGroupOffsetsRequest.__new__(DescribeShareGroupOffsetsRequest)
     count, position = read_compact_count(buffer, position, 3)
     groups: list[DescribeShareGroupOffsetsRequestGroup] = []
     for _ in range(count):
         describe_share_group_offsets_request_group, position = read_describe_share_group_offsets_request_group(buffer, position, version)
         groups.append(describe_share_group_offsets_request_group)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.groups = groups
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeShareGroupOffsetsRequest(groups, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_share_group_offsets_request(
@@ -141,21 +143,23 @@ def read_describe_share_group_offsets_request_group(
     position: int,
     version: int,
 ) -> tuple[DescribeShareGroupOffsetsRequestGroup, int]:
-    group_id, position = read_compact_string(buffer, position)
+    message = DescribeShareGroupOffsetsRequestGroup.__new__(DescribeShareGroupOffsetsRequestGroup)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
-        topics: list[DescribeShareGroupOffsetsRequestTopic] | None = None
+        message.topics = None
     else:
-        topics = []
+        topics: list[DescribeShareGroupOffsetsRequestTopic] = []
         for _ in range(count):
             describe_share_group_offsets_request_topic, position = read_describe_share_group_offsets_request_topic(buffer, position, version)
             topics.append(describe_share_group_offsets_request_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeShareGroupOffsetsRequestGroup(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_share_group_offsets_request_group(
@@ -212,19 +216,16 @@ def read_describe_share_group_offsets_request_topic(
     position: int,
     version: int,
 ) -> tuple[DescribeShareGroupOffsetsRequestTopic, int]:
-    topic_name, position = read_compact_string(buffer, position)
+    message = DescribeShareGroupOffsetsRequestTopic.__new__(DescribeShareGroupOffsetsRequestTopic)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeShareGroupOffsetsRequestTopic(
-        topic_name,
-        partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_share_group_offsets_request_topic(

@@ -84,23 +84,21 @@ def read_describe_share_group_offsets_response(
 ) -> tuple[DescribeShareGroupOffsetsResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeShareGroupOffsetsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DescribeShareGroupOffsetsResponse.__new__(DescribeShareGroupOffsetsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 6)
     groups: list[DescribeShareGroupOffsetsResponseGroup] = []
     for _ in range(count):
         describe_share_group_offsets_response_group, position = read_describe_share_group_offsets_response_group(buffer, position, version)
         groups.append(describe_share_group_offsets_response_group)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.groups = groups
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeShareGroupOffsetsResponse(
-        throttle_time_ms,
-        groups,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_share_group_offsets_response(
@@ -168,27 +166,23 @@ def read_describe_share_group_offsets_response_group(
     position: int,
     version: int,
 ) -> tuple[DescribeShareGroupOffsetsResponseGroup, int]:
-    group_id, position = read_compact_string(buffer, position)
+    message = DescribeShareGroupOffsetsResponseGroup.__new__(DescribeShareGroupOffsetsResponseGroup)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 19)
     topics: list[DescribeShareGroupOffsetsResponseTopic] = []
     for _ in range(count):
         describe_share_group_offsets_response_topic, position = read_describe_share_group_offsets_response_topic(buffer, position, version)
         topics.append(describe_share_group_offsets_response_topic)
-    (error_code,) = _unpack_h(buffer, position)
+    message.topics = topics
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeShareGroupOffsetsResponseGroup(
-        group_id,
-        topics,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_share_group_offsets_response_group(
@@ -252,25 +246,22 @@ def read_describe_share_group_offsets_response_topic(
     position: int,
     version: int,
 ) -> tuple[DescribeShareGroupOffsetsResponseTopic, int]:
-    topic_name, position = read_compact_string(buffer, position)
-    (topic_id,) = _unpack_u(buffer, position)
+    message = DescribeShareGroupOffsetsResponseTopic.__new__(DescribeShareGroupOffsetsResponseTopic)
+    message.topic_name, position = read_compact_string(buffer, position)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 20)
     partitions: list[DescribeShareGroupOffsetsResponsePartition] = []
     for _ in range(count):
         describe_share_group_offsets_response_partition, position = read_describe_share_group_offsets_response_partition(buffer, position, version)
         partitions.append(describe_share_group_offsets_response_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeShareGroupOffsetsResponseTopic(
-        topic_name,
-        topic_id,
-        partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_share_group_offsets_response_topic(
@@ -343,34 +334,32 @@ def read_describe_share_group_offsets_response_partition(
     position: int,
     version: int,
 ) -> tuple[DescribeShareGroupOffsetsResponsePartition, int]:
+    message = DescribeShareGroupOffsetsResponsePartition.__new__(DescribeShareGroupOffsetsResponsePartition)
     if version == 1:
         (
-            partition_index,
-            start_offset,
-            leader_epoch,
-            lag,
-            error_code,
+            message.partition_index,
+            message.start_offset,
+            message.leader_epoch,
+            message.lag,
+            message.error_code,
         ) = _unpack_iqiqh(buffer, position)
         position += 26
     else:
-        partition_index, start_offset, leader_epoch, error_code = _unpack_iqih(buffer, position)
+        (
+            message.partition_index,
+            message.start_offset,
+            message.leader_epoch,
+            message.error_code,
+        ) = _unpack_iqih(buffer, position)
         position += 18
-        lag = -1
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.lag = -1
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeShareGroupOffsetsResponsePartition(
-        partition_index,
-        start_offset,
-        leader_epoch,
-        lag,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_share_group_offsets_response_partition(

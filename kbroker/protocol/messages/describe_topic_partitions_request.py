@@ -78,30 +78,26 @@ def read_describe_topic_partitions_request(
 ) -> tuple[DescribeTopicPartitionsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTopicPartitionsRequest", version))
+    message = DescribeTopicPartitionsRequest.__new__(DescribeTopicPartitionsRequest)
     count, position = read_compact_count(buffer, position, 2)
     topics: list[TopicRequest] = []
     for _ in range(count):
         topic_request, position = read_topic_request(buffer, position, version)
         topics.append(topic_request)
-    (response_partition_limit,) = _unpack_i(buffer, position)
+    message.topics = topics
+    (message.response_partition_limit,) = _unpack_i(buffer, position)
     position += 4
-    cursor: Cursor | None
     if read_presence(buffer, position):
-        cursor, position = read_cursor(buffer, position + 1, version)
+        message.cursor, position = read_cursor(buffer, position + 1, version)
     else:
-        cursor = None
+        message.cursor = None
         position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeTopicPartitionsRequest(
-        topics,
-        response_partition_limit,
-        cursor,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_topic_partitions_request(
@@ -158,13 +154,14 @@ class TopicRequest:
 
 
 def read_topic_request(buffer: Buffer, position: int, version: int) -> tuple[TopicRequest, int]:
-    name, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = TopicRequest.__new__(TopicRequest)
+    message.name, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicRequest(name, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_request(parts: list[Any], message: TopicRequest, version: int) -> None:
@@ -209,15 +206,16 @@ class Cursor:
 
 
 def read_cursor(buffer: Buffer, position: int, version: int) -> tuple[Cursor, int]:
-    topic_name, position = read_compact_string(buffer, position)
-    (partition_index,) = _unpack_i(buffer, position)
+    message = Cursor.__new__(Cursor)
+    message.topic_name, position = read_compact_string(buffer, position)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Cursor(topic_name, partition_index, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_cursor(parts: list[Any], message: Cursor, version: int) -> None:

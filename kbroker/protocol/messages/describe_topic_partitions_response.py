@@ -91,30 +91,26 @@ def read_describe_topic_partitions_response(
 ) -> tuple[DescribeTopicPartitionsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTopicPartitionsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DescribeTopicPartitionsResponse.__new__(DescribeTopicPartitionsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 26)
     topics: list[DescribeTopicPartitionsResponseTopic] = []
     for _ in range(count):
         describe_topic_partitions_response_topic, position = read_describe_topic_partitions_response_topic(buffer, position, version)
         topics.append(describe_topic_partitions_response_topic)
-    next_cursor: Cursor | None
+    message.topics = topics
     if read_presence(buffer, position):
-        next_cursor, position = read_cursor(buffer, position + 1, version)
+        message.next_cursor, position = read_cursor(buffer, position + 1, version)
     else:
-        next_cursor = None
+        message.next_cursor = None
         position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeTopicPartitionsResponse(
-        throttle_time_ms,
-        topics,
-        next_cursor,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_topic_partitions_response(
@@ -197,32 +193,26 @@ def read_describe_topic_partitions_response_topic(
     position: int,
     version: int,
 ) -> tuple[DescribeTopicPartitionsResponseTopic, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribeTopicPartitionsResponseTopic.__new__(DescribeTopicPartitionsResponseTopic)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    name, position = read_compact_nullable_string(buffer, position)
-    topic_id, is_internal = _unpack_ut(buffer, position)
+    message.name, position = read_compact_nullable_string(buffer, position)
+    message.topic_id, message.is_internal = _unpack_ut(buffer, position)
     position += 17
     count, position = read_compact_count(buffer, position, 20)
     partitions: list[DescribeTopicPartitionsResponsePartition] = []
     for _ in range(count):
         describe_topic_partitions_response_partition, position = read_describe_topic_partitions_response_partition(buffer, position, version)
         partitions.append(describe_topic_partitions_response_partition)
-    (topic_authorized_operations,) = _unpack_i(buffer, position)
+    message.partitions = partitions
+    (message.topic_authorized_operations,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeTopicPartitionsResponseTopic(
-        error_code,
-        name,
-        topic_id,
-        is_internal,
-        partitions,
-        topic_authorized_operations,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_topic_partitions_response_topic(
@@ -309,41 +299,36 @@ def read_describe_topic_partitions_response_partition(
     position: int,
     version: int,
 ) -> tuple[DescribeTopicPartitionsResponsePartition, int]:
-    error_code, partition_index, leader_id, leader_epoch = _unpack_hiii(buffer, position)
+    message = DescribeTopicPartitionsResponsePartition.__new__(DescribeTopicPartitionsResponsePartition)
+    (
+        message.error_code,
+        message.partition_index,
+        message.leader_id,
+        message.leader_epoch,
+    ) = _unpack_hiii(buffer, position)
     position += 14
     count, position = read_compact_count(buffer, position, 4)
-    replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_count(buffer, position, 4)
-    isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_nullable_count(buffer, position, 4)
     if count < 0:
-        eligible_leader_replicas: list[int] | None = None
+        message.eligible_leader_replicas = None
     else:
-        eligible_leader_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        message.eligible_leader_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_nullable_count(buffer, position, 4)
     if count < 0:
-        last_known_elr: list[int] | None = None
+        message.last_known_elr = None
     else:
-        last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
+        message.last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_count(buffer, position, 4)
-    offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeTopicPartitionsResponsePartition(
-        error_code,
-        partition_index,
-        leader_id,
-        leader_epoch,
-        replica_nodes,
-        isr_nodes,
-        eligible_leader_replicas,
-        last_known_elr,
-        offline_replicas,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_topic_partitions_response_partition(
@@ -411,15 +396,16 @@ class Cursor:
 
 
 def read_cursor(buffer: Buffer, position: int, version: int) -> tuple[Cursor, int]:
-    topic_name, position = read_compact_string(buffer, position)
-    (partition_index,) = _unpack_i(buffer, position)
+    message = Cursor.__new__(Cursor)
+    message.topic_name, position = read_compact_string(buffer, position)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Cursor(topic_name, partition_index, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_cursor(parts: list[Any], message: Cursor, version: int) -> None:

@@ -65,17 +65,19 @@ def read_describe_transactions_request(
 ) -> tuple[DescribeTransactionsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTransactionsRequest", version))
+    message = DescribeTransactionsRequest.__new__(DescribeTransactionsRequest)
     count, position = read_compact_count(buffer, position, 1)
     transactional_ids: list[str] = []
     for _ in range(count):
         transactional_ids_item, position = read_compact_string(buffer, position)
         transactional_ids.append(transactional_ids_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.transactional_ids = transactional_ids
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeTransactionsRequest(transactional_ids, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_transactions_request(

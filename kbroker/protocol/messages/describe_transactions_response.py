@@ -81,23 +81,21 @@ def read_describe_transactions_response(
 ) -> tuple[DescribeTransactionsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTransactionsResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = DescribeTransactionsResponse.__new__(DescribeTransactionsResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 28)
     transaction_states: list[TransactionState] = []
     for _ in range(count):
         transaction_state, position = read_transaction_state(buffer, position, version)
         transaction_states.append(transaction_state)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.transaction_states = transaction_states
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeTransactionsResponse(
-        throttle_time_ms,
-        transaction_states,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_transactions_response(
@@ -181,15 +179,16 @@ def read_transaction_state(
     position: int,
     version: int,
 ) -> tuple[TransactionState, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = TransactionState.__new__(TransactionState)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    transactional_id, position = read_compact_string(buffer, position)
-    transaction_state, position = read_compact_string(buffer, position)
+    message.transactional_id, position = read_compact_string(buffer, position)
+    message.transaction_state, position = read_compact_string(buffer, position)
     (
-        transaction_timeout_ms,
-        transaction_start_time_ms,
-        producer_id,
-        producer_epoch,
+        message.transaction_timeout_ms,
+        message.transaction_start_time_ms,
+        message.producer_id,
+        message.producer_epoch,
     ) = _unpack_iqqh(buffer, position)
     position += 22
     count, position = read_compact_count(buffer, position, 3)
@@ -197,22 +196,13 @@ def read_transaction_state(
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TransactionState(
-        error_code,
-        transactional_id,
-        transaction_state,
-        transaction_timeout_ms,
-        transaction_start_time_ms,
-        producer_id,
-        producer_epoch,
-        topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_transaction_state(parts: list[Any], message: TransactionState, version: int) -> None:
@@ -270,15 +260,16 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    topic, position = read_compact_string(buffer, position)
+    message = TopicData.__new__(TopicData)
+    message.topic, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:

@@ -66,20 +66,22 @@ def read_describe_user_scram_credentials_request(
 ) -> tuple[DescribeUserScramCredentialsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeUserScramCredentialsRequest", version))
+    message = DescribeUserScramCredentialsRequest.__new__(DescribeUserScramCredentialsRequest)
     count, position = read_compact_nullable_count(buffer, position, 2)
     if count < 0:
-        users: list[UserName] | None = None
+        message.users = None
     else:
-        users = []
+        users: list[UserName] = []
         for _ in range(count):
             user_name, position = read_user_name(buffer, position, version)
             users.append(user_name)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.users = users
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeUserScramCredentialsRequest(users, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_user_scram_credentials_request(
@@ -131,13 +133,14 @@ class UserName:
 
 
 def read_user_name(buffer: Buffer, position: int, version: int) -> tuple[UserName, int]:
-    name, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = UserName.__new__(UserName)
+    message.name, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UserName(name, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_user_name(parts: list[Any], message: UserName, version: int) -> None:

@@ -87,26 +87,22 @@ def read_describe_user_scram_credentials_response(
 ) -> tuple[DescribeUserScramCredentialsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeUserScramCredentialsResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = DescribeUserScramCredentialsResponse.__new__(DescribeUserScramCredentialsResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_count(buffer, position, 6)
     results: list[DescribeUserScramCredentialsResult] = []
     for _ in range(count):
         describe_user_scram_credentials_result, position = read_describe_user_scram_credentials_result(buffer, position, version)
         results.append(describe_user_scram_credentials_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeUserScramCredentialsResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        results,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_user_scram_credentials_response(
@@ -177,27 +173,23 @@ def read_describe_user_scram_credentials_result(
     position: int,
     version: int,
 ) -> tuple[DescribeUserScramCredentialsResult, int]:
-    user, position = read_compact_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribeUserScramCredentialsResult.__new__(DescribeUserScramCredentialsResult)
+    message.user, position = read_compact_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_count(buffer, position, 6)
     credential_infos: list[CredentialInfo] = []
     for _ in range(count):
         credential_info, position = read_credential_info(buffer, position, version)
         credential_infos.append(credential_info)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.credential_infos = credential_infos
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribeUserScramCredentialsResult(
-        user,
-        error_code,
-        error_message,
-        credential_infos,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_describe_user_scram_credentials_result(
@@ -251,14 +243,15 @@ class CredentialInfo:
 
 
 def read_credential_info(buffer: Buffer, position: int, version: int) -> tuple[CredentialInfo, int]:
-    mechanism, iterations = _unpack_bi(buffer, position)
+    message = CredentialInfo.__new__(CredentialInfo)
+    message.mechanism, message.iterations = _unpack_bi(buffer, position)
     position += 5
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CredentialInfo(mechanism, iterations, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_credential_info(parts: list[Any], message: CredentialInfo, version: int) -> None:

@@ -93,36 +93,35 @@ def read_elect_leaders_request(
 ) -> tuple[ElectLeadersRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ElectLeadersRequest", version))
+    message = ElectLeadersRequest.__new__(ElectLeadersRequest)
     if version >= 1:
-        (election_type,) = _unpack_b(buffer, position)
+        (message.election_type,) = _unpack_b(buffer, position)
         position += 1
     else:
-        election_type = 0
+        message.election_type = 0
     if version == 2:
         count, position = read_compact_nullable_count(buffer, position, 3)
     else:
         count, position = read_nullable_count(buffer, position, 6)
     if count < 0:
-        topic_partitions: list[TopicPartitions] | None = None
+        message.topic_partitions = None
     else:
-        topic_partitions = []
+        topic_partitions: list[TopicPartitions] = []
         for _ in range(count):
             topic_partitions_item, position = read_topic_partitions(buffer, position, version)
             topic_partitions.append(topic_partitions_item)
-    (timeout_ms,) = _unpack_i(buffer, position)
+        message.topic_partitions = topic_partitions
+    (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ElectLeadersRequest(
-        election_type,
-        topic_partitions,
-        timeout_ms,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_elect_leaders_request(
@@ -194,22 +193,25 @@ def read_topic_partitions(
     position: int,
     version: int,
 ) -> tuple[TopicPartitions, int]:
+    message = TopicPartitions.__new__(TopicPartitions)
     if version == 2:
-        topic, position = read_compact_string(buffer, position)
+        message.topic, position = read_compact_string(buffer, position)
     else:
-        topic, position = read_string(buffer, position)
+        message.topic, position = read_string(buffer, position)
     if version == 2:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartitions(topic, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

@@ -90,13 +90,14 @@ def read_elect_leaders_response(
 ) -> tuple[ElectLeadersResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ElectLeadersResponse", version))
+    message = ElectLeadersResponse.__new__(ElectLeadersResponse)
     if version >= 1:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
-        error_code = 0
+        message.error_code = 0
     if version == 2:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -105,18 +106,16 @@ def read_elect_leaders_response(
     for _ in range(count):
         replica_election_result, position = read_replica_election_result(buffer, position, version)
         replica_election_results.append(replica_election_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.replica_election_results = replica_election_results
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ElectLeadersResponse(
-        throttle_time_ms,
-        error_code,
-        replica_election_results,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_elect_leaders_response(
@@ -189,10 +188,11 @@ def read_replica_election_result(
     position: int,
     version: int,
 ) -> tuple[ReplicaElectionResult, int]:
+    message = ReplicaElectionResult.__new__(ReplicaElectionResult)
     if version == 2:
-        topic, position = read_compact_string(buffer, position)
+        message.topic, position = read_compact_string(buffer, position)
     else:
-        topic, position = read_string(buffer, position)
+        message.topic, position = read_string(buffer, position)
     if version == 2:
         count, position = read_compact_count(buffer, position, 8)
     else:
@@ -201,13 +201,16 @@ def read_replica_election_result(
     for _ in range(count):
         partition_result_item, position = read_partition_result(buffer, position, version)
         partition_result.append(partition_result_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_result = partition_result
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReplicaElectionResult(topic, partition_result, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_replica_election_result(
@@ -276,19 +279,22 @@ def read_partition_result(
     position: int,
     version: int,
 ) -> tuple[PartitionResult, int]:
-    partition_id, error_code = _unpack_ih(buffer, position)
+    message = PartitionResult.__new__(PartitionResult)
+    message.partition_id, message.error_code = _unpack_ih(buffer, position)
     position += 6
     if version == 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.error_message, position = read_nullable_string(buffer, position)
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionResult(partition_id, error_code, error_message, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

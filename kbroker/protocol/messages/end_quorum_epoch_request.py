@@ -95,10 +95,11 @@ def read_end_quorum_epoch_request(
 ) -> tuple[EndQuorumEpochRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("EndQuorumEpochRequest", version))
+    message = EndQuorumEpochRequest.__new__(EndQuorumEpochRequest)
     if version == 1:
-        cluster_id, position = read_compact_nullable_string(buffer, position)
+        message.cluster_id, position = read_compact_nullable_string(buffer, position)
     else:
-        cluster_id, position = read_nullable_string(buffer, position)
+        message.cluster_id, position = read_nullable_string(buffer, position)
     if version == 1:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -107,27 +108,25 @@ def read_end_quorum_epoch_request(
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    leader_endpoints: list[LeaderEndpoint]
+    message.topics = topics
     if version == 1:
         count, position = read_compact_count(buffer, position, 5)
-        leader_endpoints = []
+        leader_endpoints: list[LeaderEndpoint] = []
         for _ in range(count):
             leader_endpoint, position = read_leader_endpoint(buffer, position, version)
             leader_endpoints.append(leader_endpoint)
+        message.leader_endpoints = leader_endpoints
     else:
-        leader_endpoints = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.leader_endpoints = []
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EndQuorumEpochRequest(
-        cluster_id,
-        topics,
-        leader_endpoints,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_end_quorum_epoch_request(
@@ -196,10 +195,11 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
+    message = TopicData.__new__(TopicData)
     if version == 1:
-        topic_name, position = read_compact_string(buffer, position)
+        message.topic_name, position = read_compact_string(buffer, position)
     else:
-        topic_name, position = read_string(buffer, position)
+        message.topic_name, position = read_string(buffer, position)
     if version == 1:
         count, position = read_compact_count(buffer, position, 14)
     else:
@@ -208,13 +208,16 @@ def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicD
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -287,37 +290,36 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, leader_id, leader_epoch = _unpack_iii(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    (
+        message.partition_index,
+        message.leader_id,
+        message.leader_epoch,
+    ) = _unpack_iii(buffer, position)
     position += 12
-    preferred_successors: list[int]
     if version == 0:
         count, position = read_count(buffer, position, 4)
-        preferred_successors, position = read_fixed_array(buffer, position, count, "i", 4)
+        message.preferred_successors, position = read_fixed_array(buffer, position, count, "i", 4)
     else:
-        preferred_successors = []
-    preferred_candidates: list[ReplicaInfo]
+        message.preferred_successors = []
     if version == 1:
         count, position = read_compact_count(buffer, position, 21)
-        preferred_candidates = []
+        preferred_candidates: list[ReplicaInfo] = []
         for _ in range(count):
             replica_info, position = read_replica_info(buffer, position, version)
             preferred_candidates.append(replica_info)
+        message.preferred_candidates = preferred_candidates
     else:
-        preferred_candidates = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.preferred_candidates = []
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        leader_id,
-        leader_epoch,
-        preferred_successors,
-        preferred_candidates,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -372,14 +374,15 @@ class ReplicaInfo:
 
 
 def read_replica_info(buffer: Buffer, position: int, version: int) -> tuple[ReplicaInfo, int]:
-    candidate_id, candidate_directory_id = _unpack_iu(buffer, position)
+    message = ReplicaInfo.__new__(ReplicaInfo)
+    message.candidate_id, message.candidate_directory_id = _unpack_iu(buffer, position)
     position += 20
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReplicaInfo(candidate_id, candidate_directory_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_replica_info(parts: list[Any], message: ReplicaInfo, version: int) -> None:
@@ -428,16 +431,17 @@ class LeaderEndpoint:
 
 
 def read_leader_endpoint(buffer: Buffer, position: int, version: int) -> tuple[LeaderEndpoint, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = LeaderEndpoint.__new__(LeaderEndpoint)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderEndpoint(name, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_endpoint(parts: list[Any], message: LeaderEndpoint, version: int) -> None:

@@ -78,25 +78,22 @@ class EndTxnRequest:
 def read_end_txn_request(buffer: Buffer, position: int, version: int) -> tuple[EndTxnRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("EndTxnRequest", version))
+    message = EndTxnRequest.__new__(EndTxnRequest)
     if version >= 3:
-        transactional_id, position = read_compact_string(buffer, position)
+        message.transactional_id, position = read_compact_string(buffer, position)
     else:
-        transactional_id, position = read_string(buffer, position)
-    producer_id, producer_epoch, committed = _unpack_qht(buffer, position)
+        message.transactional_id, position = read_string(buffer, position)
+    (message.producer_id, message.producer_epoch, message.committed) = _unpack_qht(buffer, position)
     position += 11
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EndTxnRequest(
-        transactional_id,
-        producer_id,
-        producer_epoch,
-        committed,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_end_txn_request(parts: list[Any], message: EndTxnRequest, version: int) -> None:

@@ -80,27 +80,29 @@ def read_end_txn_response(
 ) -> tuple[EndTxnResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("EndTxnResponse", version))
+    message = EndTxnResponse.__new__(EndTxnResponse)
     if version == 5:
-        (throttle_time_ms, error_code, producer_id, producer_epoch) = _unpack_ihqh(buffer, position)
+        (
+            message.throttle_time_ms,
+            message.error_code,
+            message.producer_id,
+            message.producer_epoch,
+        ) = _unpack_ihqh(buffer, position)
         position += 16
     else:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
-        producer_id = -1
-        producer_epoch = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.producer_id = -1
+        message.producer_epoch = -1
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EndTxnResponse(
-        throttle_time_ms,
-        error_code,
-        producer_id,
-        producer_epoch,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_end_txn_response(parts: list[Any], message: EndTxnResponse, version: int) -> None:

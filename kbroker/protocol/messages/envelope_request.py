@@ -73,20 +73,16 @@ def read_envelope_request(
 ) -> tuple[EnvelopeRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EnvelopeRequest", version))
-    request_data, position = read_compact_bytes(buffer, position)
-    request_principal, position = read_compact_nullable_bytes(buffer, position)
-    client_host_address, position = read_compact_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = EnvelopeRequest.__new__(EnvelopeRequest)
+    message.request_data, position = read_compact_bytes(buffer, position)
+    message.request_principal, position = read_compact_nullable_bytes(buffer, position)
+    message.client_host_address, position = read_compact_bytes(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EnvelopeRequest(
-        request_data,
-        request_principal,
-        client_host_address,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_envelope_request(parts: list[Any], message: EnvelopeRequest, version: int) -> None:

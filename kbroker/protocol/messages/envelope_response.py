@@ -71,15 +71,16 @@ def read_envelope_response(
 ) -> tuple[EnvelopeResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EnvelopeResponse", version))
-    response_data, position = read_compact_nullable_bytes(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+    message = EnvelopeResponse.__new__(EnvelopeResponse)
+    message.response_data, position = read_compact_nullable_bytes(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EnvelopeResponse(response_data, error_code, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_envelope_response(parts: list[Any], message: EnvelopeResponse, version: int) -> None:

@@ -144,39 +144,40 @@ class FetchRequest:
 def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[FetchRequest, int]:
     if not 4 <= version <= 18:
         raise DecodeError(unsupported_version("FetchRequest", version))
+    message = FetchRequest.__new__(FetchRequest)
     if version >= 15:
         (
-            max_wait_ms,
-            min_bytes,
-            max_bytes,
-            isolation_level,
-            session_id,
-            session_epoch,
+            message.max_wait_ms,
+            message.min_bytes,
+            message.max_bytes,
+            message.isolation_level,
+            message.session_id,
+            message.session_epoch,
         ) = _unpack_iiibii(buffer, position)
         position += 21
-        replica_id = -1
+        message.replica_id = -1
     elif version >= 7:
         (
-            replica_id,
-            max_wait_ms,
-            min_bytes,
-            max_bytes,
-            isolation_level,
-            session_id,
-            session_epoch,
+            message.replica_id,
+            message.max_wait_ms,
+            message.min_bytes,
+            message.max_bytes,
+            message.isolation_level,
+            message.session_id,
+            message.session_epoch,
         ) = _unpack_iiiibii(buffer, position)
         position += 25
     else:
         (
-            replica_id,
-            max_wait_ms,
-            min_bytes,
-            max_bytes,
-            isolation_level,
+            message.replica_id,
+            message.max_wait_ms,
+            message.min_bytes,
+            message.max_bytes,
+            message.isolation_level,
         ) = _unpack_iiiib(buffer, position)
         position += 17
-        session_id = 0
-        session_epoch = -1
+        message.session_id = 0
+        message.session_epoch = -1
     if version >= 12:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -185,61 +186,50 @@ def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[Fet
     for _ in range(count):
         fetch_topic, position = read_fetch_topic(buffer, position, version)
         topics.append(fetch_topic)
-    forgotten_topics_data: list[ForgottenTopic]
+    message.topics = topics
     if version >= 7:
         if version >= 12:
             count, position = read_compact_count(buffer, position, 3)
         else:
             count, position = read_count(buffer, position, 6)
-        forgotten_topics_data = []
+        forgotten_topics_data: list[ForgottenTopic] = []
         for _ in range(count):
             forgotten_topic, position = read_forgotten_topic(buffer, position, version)
             forgotten_topics_data.append(forgotten_topic)
+        message.forgotten_topics_data = forgotten_topics_data
     else:
-        forgotten_topics_data = []
-    rack_id: str
+        message.forgotten_topics_data = []
     if version >= 11:
         if version >= 12:
-            rack_id, position = read_compact_string(buffer, position)
+            message.rack_id, position = read_compact_string(buffer, position)
         else:
-            rack_id, position = read_string(buffer, position)
+            message.rack_id, position = read_string(buffer, position)
     else:
-        rack_id = ""
-    cluster_id: str | None = None
-    replica_state: ReplicaState = ReplicaState()
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.rack_id = ""
+    message.cluster_id = None
+    message.replica_state = ReplicaState()
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
-                    cluster_id, position = read_compact_nullable_string(buffer, position)
+                    message.cluster_id, position = read_compact_nullable_string(buffer, position)
                 elif tag == 1:
                     if version <= 14:
                         raise misplaced_tag("FetchRequest", 1, version)
-                    replica_state, position = read_replica_state(buffer, position, version)
+                    message.replica_state, position = read_replica_state(buffer, position, version)
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return FetchRequest(
-        cluster_id,
-        replica_id,
-        replica_state,
-        max_wait_ms,
-        min_bytes,
-        max_bytes,
-        isolation_level,
-        session_id,
-        session_epoch,
-        topics,
-        forgotten_topics_data,
-        rack_id,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_fetch_request(parts: list[Any], message: FetchRequest, version: int) -> None:
@@ -313,7 +303,10 @@ def write_fetch_request(parts: list[Any], message: FetchRequest, version: int) -
             field_parts = []
             write_replica_state(field_parts, message.replica_state, version)
             fields = [*fields, (1, b"".join(field_parts))]
-        write_tagged_fields(pieces, fields)
+        if fields:
+            write_tagged_fields(pieces, fields)
+        else:
+            pieces.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("FetchRequest.unknown_tagged_fields", version)
     parts.append(b"".join(pieces))
@@ -353,14 +346,15 @@ class ReplicaState:
 
 
 def read_replica_state(buffer: Buffer, position: int, version: int) -> tuple[ReplicaState, int]:
-    replica_id, replica_epoch = _unpack_iq(buffer, position)
+    message = ReplicaState.__new__(ReplicaState)
+    message.replica_id, message.replica_epoch = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReplicaState(replica_id, replica_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_replica_state(parts: list[Any], message: ReplicaState, version: int) -> None:
@@ -417,19 +411,19 @@ class FetchTopic:
 
 
 def read_fetch_topic(buffer: Buffer, position: int, version: int) -> tuple[FetchTopic, int]:
-    topic: str
+    message = FetchTopic.__new__(FetchTopic)
     if version <= 12:
         if version == 12:
-            topic, position = read_compact_string(buffer, position)
+            message.topic, position = read_compact_string(buffer, position)
         else:
-            topic, position = read_string(buffer, position)
+            message.topic, position = read_string(buffer, position)
     else:
-        topic = ""
+        message.topic = ""
     if version >= 13:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 12:
         count, position = read_compact_count(buffer, position, 33)
     else:
@@ -438,13 +432,16 @@ def read_fetch_topic(buffer: Buffer, position: int, version: int) -> tuple[Fetch
     for _ in range(count):
         fetch_partition, position = read_fetch_partition(buffer, position, version)
         partitions.append(fetch_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FetchTopic(topic, topic_id, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_fetch_topic(parts: list[Any], message: FetchTopic, version: int) -> None:
@@ -528,50 +525,55 @@ class FetchPartition:
 
 
 def read_fetch_partition(buffer: Buffer, position: int, version: int) -> tuple[FetchPartition, int]:
+    message = FetchPartition.__new__(FetchPartition)
     if version >= 12:
         (
-            partition,
-            current_leader_epoch,
-            fetch_offset,
-            last_fetched_epoch,
-            log_start_offset,
-            partition_max_bytes,
+            message.partition,
+            message.current_leader_epoch,
+            message.fetch_offset,
+            message.last_fetched_epoch,
+            message.log_start_offset,
+            message.partition_max_bytes,
         ) = _unpack_iiqiqi(buffer, position)
         position += 32
     elif version >= 9:
         (
-            partition,
-            current_leader_epoch,
-            fetch_offset,
-            log_start_offset,
-            partition_max_bytes,
+            message.partition,
+            message.current_leader_epoch,
+            message.fetch_offset,
+            message.log_start_offset,
+            message.partition_max_bytes,
         ) = _unpack_iiqqi(buffer, position)
         position += 28
-        last_fetched_epoch = -1
+        message.last_fetched_epoch = -1
     elif version >= 5:
         (
-            partition,
-            fetch_offset,
-            log_start_offset,
-            partition_max_bytes,
+            message.partition,
+            message.fetch_offset,
+            message.log_start_offset,
+            message.partition_max_bytes,
         ) = _unpack_iqqi(buffer, position)
         position += 24
-        current_leader_epoch = -1
-        last_fetched_epoch = -1
+        message.current_leader_epoch = -1
+        message.last_fetched_epoch = -1
     else:
-        partition, fetch_offset, partition_max_bytes = _unpack_iqi(buffer, position)
+        (
+            message.partition,
+            message.fetch_offset,
+            message.partition_max_bytes,
+        ) = _unpack_iqi(buffer, position)
         position += 16
-        current_leader_epoch = -1
-        last_fetched_epoch = -1
-        log_start_offset = -1
-    replica_directory_id: bytes = ZERO_UUID
-    high_watermark: int = 9223372036854775807
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.current_leader_epoch = -1
+        message.last_fetched_epoch = -1
+        message.log_start_offset = -1
+    message.replica_directory_id = ZERO_UUID
+    message.high_watermark = 9223372036854775807
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
@@ -579,26 +581,19 @@ def read_fetch_partition(buffer: Buffer, position: int, version: int) -> tuple[F
                 if tag == 0:
                     if version <= 16:
                         raise misplaced_tag("FetchPartition", 0, version)
-                    (replica_directory_id,) = _unpack_u(buffer, position)
+                    (message.replica_directory_id,) = _unpack_u(buffer, position)
                     position += 16
                 elif tag == 1:
                     if version <= 17:
                         raise misplaced_tag("FetchPartition", 1, version)
-                    (high_watermark,) = _unpack_q(buffer, position)
+                    (message.high_watermark,) = _unpack_q(buffer, position)
                     position += 8
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return FetchPartition(
-        partition,
-        current_leader_epoch,
-        fetch_offset,
-        last_fetched_epoch,
-        log_start_offset,
-        partition_max_bytes,
-        replica_directory_id,
-        high_watermark,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_fetch_partition(parts: list[Any], message: FetchPartition, version: int) -> None:
@@ -652,7 +647,10 @@ def write_fetch_partition(parts: list[Any], message: FetchPartition, version: in
             field_parts = []
             field_parts.append(_pack_q(message.high_watermark))
             fields = [*fields, (1, b"".join(field_parts))]
-        write_tagged_fields(parts, fields)
+        if fields:
+            write_tagged_fields(parts, fields)
+        else:
+            parts.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("FetchPartition.unknown_tagged_fields", version)
 
@@ -695,31 +693,33 @@ class ForgottenTopic:
 
 
 def read_forgotten_topic(buffer: Buffer, position: int, version: int) -> tuple[ForgottenTopic, int]:
-    topic: str
+    message = ForgottenTopic.__new__(ForgottenTopic)
     if version <= 12:
         if version == 12:
-            topic, position = read_compact_string(buffer, position)
+            message.topic, position = read_compact_string(buffer, position)
         else:
-            topic, position = read_string(buffer, position)
+            message.topic, position = read_string(buffer, position)
     else:
-        topic = ""
+        message.topic = ""
     if version >= 13:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 12:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ForgottenTopic(topic, topic_id, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_forgotten_topic(parts: list[Any], message: ForgottenTopic, version: int) -> None:

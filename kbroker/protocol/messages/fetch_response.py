@@ -119,14 +119,19 @@ class FetchResponse:
 def read_fetch_response(buffer: Buffer, position: int, version: int) -> tuple[FetchResponse, int]:
     if not 4 <= version <= 18:
         raise DecodeError(unsupported_version("FetchResponse", version))
+    message = FetchResponse.__new__(FetchResponse)
     if version >= 7:
-        throttle_time_ms, error_code, session_id = _unpack_ihi(buffer, position)
+        (
+            message.throttle_time_ms,
+            message.error_code,
+            message.session_id,
+        ) = _unpack_ihi(buffer, position)
         position += 10
     else:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
-        error_code = 0
-        session_id = 0
+        message.error_code = 0
+        message.session_id = 0
     if version >= 12:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -135,13 +140,14 @@ def read_fetch_response(buffer: Buffer, position: int, version: int) -> tuple[Fe
     for _ in range(count):
         fetchable_topic_response, position = read_fetchable_topic_response(buffer, position, version)
         responses.append(fetchable_topic_response)
-    node_endpoints: list[NodeEndpoint] = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.responses = responses
+    message.node_endpoints = []
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
@@ -150,20 +156,17 @@ def read_fetch_response(buffer: Buffer, position: int, version: int) -> tuple[Fe
                     if version <= 15:
                         raise misplaced_tag("FetchResponse", 0, version)
                     count, position = read_compact_count(buffer, position, 11)
-                    node_endpoints = []
+                    node_endpoints: list[NodeEndpoint] = []
                     for _ in range(count):
                         node_endpoint, position = read_node_endpoint(buffer, position, version)
                         node_endpoints.append(node_endpoint)
+                    message.node_endpoints = node_endpoints
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return FetchResponse(
-        throttle_time_ms,
-        error_code,
-        session_id,
-        responses,
-        node_endpoints,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_fetch_response(parts: list[Any], message: FetchResponse, version: int) -> None:
@@ -192,7 +195,10 @@ def write_fetch_response(parts: list[Any], message: FetchResponse, version: int)
             for node_endpoint in message.node_endpoints:
                 write_node_endpoint(field_parts, node_endpoint, version)
             fields = [*fields, (0, b"".join(field_parts))]
-        write_tagged_fields(pieces, fields)
+        if fields:
+            write_tagged_fields(pieces, fields)
+        else:
+            pieces.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("FetchResponse.unknown_tagged_fields", version)
     append_joined(parts, pieces)
@@ -240,19 +246,19 @@ def read_fetchable_topic_response(
     position: int,
     version: int,
 ) -> tuple[FetchableTopicResponse, int]:
-    topic: str
+    message = FetchableTopicResponse.__new__(FetchableTopicResponse)
     if version <= 12:
         if version == 12:
-            topic, position = read_compact_string(buffer, position)
+            message.topic, position = read_compact_string(buffer, position)
         else:
-            topic, position = read_string(buffer, position)
+            message.topic, position = read_string(buffer, position)
     else:
-        topic = ""
+        message.topic = ""
     if version >= 13:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 12:
         count, position = read_compact_count(buffer, position, 37)
     else:
@@ -261,13 +267,16 @@ def read_fetchable_topic_response(
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FetchableTopicResponse(topic, topic_id, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_fetchable_topic_response(
@@ -373,79 +382,71 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
+    message = PartitionData.__new__(PartitionData)
     if version >= 5:
         (
-            partition_index,
-            error_code,
-            high_watermark,
-            last_stable_offset,
-            log_start_offset,
+            message.partition_index,
+            message.error_code,
+            message.high_watermark,
+            message.last_stable_offset,
+            message.log_start_offset,
         ) = _unpack_ihqqq(buffer, position)
         position += 30
     else:
         (
-            partition_index,
-            error_code,
-            high_watermark,
-            last_stable_offset,
+            message.partition_index,
+            message.error_code,
+            message.high_watermark,
+            message.last_stable_offset,
         ) = _unpack_ihqq(buffer, position)
         position += 22
-        log_start_offset = -1
+        message.log_start_offset = -1
     if version >= 12:
         count, position = read_compact_nullable_count(buffer, position, 17)
     else:
         count, position = read_nullable_count(buffer, position, 16)
     if count < 0:
-        aborted_transactions: list[AbortedTransaction] | None = None
+        message.aborted_transactions = None
     else:
-        aborted_transactions = []
+        aborted_transactions: list[AbortedTransaction] = []
         for _ in range(count):
             aborted_transaction, position = read_aborted_transaction(buffer, position, version)
             aborted_transactions.append(aborted_transaction)
+        message.aborted_transactions = aborted_transactions
     if version >= 11:
-        (preferred_read_replica,) = _unpack_i(buffer, position)
+        (message.preferred_read_replica,) = _unpack_i(buffer, position)
         position += 4
     else:
-        preferred_read_replica = -1
+        message.preferred_read_replica = -1
     if version >= 12:
-        records, position = read_compact_nullable_records(buffer, position)
+        message.records, position = read_compact_nullable_records(buffer, position)
     else:
-        records, position = read_nullable_records(buffer, position)
-    diverging_epoch: EpochEndOffset = EpochEndOffset()
-    current_leader: LeaderIdAndEpoch = LeaderIdAndEpoch()
-    snapshot_id: SnapshotId = SnapshotId()
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.records, position = read_nullable_records(buffer, position)
+    message.diverging_epoch = EpochEndOffset()
+    message.current_leader = LeaderIdAndEpoch()
+    message.snapshot_id = SnapshotId()
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
-                    diverging_epoch, position = read_epoch_end_offset(buffer, position, version)
+                    message.diverging_epoch, position = read_epoch_end_offset(buffer, position, version)
                 elif tag == 1:
-                    current_leader, position = read_leader_id_and_epoch(buffer, position, version)
+                    message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
                 elif tag == 2:
-                    snapshot_id, position = read_snapshot_id(buffer, position, version)
+                    message.snapshot_id, position = read_snapshot_id(buffer, position, version)
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return PartitionData(
-        partition_index,
-        error_code,
-        high_watermark,
-        last_stable_offset,
-        log_start_offset,
-        diverging_epoch,
-        current_leader,
-        snapshot_id,
-        aborted_transactions,
-        preferred_read_replica,
-        records,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -504,7 +505,10 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
             field_parts = []
             write_snapshot_id(field_parts, message.snapshot_id, version)
             fields = [*fields, (2, b"".join(field_parts))]
-        write_tagged_fields(parts, fields)
+        if fields:
+            write_tagged_fields(parts, fields)
+        else:
+            parts.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("PartitionData.unknown_tagged_fields", version)
 
@@ -547,14 +551,15 @@ def read_epoch_end_offset(
     position: int,
     version: int,
 ) -> tuple[EpochEndOffset, int]:
-    epoch, end_offset = _unpack_iq(buffer, position)
+    message = EpochEndOffset.__new__(EpochEndOffset)
+    message.epoch, message.end_offset = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EpochEndOffset(epoch, end_offset, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_epoch_end_offset(parts: list[Any], message: EpochEndOffset, version: int) -> None:
@@ -611,14 +616,15 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    leader_id, leader_epoch = _unpack_ii(buffer, position)
+    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderIdAndEpoch(leader_id, leader_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_id_and_epoch(parts: list[Any], message: LeaderIdAndEpoch, version: int) -> None:
@@ -671,14 +677,15 @@ class SnapshotId:
 
 
 def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
-    end_offset, epoch = _unpack_qi(buffer, position)
+    message = SnapshotId.__new__(SnapshotId)
+    message.end_offset, message.epoch = _unpack_qi(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SnapshotId(end_offset, epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_snapshot_id(parts: list[Any], message: SnapshotId, version: int) -> None:
@@ -735,15 +742,18 @@ def read_aborted_transaction(
     position: int,
     version: int,
 ) -> tuple[AbortedTransaction, int]:
-    producer_id, first_offset = _unpack_qq(buffer, position)
+    message = AbortedTransaction.__new__(AbortedTransaction)
+    message.producer_id, message.first_offset = _unpack_qq(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 12:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AbortedTransaction(producer_id, first_offset, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_aborted_transaction(parts: list[Any], message: AbortedTransaction, version: int) -> None:
@@ -799,18 +809,19 @@ class NodeEndpoint:
 
 
 def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = NodeEndpoint.__new__(NodeEndpoint)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_i(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_i(buffer, position)
     position += 4
-    rack, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.rack, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NodeEndpoint(node_id, host, port, rack, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

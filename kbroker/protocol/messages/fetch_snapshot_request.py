@@ -93,34 +93,31 @@ def read_fetch_snapshot_request(
 ) -> tuple[FetchSnapshotRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("FetchSnapshotRequest", version))
-    replica_id, max_bytes = _unpack_ii(buffer, position)
+    message = FetchSnapshotRequest.__new__(FetchSnapshotRequest)
+    message.replica_id, message.max_bytes = _unpack_ii(buffer, position)
     position += 8
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicSnapshot] = []
     for _ in range(count):
         topic_snapshot, position = read_topic_snapshot(buffer, position, version)
         topics.append(topic_snapshot)
-    cluster_id: str | None = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
+    message.cluster_id = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                cluster_id, position = read_compact_nullable_string(buffer, position)
+                message.cluster_id, position = read_compact_nullable_string(buffer, position)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return FetchSnapshotRequest(
-        cluster_id,
-        replica_id,
-        max_bytes,
-        topics,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_fetch_snapshot_request(
@@ -140,7 +137,10 @@ def write_fetch_snapshot_request(
         field_parts: list[Any] = []
         write_compact_nullable_string(field_parts, message.cluster_id)
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -178,18 +178,20 @@ class TopicSnapshot:
 
 
 def read_topic_snapshot(buffer: Buffer, position: int, version: int) -> tuple[TopicSnapshot, int]:
-    name, position = read_compact_string(buffer, position)
+    message = TopicSnapshot.__new__(TopicSnapshot)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 30)
     partitions: list[PartitionSnapshot] = []
     for _ in range(count):
         partition_snapshot, position = read_partition_snapshot(buffer, position, version)
         partitions.append(partition_snapshot)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicSnapshot(name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_snapshot(parts: list[Any], message: TopicSnapshot, version: int) -> None:
@@ -253,17 +255,18 @@ def read_partition_snapshot(
     position: int,
     version: int,
 ) -> tuple[PartitionSnapshot, int]:
-    partition, current_leader_epoch = _unpack_ii(buffer, position)
+    message = PartitionSnapshot.__new__(PartitionSnapshot)
+    message.partition, message.current_leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    snapshot_id, position = read_snapshot_id(buffer, position, version)
-    (position_,) = _unpack_q(buffer, position)
+    message.snapshot_id, position = read_snapshot_id(buffer, position, version)
+    (message.position,) = _unpack_q(buffer, position)
     position += 8
-    replica_directory_id: bytes = ZERO_UUID
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.replica_directory_id = ZERO_UUID
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -271,18 +274,12 @@ def read_partition_snapshot(
             if tag == 0:
                 if version == 0:
                     raise misplaced_tag("PartitionSnapshot", 0, version)
-                (replica_directory_id,) = _unpack_u(buffer, position)
+                (message.replica_directory_id,) = _unpack_u(buffer, position)
                 position += 16
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return PartitionSnapshot(
-        partition,
-        current_leader_epoch,
-        snapshot_id,
-        position_,
-        replica_directory_id,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, version: int) -> None:
@@ -294,7 +291,10 @@ def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, versi
         field_parts: list[Any] = []
         field_parts.append(_pack_u(message.replica_directory_id))
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(parts, fields)
+    if fields:
+        write_tagged_fields(parts, fields)
+    else:
+        parts.append(b"\0")
 
 
 class SnapshotId:
@@ -331,14 +331,15 @@ class SnapshotId:
 
 
 def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
-    end_offset, epoch = _unpack_qi(buffer, position)
+    message = SnapshotId.__new__(SnapshotId)
+    message.end_offset, message.epoch = _unpack_qi(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SnapshotId(end_offset, epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_snapshot_id(parts: list[Any], message: SnapshotId, version: int) -> None:

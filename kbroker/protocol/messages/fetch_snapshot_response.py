@@ -99,19 +99,21 @@ def read_fetch_snapshot_response(
 ) -> tuple[FetchSnapshotResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("FetchSnapshotResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = FetchSnapshotResponse.__new__(FetchSnapshotResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicSnapshot] = []
     for _ in range(count):
         topic_snapshot, position = read_topic_snapshot(buffer, position, version)
         topics.append(topic_snapshot)
-    node_endpoints: list[NodeEndpoint] = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
+    message.node_endpoints = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -120,19 +122,15 @@ def read_fetch_snapshot_response(
                 if version == 0:
                     raise misplaced_tag("FetchSnapshotResponse", 0, version)
                 count, position = read_compact_count(buffer, position, 8)
-                node_endpoints = []
+                node_endpoints: list[NodeEndpoint] = []
                 for _ in range(count):
                     node_endpoint, position = read_node_endpoint(buffer, position, version)
                     node_endpoints.append(node_endpoint)
+                message.node_endpoints = node_endpoints
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return FetchSnapshotResponse(
-        throttle_time_ms,
-        error_code,
-        topics,
-        node_endpoints,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_fetch_snapshot_response(
@@ -156,7 +154,10 @@ def write_fetch_snapshot_response(
         for node_endpoint in message.node_endpoints:
             write_node_endpoint(field_parts, node_endpoint, version)
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     append_joined(parts, pieces)
 
 
@@ -194,18 +195,20 @@ class TopicSnapshot:
 
 
 def read_topic_snapshot(buffer: Buffer, position: int, version: int) -> tuple[TopicSnapshot, int]:
-    name, position = read_compact_string(buffer, position)
+    message = TopicSnapshot.__new__(TopicSnapshot)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 37)
     partitions: list[PartitionSnapshot] = []
     for _ in range(count):
         partition_snapshot, position = read_partition_snapshot(buffer, position, version)
         partitions.append(partition_snapshot)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicSnapshot(name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_snapshot(parts: list[Any], message: TopicSnapshot, version: int) -> None:
@@ -279,36 +282,29 @@ def read_partition_snapshot(
     position: int,
     version: int,
 ) -> tuple[PartitionSnapshot, int]:
-    index, error_code = _unpack_ih(buffer, position)
+    message = PartitionSnapshot.__new__(PartitionSnapshot)
+    message.index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    snapshot_id, position = read_snapshot_id(buffer, position, version)
-    size_, position_ = _unpack_qq(buffer, position)
+    message.snapshot_id, position = read_snapshot_id(buffer, position, version)
+    message.size, message.position = _unpack_qq(buffer, position)
     position += 16
-    unaligned_records, position = read_compact_records(buffer, position)
-    current_leader: LeaderIdAndEpoch = LeaderIdAndEpoch()
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.unaligned_records, position = read_compact_records(buffer, position)
+    message.current_leader = LeaderIdAndEpoch()
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                current_leader, position = read_leader_id_and_epoch(buffer, position, version)
+                message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return PartitionSnapshot(
-        index,
-        error_code,
-        snapshot_id,
-        current_leader,
-        size_,
-        position_,
-        unaligned_records,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, version: int) -> None:
@@ -321,7 +317,10 @@ def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, versi
         field_parts: list[Any] = []
         write_leader_id_and_epoch(field_parts, message.current_leader, version)
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(parts, fields)
+    if fields:
+        write_tagged_fields(parts, fields)
+    else:
+        parts.append(b"\0")
 
 
 class SnapshotId:
@@ -358,14 +357,15 @@ class SnapshotId:
 
 
 def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
-    end_offset, epoch = _unpack_qi(buffer, position)
+    message = SnapshotId.__new__(SnapshotId)
+    message.end_offset, message.epoch = _unpack_qi(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SnapshotId(end_offset, epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_snapshot_id(parts: list[Any], message: SnapshotId, version: int) -> None:
@@ -414,14 +414,15 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    leader_id, leader_epoch = _unpack_ii(buffer, position)
+    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderIdAndEpoch(leader_id, leader_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_id_and_epoch(parts: list[Any], message: LeaderIdAndEpoch, version: int) -> None:
@@ -478,17 +479,18 @@ class NodeEndpoint:
 
 
 def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = NodeEndpoint.__new__(NodeEndpoint)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NodeEndpoint(node_id, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

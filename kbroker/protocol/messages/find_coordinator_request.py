@@ -80,35 +80,37 @@ def read_find_coordinator_request(
 ) -> tuple[FindCoordinatorRequest, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("FindCoordinatorRequest", version))
-    key: str
+    message = FindCoordinatorRequest.__new__(FindCoordinatorRequest)
     if version <= 3:
         if version == 3:
-            key, position = read_compact_string(buffer, position)
+            message.key, position = read_compact_string(buffer, position)
         else:
-            key, position = read_string(buffer, position)
+            message.key, position = read_string(buffer, position)
     else:
-        key = ""
+        message.key = ""
     if version >= 1:
-        (key_type,) = _unpack_b(buffer, position)
+        (message.key_type,) = _unpack_b(buffer, position)
         position += 1
     else:
-        key_type = 0
-    coordinator_keys: list[str]
+        message.key_type = 0
     if version >= 4:
         count, position = read_compact_count(buffer, position, 1)
-        coordinator_keys = []
+        coordinator_keys: list[str] = []
         for _ in range(count):
             coordinator_keys_item, position = read_compact_string(buffer, position)
             coordinator_keys.append(coordinator_keys_item)
+        message.coordinator_keys = coordinator_keys
     else:
-        coordinator_keys = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.coordinator_keys = []
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FindCoordinatorRequest(key, key_type, coordinator_keys, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_find_coordinator_request(

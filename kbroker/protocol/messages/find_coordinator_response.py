@@ -104,68 +104,60 @@ def read_find_coordinator_response(
 ) -> tuple[FindCoordinatorResponse, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("FindCoordinatorResponse", version))
+    message = FindCoordinatorResponse.__new__(FindCoordinatorResponse)
     if version >= 4:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
-        error_code = 0
+        message.error_code = 0
     elif version >= 1:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        throttle_time_ms = 0
-    error_message: str | None
+        message.throttle_time_ms = 0
     if 1 <= version <= 3:
         if version == 3:
-            error_message, position = read_compact_nullable_string(buffer, position)
+            message.error_message, position = read_compact_nullable_string(buffer, position)
         else:
-            error_message, position = read_nullable_string(buffer, position)
+            message.error_message, position = read_nullable_string(buffer, position)
     else:
-        error_message = ""
+        message.error_message = ""
     if version >= 4:
-        node_id = 0
+        message.node_id = 0
     else:
-        (node_id,) = _unpack_i(buffer, position)
+        (message.node_id,) = _unpack_i(buffer, position)
         position += 4
-    host: str
     if version <= 3:
         if version == 3:
-            host, position = read_compact_string(buffer, position)
+            message.host, position = read_compact_string(buffer, position)
         else:
-            host, position = read_string(buffer, position)
+            message.host, position = read_string(buffer, position)
     else:
-        host = ""
+        message.host = ""
     if version >= 4:
-        port = 0
+        message.port = 0
     else:
-        (port,) = _unpack_i(buffer, position)
+        (message.port,) = _unpack_i(buffer, position)
         position += 4
-    coordinators: list[Coordinator]
     if version >= 4:
         count, position = read_compact_count(buffer, position, 14)
-        coordinators = []
+        coordinators: list[Coordinator] = []
         for _ in range(count):
             coordinator, position = read_coordinator(buffer, position, version)
             coordinators.append(coordinator)
+        message.coordinators = coordinators
     else:
-        coordinators = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.coordinators = []
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FindCoordinatorResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        node_id,
-        host,
-        port,
-        coordinators,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_find_coordinator_response(
@@ -272,27 +264,20 @@ class Coordinator:
 
 
 def read_coordinator(buffer: Buffer, position: int, version: int) -> tuple[Coordinator, int]:
-    key, position = read_compact_string(buffer, position)
-    (node_id,) = _unpack_i(buffer, position)
+    message = Coordinator.__new__(Coordinator)
+    message.key, position = read_compact_string(buffer, position)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    port, error_code = _unpack_ih(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    message.port, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Coordinator(
-        key,
-        node_id,
-        host,
-        port,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_coordinator(parts: list[Any], message: Coordinator, version: int) -> None:

@@ -66,14 +66,15 @@ def read_get_telemetry_subscriptions_request(
 ) -> tuple[GetTelemetrySubscriptionsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("GetTelemetrySubscriptionsRequest", version))
-    (client_instance_id,) = _unpack_u(buffer, position)
+    message = GetTelemetrySubscriptionsRequest.__new__(GetTelemetrySubscriptionsRequest)
+    (message.client_instance_id,) = _unpack_u(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return GetTelemetrySubscriptionsRequest(client_instance_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_get_telemetry_subscriptions_request(

@@ -108,39 +108,34 @@ def read_get_telemetry_subscriptions_response(
 ) -> tuple[GetTelemetrySubscriptionsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("GetTelemetrySubscriptionsResponse", version))
+    message = GetTelemetrySubscriptionsResponse.__new__(GetTelemetrySubscriptionsResponse)
     (
-        throttle_time_ms,
-        error_code,
-        client_instance_id,
-        subscription_id,
+        message.throttle_time_ms,
+        message.error_code,
+        message.client_instance_id,
+        message.subscription_id,
     ) = _unpack_ihui(buffer, position)
     position += 26
     count, position = read_compact_count(buffer, position, 1)
-    accepted_compression_types, position = read_fixed_array(buffer, position, count, "b", 1)
-    push_interval_ms, telemetry_max_bytes, delta_temporality = _unpack_iit(buffer, position)
+    message.accepted_compression_types, position = read_fixed_array(buffer, position, count, "b", 1)
+    (
+        message.push_interval_ms,
+        message.telemetry_max_bytes,
+        message.delta_temporality,
+    ) = _unpack_iit(buffer, position)
     position += 9
     count, position = read_compact_count(buffer, position, 1)
     requested_metrics: list[str] = []
     for _ in range(count):
         requested_metrics_item, position = read_compact_string(buffer, position)
         requested_metrics.append(requested_metrics_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.requested_metrics = requested_metrics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return GetTelemetrySubscriptionsResponse(
-        throttle_time_ms,
-        error_code,
-        client_instance_id,
-        subscription_id,
-        accepted_compression_types,
-        push_interval_ms,
-        telemetry_max_bytes,
-        delta_temporality,
-        requested_metrics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_get_telemetry_subscriptions_response(

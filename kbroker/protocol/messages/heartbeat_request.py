@@ -86,37 +86,33 @@ def read_heartbeat_request(
 ) -> tuple[HeartbeatRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("HeartbeatRequest", version))
+    message = HeartbeatRequest.__new__(HeartbeatRequest)
     if version == 4:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
-    (generation_id,) = _unpack_i(buffer, position)
+        message.group_id, position = read_string(buffer, position)
+    (message.generation_id,) = _unpack_i(buffer, position)
     position += 4
     if version == 4:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
-    group_instance_id: str | None
+        message.member_id, position = read_string(buffer, position)
     if version >= 3:
         if version == 4:
-            group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
         else:
-            group_instance_id, position = read_nullable_string(buffer, position)
+            message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
-        group_instance_id = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.group_instance_id = None
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return HeartbeatRequest(
-        group_id,
-        generation_id,
-        member_id,
-        group_instance_id,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_heartbeat_request(parts: list[Any], message: HeartbeatRequest, version: int) -> None:

@@ -72,20 +72,23 @@ def read_heartbeat_response(
 ) -> tuple[HeartbeatResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("HeartbeatResponse", version))
+    message = HeartbeatResponse.__new__(HeartbeatResponse)
     if version >= 1:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        throttle_time_ms = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.throttle_time_ms = 0
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return HeartbeatResponse(throttle_time_ms, error_code, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_heartbeat_response(parts: list[Any], message: HeartbeatResponse, version: int) -> None:

@@ -84,6 +84,7 @@ def read_incremental_alter_configs_request(
 ) -> tuple[IncrementalAlterConfigsRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("IncrementalAlterConfigsRequest", version))
+    message = IncrementalAlterConfigsRequest.__new__(IncrementalAlterConfigsRequest)
     if version == 1:
         count, position = read_compact_count(buffer, position, 4)
     else:
@@ -92,15 +93,18 @@ def read_incremental_alter_configs_request(
     for _ in range(count):
         alter_configs_resource, position = read_alter_configs_resource(buffer, position, version)
         resources.append(alter_configs_resource)
-    (validate_only,) = _unpack_t(buffer, position)
+    message.resources = resources
+    (message.validate_only,) = _unpack_t(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return IncrementalAlterConfigsRequest(resources, validate_only, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_incremental_alter_configs_request(
@@ -170,12 +174,13 @@ def read_alter_configs_resource(
     position: int,
     version: int,
 ) -> tuple[AlterConfigsResource, int]:
-    (resource_type,) = _unpack_b(buffer, position)
+    message = AlterConfigsResource.__new__(AlterConfigsResource)
+    (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     if version == 1:
-        resource_name, position = read_compact_string(buffer, position)
+        message.resource_name, position = read_compact_string(buffer, position)
     else:
-        resource_name, position = read_string(buffer, position)
+        message.resource_name, position = read_string(buffer, position)
     if version == 1:
         count, position = read_compact_count(buffer, position, 4)
     else:
@@ -184,18 +189,16 @@ def read_alter_configs_resource(
     for _ in range(count):
         alterable_config, position = read_alterable_config(buffer, position, version)
         configs.append(alterable_config)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.configs = configs
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterConfigsResource(
-        resource_type,
-        resource_name,
-        configs,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alter_configs_resource(
@@ -265,23 +268,26 @@ def read_alterable_config(
     position: int,
     version: int,
 ) -> tuple[AlterableConfig, int]:
+    message = AlterableConfig.__new__(AlterableConfig)
     if version == 1:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
-    (config_operation,) = _unpack_b(buffer, position)
+        message.name, position = read_string(buffer, position)
+    (message.config_operation,) = _unpack_b(buffer, position)
     position += 1
     if version == 1:
-        value, position = read_compact_nullable_string(buffer, position)
+        message.value, position = read_compact_nullable_string(buffer, position)
     else:
-        value, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.value, position = read_nullable_string(buffer, position)
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AlterableConfig(name, config_operation, value, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_alterable_config(parts: list[Any], message: AlterableConfig, version: int) -> None:

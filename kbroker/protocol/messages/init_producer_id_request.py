@@ -94,46 +94,45 @@ def read_init_producer_id_request(
 ) -> tuple[InitProducerIdRequest, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("InitProducerIdRequest", version))
+    message = InitProducerIdRequest.__new__(InitProducerIdRequest)
     if version >= 2:
-        transactional_id, position = read_compact_nullable_string(buffer, position)
+        message.transactional_id, position = read_compact_nullable_string(buffer, position)
     else:
-        transactional_id, position = read_nullable_string(buffer, position)
+        message.transactional_id, position = read_nullable_string(buffer, position)
     if version == 6:
         (
-            transaction_timeout_ms,
-            producer_id,
-            producer_epoch,
-            enable2_pc,
-            keep_prepared_txn,
+            message.transaction_timeout_ms,
+            message.producer_id,
+            message.producer_epoch,
+            message.enable2_pc,
+            message.keep_prepared_txn,
         ) = _unpack_iqhtt(buffer, position)
         position += 16
     elif version >= 3:
-        transaction_timeout_ms, producer_id, producer_epoch = _unpack_iqh(buffer, position)
+        (
+            message.transaction_timeout_ms,
+            message.producer_id,
+            message.producer_epoch,
+        ) = _unpack_iqh(buffer, position)
         position += 14
-        enable2_pc = False
-        keep_prepared_txn = False
+        message.enable2_pc = False
+        message.keep_prepared_txn = False
     else:
-        (transaction_timeout_ms,) = _unpack_i(buffer, position)
+        (message.transaction_timeout_ms,) = _unpack_i(buffer, position)
         position += 4
-        producer_id = -1
-        producer_epoch = -1
-        enable2_pc = False
-        keep_prepared_txn = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.producer_id = -1
+        message.producer_epoch = -1
+        message.enable2_pc = False
+        message.keep_prepared_txn = False
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return InitProducerIdRequest(
-        transactional_id,
-        transaction_timeout_ms,
-        producer_id,
-        producer_epoch,
-        enable2_pc,
-        keep_prepared_txn,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_init_producer_id_request(

@@ -88,36 +88,36 @@ def read_init_producer_id_response(
 ) -> tuple[InitProducerIdResponse, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("InitProducerIdResponse", version))
+    message = InitProducerIdResponse.__new__(InitProducerIdResponse)
     if version == 6:
         (
-            throttle_time_ms,
-            error_code,
-            producer_id,
-            producer_epoch,
-            ongoing_txn_producer_id,
-            ongoing_txn_producer_epoch,
+            message.throttle_time_ms,
+            message.error_code,
+            message.producer_id,
+            message.producer_epoch,
+            message.ongoing_txn_producer_id,
+            message.ongoing_txn_producer_epoch,
         ) = _unpack_ihqhqh(buffer, position)
         position += 26
     else:
-        (throttle_time_ms, error_code, producer_id, producer_epoch) = _unpack_ihqh(buffer, position)
+        (
+            message.throttle_time_ms,
+            message.error_code,
+            message.producer_id,
+            message.producer_epoch,
+        ) = _unpack_ihqh(buffer, position)
         position += 16
-        ongoing_txn_producer_id = -1
-        ongoing_txn_producer_epoch = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.ongoing_txn_producer_id = -1
+        message.ongoing_txn_producer_epoch = -1
     if version >= 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return InitProducerIdResponse(
-        throttle_time_ms,
-        error_code,
-        producer_id,
-        producer_epoch,
-        ongoing_txn_producer_id,
-        ongoing_txn_producer_epoch,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_init_producer_id_response(

@@ -76,18 +76,20 @@ def read_initialize_share_group_state_request(
 ) -> tuple[InitializeShareGroupStateRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("InitializeShareGroupStateRequest", version))
-    group_id, position = read_compact_string(buffer, position)
+    message = InitializeShareGroupStateRequest.__new__(InitializeShareGroupStateRequest)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 18)
     topics: list[InitializeStateData] = []
     for _ in range(count):
         initialize_state_data, position = read_initialize_state_data(buffer, position, version)
         topics.append(initialize_state_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return InitializeShareGroupStateRequest(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_initialize_share_group_state_request(
@@ -147,19 +149,21 @@ def read_initialize_state_data(
     position: int,
     version: int,
 ) -> tuple[InitializeStateData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = InitializeStateData.__new__(InitializeStateData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 17)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return InitializeStateData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_initialize_state_data(
@@ -215,14 +219,15 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition, state_epoch, start_offset = _unpack_iiq(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    (message.partition, message.state_epoch, message.start_offset) = _unpack_iiq(buffer, position)
     position += 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(partition, state_epoch, start_offset, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

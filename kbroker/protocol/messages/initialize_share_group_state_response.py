@@ -72,17 +72,19 @@ def read_initialize_share_group_state_response(
 ) -> tuple[InitializeShareGroupStateResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("InitializeShareGroupStateResponse", version))
+    message = InitializeShareGroupStateResponse.__new__(InitializeShareGroupStateResponse)
     count, position = read_compact_count(buffer, position, 18)
     results: list[InitializeStateResult] = []
     for _ in range(count):
         initialize_state_result, position = read_initialize_state_result(buffer, position, version)
         results.append(initialize_state_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return InitializeShareGroupStateResponse(results, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_initialize_share_group_state_response(
@@ -141,19 +143,21 @@ def read_initialize_state_result(
     position: int,
     version: int,
 ) -> tuple[InitializeStateResult, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = InitializeStateResult.__new__(InitializeStateResult)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 8)
     partitions: list[PartitionResult] = []
     for _ in range(count):
         partition_result, position = read_partition_result(buffer, position, version)
         partitions.append(partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return InitializeStateResult(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_initialize_state_result(
@@ -213,15 +217,16 @@ def read_partition_result(
     position: int,
     version: int,
 ) -> tuple[PartitionResult, int]:
-    partition, error_code = _unpack_ih(buffer, position)
+    message = PartitionResult.__new__(PartitionResult)
+    message.partition, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionResult(partition, error_code, error_message, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

@@ -112,33 +112,33 @@ def read_join_group_request(
 ) -> tuple[JoinGroupRequest, int]:
     if not 0 <= version <= 9:
         raise DecodeError(unsupported_version("JoinGroupRequest", version))
+    message = JoinGroupRequest.__new__(JoinGroupRequest)
     if version >= 6:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
+        message.group_id, position = read_string(buffer, position)
     if version >= 1:
-        session_timeout_ms, rebalance_timeout_ms = _unpack_ii(buffer, position)
+        message.session_timeout_ms, message.rebalance_timeout_ms = _unpack_ii(buffer, position)
         position += 8
     else:
-        (session_timeout_ms,) = _unpack_i(buffer, position)
+        (message.session_timeout_ms,) = _unpack_i(buffer, position)
         position += 4
-        rebalance_timeout_ms = -1
+        message.rebalance_timeout_ms = -1
     if version >= 6:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
-    group_instance_id: str | None
+        message.member_id, position = read_string(buffer, position)
     if version >= 5:
         if version >= 6:
-            group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
         else:
-            group_instance_id, position = read_nullable_string(buffer, position)
+            message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
-        group_instance_id = None
+        message.group_instance_id = None
     if version >= 6:
-        protocol_type, position = read_compact_string(buffer, position)
+        message.protocol_type, position = read_compact_string(buffer, position)
     else:
-        protocol_type, position = read_string(buffer, position)
+        message.protocol_type, position = read_string(buffer, position)
     if version >= 6:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -147,28 +147,20 @@ def read_join_group_request(
     for _ in range(count):
         join_group_request_protocol, position = read_join_group_request_protocol(buffer, position, version)
         protocols.append(join_group_request_protocol)
-    reason: str | None
+    message.protocols = protocols
     if version >= 8:
-        reason, position = read_compact_nullable_string(buffer, position)
+        message.reason, position = read_compact_nullable_string(buffer, position)
     else:
-        reason = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.reason = None
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return JoinGroupRequest(
-        group_id,
-        session_timeout_ms,
-        rebalance_timeout_ms,
-        member_id,
-        group_instance_id,
-        protocol_type,
-        protocols,
-        reason,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_join_group_request(parts: list[Any], message: JoinGroupRequest, version: int) -> None:
@@ -254,21 +246,24 @@ def read_join_group_request_protocol(
     position: int,
     version: int,
 ) -> tuple[JoinGroupRequestProtocol, int]:
+    message = JoinGroupRequestProtocol.__new__(JoinGroupRequestProtocol)
     if version >= 6:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 6:
-        metadata, position = read_compact_bytes(buffer, position)
+        message.metadata, position = read_compact_bytes(buffer, position)
     else:
-        metadata, position = read_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.metadata, position = read_bytes(buffer, position)
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return JoinGroupRequestProtocol(name, metadata, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_join_group_request_protocol(

@@ -119,38 +119,41 @@ def read_join_group_response(
 ) -> tuple[JoinGroupResponse, int]:
     if not 0 <= version <= 9:
         raise DecodeError(unsupported_version("JoinGroupResponse", version))
+    message = JoinGroupResponse.__new__(JoinGroupResponse)
     if version >= 2:
-        throttle_time_ms, error_code, generation_id = _unpack_ihi(buffer, position)
+        (
+            message.throttle_time_ms,
+            message.error_code,
+            message.generation_id,
+        ) = _unpack_ihi(buffer, position)
         position += 10
     else:
-        error_code, generation_id = _unpack_hi(buffer, position)
+        message.error_code, message.generation_id = _unpack_hi(buffer, position)
         position += 6
-        throttle_time_ms = 0
-    protocol_type: str | None
+        message.throttle_time_ms = 0
     if version >= 7:
-        protocol_type, position = read_compact_nullable_string(buffer, position)
+        message.protocol_type, position = read_compact_nullable_string(buffer, position)
     else:
-        protocol_type = None
-    protocol_name: str | None
+        message.protocol_type = None
     if version >= 7:
-        protocol_name, position = read_compact_nullable_string(buffer, position)
+        message.protocol_name, position = read_compact_nullable_string(buffer, position)
     elif version == 6:
-        protocol_name, position = read_compact_string(buffer, position)
+        message.protocol_name, position = read_compact_string(buffer, position)
     else:
-        protocol_name, position = read_string(buffer, position)
+        message.protocol_name, position = read_string(buffer, position)
     if version >= 6:
-        leader, position = read_compact_string(buffer, position)
+        message.leader, position = read_compact_string(buffer, position)
     else:
-        leader, position = read_string(buffer, position)
+        message.leader, position = read_string(buffer, position)
     if version == 9:
-        (skip_assignment,) = _unpack_t(buffer, position)
+        (message.skip_assignment,) = _unpack_t(buffer, position)
         position += 1
     else:
-        skip_assignment = False
+        message.skip_assignment = False
     if version >= 6:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
+        message.member_id, position = read_string(buffer, position)
     if version >= 6:
         count, position = read_compact_count(buffer, position, 4)
     else:
@@ -159,24 +162,16 @@ def read_join_group_response(
     for _ in range(count):
         join_group_response_member, position = read_join_group_response_member(buffer, position, version)
         members.append(join_group_response_member)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.members = members
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return JoinGroupResponse(
-        throttle_time_ms,
-        error_code,
-        generation_id,
-        protocol_type,
-        protocol_name,
-        leader,
-        skip_assignment,
-        member_id,
-        members,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_join_group_response(parts: list[Any], message: JoinGroupResponse, version: int) -> None:
@@ -268,34 +263,31 @@ def read_join_group_response_member(
     position: int,
     version: int,
 ) -> tuple[JoinGroupResponseMember, int]:
+    message = JoinGroupResponseMember.__new__(JoinGroupResponseMember)
     if version >= 6:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
-    group_instance_id: str | None
+        message.member_id, position = read_string(buffer, position)
     if version >= 5:
         if version >= 6:
-            group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
         else:
-            group_instance_id, position = read_nullable_string(buffer, position)
+            message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
-        group_instance_id = None
+        message.group_instance_id = None
     if version >= 6:
-        metadata, position = read_compact_bytes(buffer, position)
+        message.metadata, position = read_compact_bytes(buffer, position)
     else:
-        metadata, position = read_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.metadata, position = read_bytes(buffer, position)
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return JoinGroupResponseMember(
-        member_id,
-        group_instance_id,
-        metadata,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_join_group_response_member(

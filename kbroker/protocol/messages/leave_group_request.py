@@ -82,34 +82,36 @@ def read_leave_group_request(
 ) -> tuple[LeaveGroupRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("LeaveGroupRequest", version))
+    message = LeaveGroupRequest.__new__(LeaveGroupRequest)
     if version >= 4:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
-    member_id: str
+        message.group_id, position = read_string(buffer, position)
     if version <= 2:
-        member_id, position = read_string(buffer, position)
+        message.member_id, position = read_string(buffer, position)
     else:
-        member_id = ""
-    members: list[MemberIdentity]
+        message.member_id = ""
     if version >= 3:
         if version >= 4:
             count, position = read_compact_count(buffer, position, 3)
         else:
             count, position = read_count(buffer, position, 4)
-        members = []
+        members: list[MemberIdentity] = []
         for _ in range(count):
             member_identity, position = read_member_identity(buffer, position, version)
             members.append(member_identity)
+        message.members = members
     else:
-        members = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.members = []
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaveGroupRequest(group_id, member_id, members, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_leave_group_request(parts: list[Any], message: LeaveGroupRequest, version: int) -> None:
@@ -181,26 +183,28 @@ class MemberIdentity:
 
 
 def read_member_identity(buffer: Buffer, position: int, version: int) -> tuple[MemberIdentity, int]:
+    message = MemberIdentity.__new__(MemberIdentity)
     if version >= 4:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
+        message.member_id, position = read_string(buffer, position)
     if version >= 4:
-        group_instance_id, position = read_compact_nullable_string(buffer, position)
+        message.group_instance_id, position = read_compact_nullable_string(buffer, position)
     else:
-        group_instance_id, position = read_nullable_string(buffer, position)
-    reason: str | None
+        message.group_instance_id, position = read_nullable_string(buffer, position)
     if version == 5:
-        reason, position = read_compact_nullable_string(buffer, position)
+        message.reason, position = read_compact_nullable_string(buffer, position)
     else:
-        reason = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.reason = None
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MemberIdentity(member_id, group_instance_id, reason, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_member_identity(parts: list[Any], message: MemberIdentity, version: int) -> None:

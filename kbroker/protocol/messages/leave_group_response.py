@@ -88,37 +88,35 @@ def read_leave_group_response(
 ) -> tuple[LeaveGroupResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("LeaveGroupResponse", version))
+    message = LeaveGroupResponse.__new__(LeaveGroupResponse)
     if version >= 1:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        throttle_time_ms = 0
-    members: list[MemberResponse]
+        message.throttle_time_ms = 0
     if version >= 3:
         if version >= 4:
             count, position = read_compact_count(buffer, position, 5)
         else:
             count, position = read_count(buffer, position, 6)
-        members = []
+        members: list[MemberResponse] = []
         for _ in range(count):
             member_response, position = read_member_response(buffer, position, version)
             members.append(member_response)
+        message.members = members
     else:
-        members = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.members = []
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaveGroupResponse(
-        throttle_time_ms,
-        error_code,
-        members,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_leave_group_response(parts: list[Any], message: LeaveGroupResponse, version: int) -> None:
@@ -186,23 +184,26 @@ class MemberResponse:
 
 
 def read_member_response(buffer: Buffer, position: int, version: int) -> tuple[MemberResponse, int]:
+    message = MemberResponse.__new__(MemberResponse)
     if version >= 4:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
+        message.member_id, position = read_string(buffer, position)
     if version >= 4:
-        group_instance_id, position = read_compact_nullable_string(buffer, position)
+        message.group_instance_id, position = read_compact_nullable_string(buffer, position)
     else:
-        group_instance_id, position = read_nullable_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+        message.group_instance_id, position = read_nullable_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MemberResponse(member_id, group_instance_id, error_code, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_member_response(parts: list[Any], message: MemberResponse, version: int) -> None:

@@ -66,18 +66,18 @@ def read_list_config_resources_request(
 ) -> tuple[ListConfigResourcesRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ListConfigResourcesRequest", version))
-    resource_types: list[int]
+    message = ListConfigResourcesRequest.__new__(ListConfigResourcesRequest)
     if version == 1:
         count, position = read_compact_count(buffer, position, 1)
-        resource_types, position = read_fixed_array(buffer, position, count, "b", 1)
+        message.resource_types, position = read_fixed_array(buffer, position, count, "b", 1)
     else:
-        resource_types = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.resource_types = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListConfigResourcesRequest(resource_types, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_list_config_resources_request(

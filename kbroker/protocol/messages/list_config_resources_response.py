@@ -81,24 +81,21 @@ def read_list_config_resources_response(
 ) -> tuple[ListConfigResourcesResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ListConfigResourcesResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = ListConfigResourcesResponse.__new__(ListConfigResourcesResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 2)
     config_resources: list[ConfigResource] = []
     for _ in range(count):
         config_resource, position = read_config_resource(buffer, position, version)
         config_resources.append(config_resource)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.config_resources = config_resources
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListConfigResourcesResponse(
-        throttle_time_ms,
-        error_code,
-        config_resources,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_list_config_resources_response(
@@ -154,18 +151,19 @@ class ConfigResource:
 
 
 def read_config_resource(buffer: Buffer, position: int, version: int) -> tuple[ConfigResource, int]:
-    resource_name, position = read_compact_string(buffer, position)
+    message = ConfigResource.__new__(ConfigResource)
+    message.resource_name, position = read_compact_string(buffer, position)
     if version == 1:
-        (resource_type,) = _unpack_b(buffer, position)
+        (message.resource_type,) = _unpack_b(buffer, position)
         position += 1
     else:
-        resource_type = 16
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.resource_type = 16
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ConfigResource(resource_name, resource_type, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_config_resource(parts: list[Any], message: ConfigResource, version: int) -> None:

@@ -70,31 +70,34 @@ def read_list_groups_request(
 ) -> tuple[ListGroupsRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("ListGroupsRequest", version))
-    states_filter: list[str]
+    message = ListGroupsRequest.__new__(ListGroupsRequest)
     if version >= 4:
         count, position = read_compact_count(buffer, position, 1)
-        states_filter = []
+        states_filter: list[str] = []
         for _ in range(count):
             states_filter_item, position = read_compact_string(buffer, position)
             states_filter.append(states_filter_item)
+        message.states_filter = states_filter
     else:
-        states_filter = []
-    types_filter: list[str]
+        message.states_filter = []
     if version == 5:
         count, position = read_compact_count(buffer, position, 1)
-        types_filter = []
+        types_filter: list[str] = []
         for _ in range(count):
             types_filter_item, position = read_compact_string(buffer, position)
             types_filter.append(types_filter_item)
+        message.types_filter = types_filter
     else:
-        types_filter = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.types_filter = []
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListGroupsRequest(states_filter, types_filter, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_groups_request(parts: list[Any], message: ListGroupsRequest, version: int) -> None:

@@ -84,13 +84,14 @@ def read_list_groups_response(
 ) -> tuple[ListGroupsResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("ListGroupsResponse", version))
+    message = ListGroupsResponse.__new__(ListGroupsResponse)
     if version >= 1:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        throttle_time_ms = 0
+        message.throttle_time_ms = 0
     if version >= 3:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -99,13 +100,16 @@ def read_list_groups_response(
     for _ in range(count):
         listed_group, position = read_listed_group(buffer, position, version)
         groups.append(listed_group)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.groups = groups
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListGroupsResponse(throttle_time_ms, error_code, groups, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_groups_response(parts: list[Any], message: ListGroupsResponse, version: int) -> None:
@@ -174,37 +178,32 @@ class ListedGroup:
 
 
 def read_listed_group(buffer: Buffer, position: int, version: int) -> tuple[ListedGroup, int]:
+    message = ListedGroup.__new__(ListedGroup)
     if version >= 3:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
+        message.group_id, position = read_string(buffer, position)
     if version >= 3:
-        protocol_type, position = read_compact_string(buffer, position)
+        message.protocol_type, position = read_compact_string(buffer, position)
     else:
-        protocol_type, position = read_string(buffer, position)
-    group_state: str
+        message.protocol_type, position = read_string(buffer, position)
     if version >= 4:
-        group_state, position = read_compact_string(buffer, position)
+        message.group_state, position = read_compact_string(buffer, position)
     else:
-        group_state = ""
-    group_type: str
+        message.group_state = ""
     if version == 5:
-        group_type, position = read_compact_string(buffer, position)
+        message.group_type, position = read_compact_string(buffer, position)
     else:
-        group_type = ""
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.group_type = ""
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListedGroup(
-        group_id,
-        protocol_type,
-        group_state,
-        group_type,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_listed_group(parts: list[Any], message: ListedGroup, version: int) -> None:

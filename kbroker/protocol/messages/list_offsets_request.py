@@ -92,13 +92,14 @@ def read_list_offsets_request(
 ) -> tuple[ListOffsetsRequest, int]:
     if not 1 <= version <= 11:
         raise DecodeError(unsupported_version("ListOffsetsRequest", version))
+    message = ListOffsetsRequest.__new__(ListOffsetsRequest)
     if version >= 2:
-        replica_id, isolation_level = _unpack_ib(buffer, position)
+        message.replica_id, message.isolation_level = _unpack_ib(buffer, position)
         position += 5
     else:
-        (replica_id,) = _unpack_i(buffer, position)
+        (message.replica_id,) = _unpack_i(buffer, position)
         position += 4
-        isolation_level = 0
+        message.isolation_level = 0
     if version >= 6:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -107,24 +108,21 @@ def read_list_offsets_request(
     for _ in range(count):
         list_offsets_topic, position = read_list_offsets_topic(buffer, position, version)
         topics.append(list_offsets_topic)
+    message.topics = topics
     if version >= 10:
-        (timeout_ms,) = _unpack_i(buffer, position)
+        (message.timeout_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        timeout_ms = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.timeout_ms = 0
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListOffsetsRequest(
-        replica_id,
-        isolation_level,
-        topics,
-        timeout_ms,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_offsets_request(parts: list[Any], message: ListOffsetsRequest, version: int) -> None:
@@ -193,10 +191,11 @@ def read_list_offsets_topic(
     position: int,
     version: int,
 ) -> tuple[ListOffsetsTopic, int]:
+    message = ListOffsetsTopic.__new__(ListOffsetsTopic)
     if version >= 6:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 6:
         count, position = read_compact_count(buffer, position, 17)
     else:
@@ -205,13 +204,16 @@ def read_list_offsets_topic(
     for _ in range(count):
         list_offsets_partition, position = read_list_offsets_partition(buffer, position, version)
         partitions.append(list_offsets_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListOffsetsTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_offsets_topic(parts: list[Any], message: ListOffsetsTopic, version: int) -> None:
@@ -276,25 +278,27 @@ def read_list_offsets_partition(
     position: int,
     version: int,
 ) -> tuple[ListOffsetsPartition, int]:
+    message = ListOffsetsPartition.__new__(ListOffsetsPartition)
     if version >= 4:
-        partition_index, current_leader_epoch, timestamp = _unpack_iiq(buffer, position)
+        (
+            message.partition_index,
+            message.current_leader_epoch,
+            message.timestamp,
+        ) = _unpack_iiq(buffer, position)
         position += 16
     else:
-        partition_index, timestamp = _unpack_iq(buffer, position)
+        message.partition_index, message.timestamp = _unpack_iq(buffer, position)
         position += 12
-        current_leader_epoch = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.current_leader_epoch = -1
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListOffsetsPartition(
-        partition_index,
-        current_leader_epoch,
-        timestamp,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_offsets_partition(

@@ -82,11 +82,12 @@ def read_list_offsets_response(
 ) -> tuple[ListOffsetsResponse, int]:
     if not 1 <= version <= 11:
         raise DecodeError(unsupported_version("ListOffsetsResponse", version))
+    message = ListOffsetsResponse.__new__(ListOffsetsResponse)
     if version >= 2:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        throttle_time_ms = 0
+        message.throttle_time_ms = 0
     if version >= 6:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -95,13 +96,16 @@ def read_list_offsets_response(
     for _ in range(count):
         list_offsets_topic_response, position = read_list_offsets_topic_response(buffer, position, version)
         topics.append(list_offsets_topic_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListOffsetsResponse(throttle_time_ms, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_offsets_response(
@@ -170,10 +174,11 @@ def read_list_offsets_topic_response(
     position: int,
     version: int,
 ) -> tuple[ListOffsetsTopicResponse, int]:
+    message = ListOffsetsTopicResponse.__new__(ListOffsetsTopicResponse)
     if version >= 6:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 6:
         count, position = read_compact_count(buffer, position, 27)
     else:
@@ -182,13 +187,16 @@ def read_list_offsets_topic_response(
     for _ in range(count):
         list_offsets_partition_response, position = read_list_offsets_partition_response(buffer, position, version)
         partitions.append(list_offsets_partition_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListOffsetsTopicResponse(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_offsets_topic_response(
@@ -265,33 +273,34 @@ def read_list_offsets_partition_response(
     position: int,
     version: int,
 ) -> tuple[ListOffsetsPartitionResponse, int]:
+    message = ListOffsetsPartitionResponse.__new__(ListOffsetsPartitionResponse)
     if version >= 4:
         (
-            partition_index,
-            error_code,
-            timestamp,
-            offset,
-            leader_epoch,
+            message.partition_index,
+            message.error_code,
+            message.timestamp,
+            message.offset,
+            message.leader_epoch,
         ) = _unpack_ihqqi(buffer, position)
         position += 26
     else:
-        partition_index, error_code, timestamp, offset = _unpack_ihqq(buffer, position)
+        (
+            message.partition_index,
+            message.error_code,
+            message.timestamp,
+            message.offset,
+        ) = _unpack_ihqq(buffer, position)
         position += 22
-        leader_epoch = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.leader_epoch = -1
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListOffsetsPartitionResponse(
-        partition_index,
-        error_code,
-        timestamp,
-        offset,
-        leader_epoch,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_list_offsets_partition_response(

@@ -77,22 +77,24 @@ def read_list_partition_reassignments_request(
 ) -> tuple[ListPartitionReassignmentsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ListPartitionReassignmentsRequest", version))
-    (timeout_ms,) = _unpack_i(buffer, position)
+    message = ListPartitionReassignmentsRequest.__new__(ListPartitionReassignmentsRequest)
+    (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
-        topics: list[ListPartitionReassignmentsTopics] | None = None
+        message.topics = None
     else:
-        topics = []
+        topics: list[ListPartitionReassignmentsTopics] = []
         for _ in range(count):
             list_partition_reassignments_topics, position = read_list_partition_reassignments_topics(buffer, position, version)
             topics.append(list_partition_reassignments_topics)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListPartitionReassignmentsRequest(timeout_ms, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_list_partition_reassignments_request(
@@ -153,19 +155,16 @@ def read_list_partition_reassignments_topics(
     position: int,
     version: int,
 ) -> tuple[ListPartitionReassignmentsTopics, int]:
-    name, position = read_compact_string(buffer, position)
+    message = ListPartitionReassignmentsTopics.__new__(ListPartitionReassignmentsTopics)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListPartitionReassignmentsTopics(
-        name,
-        partition_indexes,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_list_partition_reassignments_topics(

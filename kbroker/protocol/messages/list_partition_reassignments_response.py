@@ -87,26 +87,22 @@ def read_list_partition_reassignments_response(
 ) -> tuple[ListPartitionReassignmentsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ListPartitionReassignmentsResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = ListPartitionReassignmentsResponse.__new__(ListPartitionReassignmentsResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_count(buffer, position, 3)
     topics: list[OngoingTopicReassignment] = []
     for _ in range(count):
         ongoing_topic_reassignment, position = read_ongoing_topic_reassignment(buffer, position, version)
         topics.append(ongoing_topic_reassignment)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListPartitionReassignmentsResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_list_partition_reassignments_response(
@@ -169,18 +165,20 @@ def read_ongoing_topic_reassignment(
     position: int,
     version: int,
 ) -> tuple[OngoingTopicReassignment, int]:
-    name, position = read_compact_string(buffer, position)
+    message = OngoingTopicReassignment.__new__(OngoingTopicReassignment)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 8)
     partitions: list[OngoingPartitionReassignment] = []
     for _ in range(count):
         ongoing_partition_reassignment, position = read_ongoing_partition_reassignment(buffer, position, version)
         partitions.append(ongoing_partition_reassignment)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OngoingTopicReassignment(name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_ongoing_topic_reassignment(
@@ -244,26 +242,21 @@ def read_ongoing_partition_reassignment(
     position: int,
     version: int,
 ) -> tuple[OngoingPartitionReassignment, int]:
-    (partition_index,) = _unpack_i(buffer, position)
+    message = OngoingPartitionReassignment.__new__(OngoingPartitionReassignment)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 4)
-    replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_count(buffer, position, 4)
-    adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     count, position = read_compact_count(buffer, position, 4)
-    removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OngoingPartitionReassignment(
-        partition_index,
-        replicas,
-        adding_replicas,
-        removing_replicas,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_ongoing_partition_reassignment(

@@ -88,35 +88,30 @@ def read_list_transactions_request(
 ) -> tuple[ListTransactionsRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ListTransactionsRequest", version))
+    message = ListTransactionsRequest.__new__(ListTransactionsRequest)
     count, position = read_compact_count(buffer, position, 1)
     state_filters: list[str] = []
     for _ in range(count):
         state_filters_item, position = read_compact_string(buffer, position)
         state_filters.append(state_filters_item)
+    message.state_filters = state_filters
     count, position = read_compact_count(buffer, position, 8)
-    producer_id_filters, position = read_fixed_array(buffer, position, count, "q", 8)
+    message.producer_id_filters, position = read_fixed_array(buffer, position, count, "q", 8)
     if version >= 1:
-        (duration_filter,) = _unpack_q(buffer, position)
+        (message.duration_filter,) = _unpack_q(buffer, position)
         position += 8
     else:
-        duration_filter = -1
-    transactional_id_pattern: str | None
+        message.duration_filter = -1
     if version == 2:
-        transactional_id_pattern, position = read_compact_nullable_string(buffer, position)
+        message.transactional_id_pattern, position = read_compact_nullable_string(buffer, position)
     else:
-        transactional_id_pattern = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.transactional_id_pattern = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListTransactionsRequest(
-        state_filters,
-        producer_id_filters,
-        duration_filter,
-        transactional_id_pattern,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_list_transactions_request(

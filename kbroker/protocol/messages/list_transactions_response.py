@@ -87,30 +87,27 @@ def read_list_transactions_response(
 ) -> tuple[ListTransactionsResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ListTransactionsResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = ListTransactionsResponse.__new__(ListTransactionsResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 1)
     unknown_state_filters: list[str] = []
     for _ in range(count):
         unknown_state_filters_item, position = read_compact_string(buffer, position)
         unknown_state_filters.append(unknown_state_filters_item)
+    message.unknown_state_filters = unknown_state_filters
     count, position = read_compact_count(buffer, position, 11)
     transaction_states: list[TransactionState] = []
     for _ in range(count):
         transaction_state, position = read_transaction_state(buffer, position, version)
         transaction_states.append(transaction_state)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.transaction_states = transaction_states
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ListTransactionsResponse(
-        throttle_time_ms,
-        error_code,
-        unknown_state_filters,
-        transaction_states,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_list_transactions_response(
@@ -177,21 +174,17 @@ def read_transaction_state(
     position: int,
     version: int,
 ) -> tuple[TransactionState, int]:
-    transactional_id, position = read_compact_string(buffer, position)
-    (producer_id,) = _unpack_q(buffer, position)
+    message = TransactionState.__new__(TransactionState)
+    message.transactional_id, position = read_compact_string(buffer, position)
+    (message.producer_id,) = _unpack_q(buffer, position)
     position += 8
-    transaction_state, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.transaction_state, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TransactionState(
-        transactional_id,
-        producer_id,
-        transaction_state,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_transaction_state(parts: list[Any], message: TransactionState, version: int) -> None:

@@ -99,6 +99,7 @@ def read_metadata_request(
 ) -> tuple[MetadataRequest, int]:
     if not 0 <= version <= 13:
         raise DecodeError(unsupported_version("MetadataRequest", version))
+    message = MetadataRequest.__new__(MetadataRequest)
     if version >= 9:
         count, position = read_compact_nullable_count(buffer, position, 2)
     elif version >= 1:
@@ -106,48 +107,45 @@ def read_metadata_request(
     else:
         count, position = read_count(buffer, position, 2)
     if count < 0:
-        topics: list[MetadataRequestTopic] | None = None
+        message.topics = None
     else:
-        topics = []
+        topics: list[MetadataRequestTopic] = []
         for _ in range(count):
             metadata_request_topic, position = read_metadata_request_topic(buffer, position, version)
             topics.append(metadata_request_topic)
+        message.topics = topics
     if version >= 11:
         (
-            allow_auto_topic_creation,
-            include_topic_authorized_operations,
+            message.allow_auto_topic_creation,
+            message.include_topic_authorized_operations,
         ) = _unpack_tt(buffer, position)
         position += 2
-        include_cluster_authorized_operations = False
+        message.include_cluster_authorized_operations = False
     elif version >= 8:
         (
-            allow_auto_topic_creation,
-            include_cluster_authorized_operations,
-            include_topic_authorized_operations,
+            message.allow_auto_topic_creation,
+            message.include_cluster_authorized_operations,
+            message.include_topic_authorized_operations,
         ) = _unpack_ttt(buffer, position)
         position += 3
     elif version >= 4:
-        (allow_auto_topic_creation,) = _unpack_t(buffer, position)
+        (message.allow_auto_topic_creation,) = _unpack_t(buffer, position)
         position += 1
-        include_cluster_authorized_operations = False
-        include_topic_authorized_operations = False
+        message.include_cluster_authorized_operations = False
+        message.include_topic_authorized_operations = False
     else:
-        allow_auto_topic_creation = True
-        include_cluster_authorized_operations = False
-        include_topic_authorized_operations = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.allow_auto_topic_creation = True
+        message.include_cluster_authorized_operations = False
+        message.include_topic_authorized_operations = False
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MetadataRequest(
-        topics,
-        allow_auto_topic_creation,
-        include_cluster_authorized_operations,
-        include_topic_authorized_operations,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_metadata_request(parts: list[Any], message: MetadataRequest, version: int) -> None:
@@ -238,25 +236,27 @@ def read_metadata_request_topic(
     position: int,
     version: int,
 ) -> tuple[MetadataRequestTopic, int]:
+    message = MetadataRequestTopic.__new__(MetadataRequestTopic)
     if version >= 10:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
-    name: str | None
+        message.topic_id = ZERO_UUID
     if version >= 10:
-        name, position = read_compact_nullable_string(buffer, position)
+        message.name, position = read_compact_nullable_string(buffer, position)
     elif version == 9:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.name, position = read_string(buffer, position)
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MetadataRequestTopic(topic_id, name, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_metadata_request_topic(

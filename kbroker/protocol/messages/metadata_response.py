@@ -116,11 +116,12 @@ def read_metadata_response(
 ) -> tuple[MetadataResponse, int]:
     if not 0 <= version <= 13:
         raise DecodeError(unsupported_version("MetadataResponse", version))
+    message = MetadataResponse.__new__(MetadataResponse)
     if version >= 3:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        throttle_time_ms = 0
+        message.throttle_time_ms = 0
     if version >= 9:
         count, position = read_compact_count(buffer, position, 11)
     else:
@@ -129,19 +130,19 @@ def read_metadata_response(
     for _ in range(count):
         metadata_response_broker, position = read_metadata_response_broker(buffer, position, version)
         brokers.append(metadata_response_broker)
-    cluster_id: str | None
+    message.brokers = brokers
     if version >= 2:
         if version >= 9:
-            cluster_id, position = read_compact_nullable_string(buffer, position)
+            message.cluster_id, position = read_compact_nullable_string(buffer, position)
         else:
-            cluster_id, position = read_nullable_string(buffer, position)
+            message.cluster_id, position = read_nullable_string(buffer, position)
     else:
-        cluster_id = None
+        message.cluster_id = None
     if version >= 1:
-        (controller_id,) = _unpack_i(buffer, position)
+        (message.controller_id,) = _unpack_i(buffer, position)
         position += 4
     else:
-        controller_id = -1
+        message.controller_id = -1
     if version >= 9:
         count, position = read_compact_count(buffer, position, 10)
     else:
@@ -150,36 +151,30 @@ def read_metadata_response(
     for _ in range(count):
         metadata_response_topic, position = read_metadata_response_topic(buffer, position, version)
         topics.append(metadata_response_topic)
+    message.topics = topics
     if version == 13:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        cluster_authorized_operations = -2147483648
+        message.cluster_authorized_operations = -2147483648
     elif version >= 11:
-        cluster_authorized_operations = -2147483648
-        error_code = 0
+        message.cluster_authorized_operations = -2147483648
+        message.error_code = 0
     elif version >= 8:
-        (cluster_authorized_operations,) = _unpack_i(buffer, position)
+        (message.cluster_authorized_operations,) = _unpack_i(buffer, position)
         position += 4
-        error_code = 0
+        message.error_code = 0
     else:
-        cluster_authorized_operations = -2147483648
-        error_code = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.cluster_authorized_operations = -2147483648
+        message.error_code = 0
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MetadataResponse(
-        throttle_time_ms,
-        brokers,
-        cluster_id,
-        controller_id,
-        topics,
-        cluster_authorized_operations,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_metadata_response(parts: list[Any], message: MetadataResponse, version: int) -> None:
@@ -275,29 +270,31 @@ def read_metadata_response_broker(
     position: int,
     version: int,
 ) -> tuple[MetadataResponseBroker, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = MetadataResponseBroker.__new__(MetadataResponseBroker)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
     if version >= 9:
-        host, position = read_compact_string(buffer, position)
+        message.host, position = read_compact_string(buffer, position)
     else:
-        host, position = read_string(buffer, position)
-    (port,) = _unpack_i(buffer, position)
+        message.host, position = read_string(buffer, position)
+    (message.port,) = _unpack_i(buffer, position)
     position += 4
-    rack: str | None
     if version >= 1:
         if version >= 9:
-            rack, position = read_compact_nullable_string(buffer, position)
+            message.rack, position = read_compact_nullable_string(buffer, position)
         else:
-            rack, position = read_nullable_string(buffer, position)
+            message.rack, position = read_nullable_string(buffer, position)
     else:
-        rack = None
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.rack = None
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MetadataResponseBroker(node_id, host, port, rack, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_metadata_response_broker(
@@ -379,25 +376,25 @@ def read_metadata_response_topic(
     position: int,
     version: int,
 ) -> tuple[MetadataResponseTopic, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = MetadataResponseTopic.__new__(MetadataResponseTopic)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    name: str | None
     if version >= 12:
-        name, position = read_compact_nullable_string(buffer, position)
+        message.name, position = read_compact_nullable_string(buffer, position)
     elif version >= 9:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 10:
-        topic_id, is_internal = _unpack_ut(buffer, position)
+        message.topic_id, message.is_internal = _unpack_ut(buffer, position)
         position += 17
     elif version >= 1:
-        (is_internal,) = _unpack_t(buffer, position)
+        (message.is_internal,) = _unpack_t(buffer, position)
         position += 1
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     else:
-        topic_id = ZERO_UUID
-        is_internal = False
+        message.topic_id = ZERO_UUID
+        message.is_internal = False
     if version >= 9:
         count, position = read_compact_count(buffer, position, 18)
     else:
@@ -406,26 +403,21 @@ def read_metadata_response_topic(
     for _ in range(count):
         metadata_response_partition, position = read_metadata_response_partition(buffer, position, version)
         partitions.append(metadata_response_partition)
+    message.partitions = partitions
     if version >= 8:
-        (topic_authorized_operations,) = _unpack_i(buffer, position)
+        (message.topic_authorized_operations,) = _unpack_i(buffer, position)
         position += 4
     else:
-        topic_authorized_operations = -2147483648
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.topic_authorized_operations = -2147483648
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MetadataResponseTopic(
-        error_code,
-        name,
-        topic_id,
-        is_internal,
-        partitions,
-        topic_authorized_operations,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_metadata_response_topic(
@@ -522,48 +514,50 @@ def read_metadata_response_partition(
     position: int,
     version: int,
 ) -> tuple[MetadataResponsePartition, int]:
+    message = MetadataResponsePartition.__new__(MetadataResponsePartition)
     if version >= 7:
-        error_code, partition_index, leader_id, leader_epoch = _unpack_hiii(buffer, position)
+        (
+            message.error_code,
+            message.partition_index,
+            message.leader_id,
+            message.leader_epoch,
+        ) = _unpack_hiii(buffer, position)
         position += 14
     else:
-        error_code, partition_index, leader_id = _unpack_hii(buffer, position)
+        (
+            message.error_code,
+            message.partition_index,
+            message.leader_id,
+        ) = _unpack_hii(buffer, position)
         position += 10
-        leader_epoch = -1
+        message.leader_epoch = -1
     if version >= 9:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
+    message.replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 9:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
-    offline_replicas: list[int]
+    message.isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 5:
         if version >= 9:
             count, position = read_compact_count(buffer, position, 4)
         else:
             count, position = read_count(buffer, position, 4)
-        offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        message.offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     else:
-        offline_replicas = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.offline_replicas = []
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return MetadataResponsePartition(
-        error_code,
-        partition_index,
-        leader_id,
-        leader_epoch,
-        replica_nodes,
-        isr_nodes,
-        offline_replicas,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_metadata_response_partition(

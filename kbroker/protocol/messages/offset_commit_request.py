@@ -107,28 +107,28 @@ def read_offset_commit_request(
 ) -> tuple[OffsetCommitRequest, int]:
     if not 2 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetCommitRequest", version))
+    message = OffsetCommitRequest.__new__(OffsetCommitRequest)
     if version >= 8:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
-    (generation_id_or_member_epoch,) = _unpack_i(buffer, position)
+        message.group_id, position = read_string(buffer, position)
+    (message.generation_id_or_member_epoch,) = _unpack_i(buffer, position)
     position += 4
     if version >= 8:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
-    group_instance_id: str | None
+        message.member_id, position = read_string(buffer, position)
     if version >= 7:
         if version >= 8:
-            group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
         else:
-            group_instance_id, position = read_nullable_string(buffer, position)
+            message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
-        group_instance_id = None
+        message.group_instance_id = None
     if version >= 5:
-        retention_time_ms = -1
+        message.retention_time_ms = -1
     else:
-        (retention_time_ms,) = _unpack_q(buffer, position)
+        (message.retention_time_ms,) = _unpack_q(buffer, position)
         position += 8
     if version >= 8:
         count, position = read_compact_count(buffer, position, 3)
@@ -138,21 +138,16 @@ def read_offset_commit_request(
     for _ in range(count):
         offset_commit_request_topic, position = read_offset_commit_request_topic(buffer, position, version)
         topics.append(offset_commit_request_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version >= 8:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetCommitRequest(
-        group_id,
-        generation_id_or_member_epoch,
-        member_id,
-        group_instance_id,
-        retention_time_ms,
-        topics,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_commit_request(
@@ -243,19 +238,19 @@ def read_offset_commit_request_topic(
     position: int,
     version: int,
 ) -> tuple[OffsetCommitRequestTopic, int]:
-    name: str
+    message = OffsetCommitRequestTopic.__new__(OffsetCommitRequestTopic)
     if version <= 9:
         if version >= 8:
-            name, position = read_compact_string(buffer, position)
+            message.name, position = read_compact_string(buffer, position)
         else:
-            name, position = read_string(buffer, position)
+            message.name, position = read_string(buffer, position)
     else:
-        name = ""
+        message.name = ""
     if version == 10:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 8:
         count, position = read_compact_count(buffer, position, 18)
     else:
@@ -264,13 +259,16 @@ def read_offset_commit_request_topic(
     for _ in range(count):
         offset_commit_request_partition, position = read_offset_commit_request_partition(buffer, position, version)
         partitions.append(offset_commit_request_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 8:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetCommitRequestTopic(name, topic_id, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_commit_request_topic(
@@ -346,30 +344,31 @@ def read_offset_commit_request_partition(
     position: int,
     version: int,
 ) -> tuple[OffsetCommitRequestPartition, int]:
+    message = OffsetCommitRequestPartition.__new__(OffsetCommitRequestPartition)
     if version >= 6:
-        (partition_index, committed_offset, committed_leader_epoch) = _unpack_iqi(buffer, position)
+        (
+            message.partition_index,
+            message.committed_offset,
+            message.committed_leader_epoch,
+        ) = _unpack_iqi(buffer, position)
         position += 16
     else:
-        partition_index, committed_offset = _unpack_iq(buffer, position)
+        message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
         position += 12
-        committed_leader_epoch = -1
+        message.committed_leader_epoch = -1
     if version >= 8:
-        committed_metadata, position = read_compact_nullable_string(buffer, position)
+        message.committed_metadata, position = read_compact_nullable_string(buffer, position)
     else:
-        committed_metadata, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.committed_metadata, position = read_nullable_string(buffer, position)
     if version >= 8:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetCommitRequestPartition(
-        partition_index,
-        committed_offset,
-        committed_leader_epoch,
-        committed_metadata,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_commit_request_partition(

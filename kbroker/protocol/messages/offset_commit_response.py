@@ -83,11 +83,12 @@ def read_offset_commit_response(
 ) -> tuple[OffsetCommitResponse, int]:
     if not 2 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetCommitResponse", version))
+    message = OffsetCommitResponse.__new__(OffsetCommitResponse)
     if version >= 3:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        throttle_time_ms = 0
+        message.throttle_time_ms = 0
     if version >= 8:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -96,13 +97,16 @@ def read_offset_commit_response(
     for _ in range(count):
         offset_commit_response_topic, position = read_offset_commit_response_topic(buffer, position, version)
         topics.append(offset_commit_response_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version >= 8:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetCommitResponse(throttle_time_ms, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_commit_response(
@@ -175,19 +179,19 @@ def read_offset_commit_response_topic(
     position: int,
     version: int,
 ) -> tuple[OffsetCommitResponseTopic, int]:
-    name: str
+    message = OffsetCommitResponseTopic.__new__(OffsetCommitResponseTopic)
     if version <= 9:
         if version >= 8:
-            name, position = read_compact_string(buffer, position)
+            message.name, position = read_compact_string(buffer, position)
         else:
-            name, position = read_string(buffer, position)
+            message.name, position = read_string(buffer, position)
     else:
-        name = ""
+        message.name = ""
     if version == 10:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 8:
         count, position = read_compact_count(buffer, position, 7)
     else:
@@ -196,13 +200,16 @@ def read_offset_commit_response_topic(
     for _ in range(count):
         offset_commit_response_partition, position = read_offset_commit_response_partition(buffer, position, version)
         partitions.append(offset_commit_response_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 8:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetCommitResponseTopic(name, topic_id, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_commit_response_topic(
@@ -270,19 +277,18 @@ def read_offset_commit_response_partition(
     position: int,
     version: int,
 ) -> tuple[OffsetCommitResponsePartition, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = OffsetCommitResponsePartition.__new__(OffsetCommitResponsePartition)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 8:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetCommitResponsePartition(
-        partition_index,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_commit_response_partition(

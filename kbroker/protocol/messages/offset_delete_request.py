@@ -65,13 +65,15 @@ def read_offset_delete_request(
 ) -> tuple[OffsetDeleteRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("OffsetDeleteRequest", version))
-    group_id, position = read_string(buffer, position)
+    message = OffsetDeleteRequest.__new__(OffsetDeleteRequest)
+    message.group_id, position = read_string(buffer, position)
     count, position = read_count(buffer, position, 6)
     topics: list[OffsetDeleteRequestTopic] = []
     for _ in range(count):
         offset_delete_request_topic, position = read_offset_delete_request_topic(buffer, position, version)
         topics.append(offset_delete_request_topic)
-    return OffsetDeleteRequest(group_id, topics), position
+    message.topics = topics
+    return message, position
 
 
 def write_offset_delete_request(
@@ -123,13 +125,15 @@ def read_offset_delete_request_topic(
     position: int,
     version: int,
 ) -> tuple[OffsetDeleteRequestTopic, int]:
-    name, position = read_string(buffer, position)
+    message = OffsetDeleteRequestTopic.__new__(OffsetDeleteRequestTopic)
+    message.name, position = read_string(buffer, position)
     count, position = read_count(buffer, position, 4)
     partitions: list[OffsetDeleteRequestPartition] = []
     for _ in range(count):
         offset_delete_request_partition, position = read_offset_delete_request_partition(buffer, position, version)
         partitions.append(offset_delete_request_partition)
-    return OffsetDeleteRequestTopic(name, partitions), position
+    message.partitions = partitions
+    return message, position
 
 
 def write_offset_delete_request_topic(
@@ -171,9 +175,10 @@ def read_offset_delete_request_partition(
     position: int,
     version: int,
 ) -> tuple[OffsetDeleteRequestPartition, int]:
-    (partition_index,) = _unpack_i(buffer, position)
+    message = OffsetDeleteRequestPartition.__new__(OffsetDeleteRequestPartition)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
-    return OffsetDeleteRequestPartition(partition_index), position
+    return message, position
 
 
 def write_offset_delete_request_partition(

@@ -71,14 +71,16 @@ def read_offset_delete_response(
 ) -> tuple[OffsetDeleteResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("OffsetDeleteResponse", version))
-    error_code, throttle_time_ms = _unpack_hi(buffer, position)
+    message = OffsetDeleteResponse.__new__(OffsetDeleteResponse)
+    message.error_code, message.throttle_time_ms = _unpack_hi(buffer, position)
     position += 6
     count, position = read_count(buffer, position, 6)
     topics: list[OffsetDeleteResponseTopic] = []
     for _ in range(count):
         offset_delete_response_topic, position = read_offset_delete_response_topic(buffer, position, version)
         topics.append(offset_delete_response_topic)
-    return OffsetDeleteResponse(error_code, throttle_time_ms, topics), position
+    message.topics = topics
+    return message, position
 
 
 def write_offset_delete_response(
@@ -130,13 +132,15 @@ def read_offset_delete_response_topic(
     position: int,
     version: int,
 ) -> tuple[OffsetDeleteResponseTopic, int]:
-    name, position = read_string(buffer, position)
+    message = OffsetDeleteResponseTopic.__new__(OffsetDeleteResponseTopic)
+    message.name, position = read_string(buffer, position)
     count, position = read_count(buffer, position, 6)
     partitions: list[OffsetDeleteResponsePartition] = []
     for _ in range(count):
         offset_delete_response_partition, position = read_offset_delete_response_partition(buffer, position, version)
         partitions.append(offset_delete_response_partition)
-    return OffsetDeleteResponseTopic(name, partitions), position
+    message.partitions = partitions
+    return message, position
 
 
 def write_offset_delete_response_topic(
@@ -182,9 +186,10 @@ def read_offset_delete_response_partition(
     position: int,
     version: int,
 ) -> tuple[OffsetDeleteResponsePartition, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = OffsetDeleteResponsePartition.__new__(OffsetDeleteResponsePartition)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    return OffsetDeleteResponsePartition(partition_index, error_code), position
+    return message, position
 
 
 def write_offset_delete_response_partition(

@@ -101,15 +101,14 @@ def read_offset_fetch_request(
 ) -> tuple[OffsetFetchRequest, int]:
     if not 1 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetFetchRequest", version))
-    group_id: str
+    message = OffsetFetchRequest.__new__(OffsetFetchRequest)
     if version <= 7:
         if version >= 6:
-            group_id, position = read_compact_string(buffer, position)
+            message.group_id, position = read_compact_string(buffer, position)
         else:
-            group_id, position = read_string(buffer, position)
+            message.group_id, position = read_string(buffer, position)
     else:
-        group_id = ""
-    topics: list[OffsetFetchRequestTopic] | None
+        message.group_id = ""
     if version <= 7:
         if version >= 6:
             count, position = read_compact_nullable_count(buffer, position, 3)
@@ -118,41 +117,38 @@ def read_offset_fetch_request(
         else:
             count, position = read_count(buffer, position, 6)
         if count < 0:
-            topics = None
+            message.topics = None
         else:
-            topics = []
+            topics: list[OffsetFetchRequestTopic] = []
             for _ in range(count):
                 offset_fetch_request_topic, position = read_offset_fetch_request_topic(buffer, position, version)
                 topics.append(offset_fetch_request_topic)
+            message.topics = topics
     else:
-        topics = []
-    groups: list[OffsetFetchRequestGroup]
+        message.topics = []
     if version >= 8:
         count, position = read_compact_count(buffer, position, 3)
-        groups = []
+        groups: list[OffsetFetchRequestGroup] = []
         for _ in range(count):
             offset_fetch_request_group, position = read_offset_fetch_request_group(buffer, position, version)
             groups.append(offset_fetch_request_group)
+        message.groups = groups
     else:
-        groups = []
+        message.groups = []
     if version >= 7:
-        (require_stable,) = _unpack_t(buffer, position)
+        (message.require_stable,) = _unpack_t(buffer, position)
         position += 1
     else:
-        require_stable = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.require_stable = False
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchRequest(
-        group_id,
-        topics,
-        groups,
-        require_stable,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_fetch_request(parts: list[Any], message: OffsetFetchRequest, version: int) -> None:
@@ -237,22 +233,25 @@ def read_offset_fetch_request_topic(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchRequestTopic, int]:
+    message = OffsetFetchRequestTopic.__new__(OffsetFetchRequestTopic)
     if version >= 6:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 6:
         count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchRequestTopic(name, partition_indexes, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_fetch_request_topic(
@@ -324,37 +323,32 @@ def read_offset_fetch_request_group(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchRequestGroup, int]:
-    group_id, position = read_compact_string(buffer, position)
-    member_id: str | None
+    message = OffsetFetchRequestGroup.__new__(OffsetFetchRequestGroup)
+    message.group_id, position = read_compact_string(buffer, position)
     if version >= 9:
-        member_id, position = read_compact_nullable_string(buffer, position)
+        message.member_id, position = read_compact_nullable_string(buffer, position)
     else:
-        member_id = None
+        message.member_id = None
     if version >= 9:
-        (member_epoch,) = _unpack_i(buffer, position)
+        (message.member_epoch,) = _unpack_i(buffer, position)
         position += 4
     else:
-        member_epoch = -1
+        message.member_epoch = -1
     count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
-        topics: list[OffsetFetchRequestTopics] | None = None
+        message.topics = None
     else:
-        topics = []
+        topics: list[OffsetFetchRequestTopics] = []
         for _ in range(count):
             offset_fetch_request_topics, position = read_offset_fetch_request_topics(buffer, position, version)
             topics.append(offset_fetch_request_topics)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchRequestGroup(
-        group_id,
-        member_id,
-        member_epoch,
-        topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_offset_fetch_request_group(
@@ -419,29 +413,24 @@ def read_offset_fetch_request_topics(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchRequestTopics, int]:
-    name: str
+    message = OffsetFetchRequestTopics.__new__(OffsetFetchRequestTopics)
     if version <= 9:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name = ""
+        message.name = ""
     if version == 10:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     count, position = read_compact_count(buffer, position, 4)
-    partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchRequestTopics(
-        name,
-        topic_id,
-        partition_indexes,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_offset_fetch_request_topics(

@@ -99,52 +99,49 @@ def read_offset_fetch_response(
 ) -> tuple[OffsetFetchResponse, int]:
     if not 1 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetFetchResponse", version))
+    message = OffsetFetchResponse.__new__(OffsetFetchResponse)
     if version >= 3:
-        (throttle_time_ms,) = _unpack_i(buffer, position)
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        throttle_time_ms = 0
-    topics: list[OffsetFetchResponseTopic]
+        message.throttle_time_ms = 0
     if version <= 7:
         if version >= 6:
             count, position = read_compact_count(buffer, position, 3)
         else:
             count, position = read_count(buffer, position, 6)
-        topics = []
+        topics: list[OffsetFetchResponseTopic] = []
         for _ in range(count):
             offset_fetch_response_topic, position = read_offset_fetch_response_topic(buffer, position, version)
             topics.append(offset_fetch_response_topic)
+        message.topics = topics
     else:
-        topics = []
+        message.topics = []
     if version >= 8:
-        error_code = 0
+        message.error_code = 0
     elif version >= 2:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
     else:
-        error_code = 0
-    groups: list[OffsetFetchResponseGroup]
+        message.error_code = 0
     if version >= 8:
         count, position = read_compact_count(buffer, position, 5)
-        groups = []
+        groups: list[OffsetFetchResponseGroup] = []
         for _ in range(count):
             offset_fetch_response_group, position = read_offset_fetch_response_group(buffer, position, version)
             groups.append(offset_fetch_response_group)
+        message.groups = groups
     else:
-        groups = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.groups = []
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchResponse(
-        throttle_time_ms,
-        topics,
-        error_code,
-        groups,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_fetch_response(
@@ -226,10 +223,11 @@ def read_offset_fetch_response_topic(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchResponseTopic, int]:
+    message = OffsetFetchResponseTopic.__new__(OffsetFetchResponseTopic)
     if version >= 6:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 6:
         count, position = read_compact_count(buffer, position, 20)
     else:
@@ -238,13 +236,16 @@ def read_offset_fetch_response_topic(
     for _ in range(count):
         offset_fetch_response_partition, position = read_offset_fetch_response_partition(buffer, position, version)
         partitions.append(offset_fetch_response_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchResponseTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_fetch_response_topic(
@@ -321,33 +322,33 @@ def read_offset_fetch_response_partition(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchResponsePartition, int]:
+    message = OffsetFetchResponsePartition.__new__(OffsetFetchResponsePartition)
     if version >= 5:
-        (partition_index, committed_offset, committed_leader_epoch) = _unpack_iqi(buffer, position)
+        (
+            message.partition_index,
+            message.committed_offset,
+            message.committed_leader_epoch,
+        ) = _unpack_iqi(buffer, position)
         position += 16
     else:
-        partition_index, committed_offset = _unpack_iq(buffer, position)
+        message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
         position += 12
-        committed_leader_epoch = -1
+        message.committed_leader_epoch = -1
     if version >= 6:
-        metadata, position = read_compact_nullable_string(buffer, position)
+        message.metadata, position = read_compact_nullable_string(buffer, position)
     else:
-        metadata, position = read_nullable_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+        message.metadata, position = read_nullable_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 6:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchResponsePartition(
-        partition_index,
-        committed_offset,
-        committed_leader_epoch,
-        metadata,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_fetch_response_partition(
@@ -421,20 +422,22 @@ def read_offset_fetch_response_group(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchResponseGroup, int]:
-    group_id, position = read_compact_string(buffer, position)
+    message = OffsetFetchResponseGroup.__new__(OffsetFetchResponseGroup)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 3)
     topics: list[OffsetFetchResponseTopics] = []
     for _ in range(count):
         offset_fetch_response_topics, position = read_offset_fetch_response_topics(buffer, position, version)
         topics.append(offset_fetch_response_topics)
-    (error_code,) = _unpack_h(buffer, position)
+    message.topics = topics
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchResponseGroup(group_id, topics, error_code, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_offset_fetch_response_group(
@@ -497,27 +500,28 @@ def read_offset_fetch_response_topics(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchResponseTopics, int]:
-    name: str
+    message = OffsetFetchResponseTopics.__new__(OffsetFetchResponseTopics)
     if version <= 9:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name = ""
+        message.name = ""
     if version == 10:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     count, position = read_compact_count(buffer, position, 20)
     partitions: list[OffsetFetchResponsePartitions] = []
     for _ in range(count):
         offset_fetch_response_partitions, position = read_offset_fetch_response_partitions(buffer, position, version)
         partitions.append(offset_fetch_response_partitions)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchResponseTopics(name, topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_offset_fetch_response_topics(
@@ -588,24 +592,22 @@ def read_offset_fetch_response_partitions(
     position: int,
     version: int,
 ) -> tuple[OffsetFetchResponsePartitions, int]:
-    (partition_index, committed_offset, committed_leader_epoch) = _unpack_iqi(buffer, position)
+    message = OffsetFetchResponsePartitions.__new__(OffsetFetchResponsePartitions)
+    (
+        message.partition_index,
+        message.committed_offset,
+        message.committed_leader_epoch,
+    ) = _unpack_iqi(buffer, position)
     position += 16
-    metadata, position = read_compact_nullable_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+    message.metadata, position = read_compact_nullable_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetFetchResponsePartitions(
-        partition_index,
-        committed_offset,
-        committed_leader_epoch,
-        metadata,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_offset_fetch_response_partitions(

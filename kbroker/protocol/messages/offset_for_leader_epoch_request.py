@@ -80,11 +80,12 @@ def read_offset_for_leader_epoch_request(
 ) -> tuple[OffsetForLeaderEpochRequest, int]:
     if not 2 <= version <= 4:
         raise DecodeError(unsupported_version("OffsetForLeaderEpochRequest", version))
+    message = OffsetForLeaderEpochRequest.__new__(OffsetForLeaderEpochRequest)
     if version >= 3:
-        (replica_id,) = _unpack_i(buffer, position)
+        (message.replica_id,) = _unpack_i(buffer, position)
         position += 4
     else:
-        replica_id = -2
+        message.replica_id = -2
     if version == 4:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -93,13 +94,16 @@ def read_offset_for_leader_epoch_request(
     for _ in range(count):
         offset_for_leader_topic, position = read_offset_for_leader_topic(buffer, position, version)
         topics.append(offset_for_leader_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetForLeaderEpochRequest(replica_id, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_for_leader_epoch_request(
@@ -166,10 +170,11 @@ def read_offset_for_leader_topic(
     position: int,
     version: int,
 ) -> tuple[OffsetForLeaderTopic, int]:
+    message = OffsetForLeaderTopic.__new__(OffsetForLeaderTopic)
     if version == 4:
-        topic, position = read_compact_string(buffer, position)
+        message.topic, position = read_compact_string(buffer, position)
     else:
-        topic, position = read_string(buffer, position)
+        message.topic, position = read_string(buffer, position)
     if version == 4:
         count, position = read_compact_count(buffer, position, 13)
     else:
@@ -178,13 +183,16 @@ def read_offset_for_leader_topic(
     for _ in range(count):
         offset_for_leader_partition, position = read_offset_for_leader_partition(buffer, position, version)
         partitions.append(offset_for_leader_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetForLeaderTopic(topic, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_for_leader_topic(
@@ -253,20 +261,22 @@ def read_offset_for_leader_partition(
     position: int,
     version: int,
 ) -> tuple[OffsetForLeaderPartition, int]:
-    partition, current_leader_epoch, leader_epoch = _unpack_iii(buffer, position)
+    message = OffsetForLeaderPartition.__new__(OffsetForLeaderPartition)
+    (
+        message.partition,
+        message.current_leader_epoch,
+        message.leader_epoch,
+    ) = _unpack_iii(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetForLeaderPartition(
-        partition,
-        current_leader_epoch,
-        leader_epoch,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_for_leader_partition(

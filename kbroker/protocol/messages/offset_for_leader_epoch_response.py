@@ -80,7 +80,8 @@ def read_offset_for_leader_epoch_response(
 ) -> tuple[OffsetForLeaderEpochResponse, int]:
     if not 2 <= version <= 4:
         raise DecodeError(unsupported_version("OffsetForLeaderEpochResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = OffsetForLeaderEpochResponse.__new__(OffsetForLeaderEpochResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 4:
         count, position = read_compact_count(buffer, position, 3)
@@ -90,13 +91,16 @@ def read_offset_for_leader_epoch_response(
     for _ in range(count):
         offset_for_leader_topic_result, position = read_offset_for_leader_topic_result(buffer, position, version)
         topics.append(offset_for_leader_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetForLeaderEpochResponse(throttle_time_ms, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_for_leader_epoch_response(
@@ -162,10 +166,11 @@ def read_offset_for_leader_topic_result(
     position: int,
     version: int,
 ) -> tuple[OffsetForLeaderTopicResult, int]:
+    message = OffsetForLeaderTopicResult.__new__(OffsetForLeaderTopicResult)
     if version == 4:
-        topic, position = read_compact_string(buffer, position)
+        message.topic, position = read_compact_string(buffer, position)
     else:
-        topic, position = read_string(buffer, position)
+        message.topic, position = read_string(buffer, position)
     if version == 4:
         count, position = read_compact_count(buffer, position, 19)
     else:
@@ -174,13 +179,16 @@ def read_offset_for_leader_topic_result(
     for _ in range(count):
         epoch_end_offset, position = read_epoch_end_offset(buffer, position, version)
         partitions.append(epoch_end_offset)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return OffsetForLeaderTopicResult(topic, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_offset_for_leader_topic_result(
@@ -253,21 +261,23 @@ def read_epoch_end_offset(
     position: int,
     version: int,
 ) -> tuple[EpochEndOffset, int]:
-    error_code, partition, leader_epoch, end_offset = _unpack_hiiq(buffer, position)
+    message = EpochEndOffset.__new__(EpochEndOffset)
+    (
+        message.error_code,
+        message.partition,
+        message.leader_epoch,
+        message.end_offset,
+    ) = _unpack_hiiq(buffer, position)
     position += 18
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EpochEndOffset(
-        error_code,
-        partition,
-        leader_epoch,
-        end_offset,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_epoch_end_offset(parts: list[Any], message: EpochEndOffset, version: int) -> None:

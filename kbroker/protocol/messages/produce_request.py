@@ -97,11 +97,12 @@ class ProduceRequest:
 def read_produce_request(buffer: Buffer, position: int, version: int) -> tuple[ProduceRequest, int]:
     if not 3 <= version <= 13:
         raise DecodeError(unsupported_version("ProduceRequest", version))
+    message = ProduceRequest.__new__(ProduceRequest)
     if version >= 9:
-        transactional_id, position = read_compact_nullable_string(buffer, position)
+        message.transactional_id, position = read_compact_nullable_string(buffer, position)
     else:
-        transactional_id, position = read_nullable_string(buffer, position)
-    acks, timeout_ms = _unpack_hi(buffer, position)
+        message.transactional_id, position = read_nullable_string(buffer, position)
+    message.acks, message.timeout_ms = _unpack_hi(buffer, position)
     position += 6
     if version >= 9:
         count, position = read_compact_count(buffer, position, 3)
@@ -111,19 +112,16 @@ def read_produce_request(buffer: Buffer, position: int, version: int) -> tuple[P
     for _ in range(count):
         topic_produce_data, position = read_topic_produce_data(buffer, position, version)
         topic_data.append(topic_produce_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_data = topic_data
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ProduceRequest(
-        transactional_id,
-        acks,
-        timeout_ms,
-        topic_data,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_produce_request(parts: list[Any], message: ProduceRequest, version: int) -> None:
@@ -195,19 +193,19 @@ def read_topic_produce_data(
     position: int,
     version: int,
 ) -> tuple[TopicProduceData, int]:
-    name: str
+    message = TopicProduceData.__new__(TopicProduceData)
     if version <= 12:
         if version >= 9:
-            name, position = read_compact_string(buffer, position)
+            message.name, position = read_compact_string(buffer, position)
         else:
-            name, position = read_string(buffer, position)
+            message.name, position = read_string(buffer, position)
     else:
-        name = ""
+        message.name = ""
     if version == 13:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 9:
         count, position = read_compact_count(buffer, position, 6)
     else:
@@ -216,13 +214,16 @@ def read_topic_produce_data(
     for _ in range(count):
         partition_produce_data, position = read_partition_produce_data(buffer, position, version)
         partition_data.append(partition_produce_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_data = partition_data
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicProduceData(name, topic_id, partition_data, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_topic_produce_data(parts: list[Any], message: TopicProduceData, version: int) -> None:
@@ -286,19 +287,22 @@ def read_partition_produce_data(
     position: int,
     version: int,
 ) -> tuple[PartitionProduceData, int]:
-    (index,) = _unpack_i(buffer, position)
+    message = PartitionProduceData.__new__(PartitionProduceData)
+    (message.index,) = _unpack_i(buffer, position)
     position += 4
     if version >= 9:
-        records, position = read_compact_nullable_records(buffer, position)
+        message.records, position = read_compact_nullable_records(buffer, position)
     else:
-        records, position = read_nullable_records(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.records, position = read_nullable_records(buffer, position)
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionProduceData(index, records, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partition_produce_data(

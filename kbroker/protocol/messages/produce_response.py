@@ -98,6 +98,7 @@ def read_produce_response(
 ) -> tuple[ProduceResponse, int]:
     if not 3 <= version <= 13:
         raise DecodeError(unsupported_version("ProduceResponse", version))
+    message = ProduceResponse.__new__(ProduceResponse)
     if version >= 9:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -106,15 +107,16 @@ def read_produce_response(
     for _ in range(count):
         topic_produce_response, position = read_topic_produce_response(buffer, position, version)
         responses.append(topic_produce_response)
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message.responses = responses
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    node_endpoints: list[NodeEndpoint] = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.node_endpoints = []
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
@@ -123,18 +125,17 @@ def read_produce_response(
                     if version == 9:
                         raise misplaced_tag("ProduceResponse", 0, version)
                     count, position = read_compact_count(buffer, position, 11)
-                    node_endpoints = []
+                    node_endpoints: list[NodeEndpoint] = []
                     for _ in range(count):
                         node_endpoint, position = read_node_endpoint(buffer, position, version)
                         node_endpoints.append(node_endpoint)
+                    message.node_endpoints = node_endpoints
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return ProduceResponse(
-        responses,
-        throttle_time_ms,
-        node_endpoints,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_produce_response(parts: list[Any], message: ProduceResponse, version: int) -> None:
@@ -158,7 +159,10 @@ def write_produce_response(parts: list[Any], message: ProduceResponse, version: 
             for node_endpoint in message.node_endpoints:
                 write_node_endpoint(field_parts, node_endpoint, version)
             fields = [*fields, (0, b"".join(field_parts))]
-        write_tagged_fields(pieces, fields)
+        if fields:
+            write_tagged_fields(pieces, fields)
+        else:
+            pieces.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("ProduceResponse.unknown_tagged_fields", version)
     parts.append(b"".join(pieces))
@@ -208,19 +212,19 @@ def read_topic_produce_response(
     position: int,
     version: int,
 ) -> tuple[TopicProduceResponse, int]:
-    name: str
+    message = TopicProduceResponse.__new__(TopicProduceResponse)
     if version <= 12:
         if version >= 9:
-            name, position = read_compact_string(buffer, position)
+            message.name, position = read_compact_string(buffer, position)
         else:
-            name, position = read_string(buffer, position)
+            message.name, position = read_string(buffer, position)
     else:
-        name = ""
+        message.name = ""
     if version == 13:
-        (topic_id,) = _unpack_u(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
         position += 16
     else:
-        topic_id = ZERO_UUID
+        message.topic_id = ZERO_UUID
     if version >= 9:
         count, position = read_compact_count(buffer, position, 33)
     else:
@@ -229,18 +233,16 @@ def read_topic_produce_response(
     for _ in range(count):
         partition_produce_response, position = read_partition_produce_response(buffer, position, version)
         partition_responses.append(partition_produce_response)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_responses = partition_responses
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicProduceResponse(
-        name,
-        topic_id,
-        partition_responses,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_topic_produce_response(
@@ -336,46 +338,51 @@ def read_partition_produce_response(
     position: int,
     version: int,
 ) -> tuple[PartitionProduceResponse, int]:
+    message = PartitionProduceResponse.__new__(PartitionProduceResponse)
     if version >= 5:
         (
-            index,
-            error_code,
-            base_offset,
-            log_append_time_ms,
-            log_start_offset,
+            message.index,
+            message.error_code,
+            message.base_offset,
+            message.log_append_time_ms,
+            message.log_start_offset,
         ) = _unpack_ihqqq(buffer, position)
         position += 30
     else:
-        index, error_code, base_offset, log_append_time_ms = _unpack_ihqq(buffer, position)
+        (
+            message.index,
+            message.error_code,
+            message.base_offset,
+            message.log_append_time_ms,
+        ) = _unpack_ihqq(buffer, position)
         position += 22
-        log_start_offset = -1
-    record_errors: list[BatchIndexAndErrorMessage]
+        message.log_start_offset = -1
     if version >= 8:
         if version >= 9:
             count, position = read_compact_count(buffer, position, 6)
         else:
             count, position = read_count(buffer, position, 6)
-        record_errors = []
+        record_errors: list[BatchIndexAndErrorMessage] = []
         for _ in range(count):
             batch_index_and_error_message, position = read_batch_index_and_error_message(buffer, position, version)
             record_errors.append(batch_index_and_error_message)
+        message.record_errors = record_errors
     else:
-        record_errors = []
-    error_message: str | None
+        message.record_errors = []
     if version >= 8:
         if version >= 9:
-            error_message, position = read_compact_nullable_string(buffer, position)
+            message.error_message, position = read_compact_nullable_string(buffer, position)
         else:
-            error_message, position = read_nullable_string(buffer, position)
+            message.error_message, position = read_nullable_string(buffer, position)
     else:
-        error_message = None
-    current_leader: LeaderIdAndEpoch = LeaderIdAndEpoch()
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.error_message = None
+    message.current_leader = LeaderIdAndEpoch()
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields = []
+            fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
             for _ in range(tag_count):
                 tag, position = read_uvarint(buffer, position)
@@ -383,20 +390,13 @@ def read_partition_produce_response(
                 if tag == 0:
                     if version == 9:
                         raise misplaced_tag("PartitionProduceResponse", 0, version)
-                    current_leader, position = read_leader_id_and_epoch(buffer, position, version)
+                    message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
                 else:
-                    position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return PartitionProduceResponse(
-        index,
-        error_code,
-        base_offset,
-        log_append_time_ms,
-        log_start_offset,
-        record_errors,
-        error_message,
-        current_leader,
-        unknown_tagged_fields,
-    ), position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = fields
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_partition_produce_response(
@@ -443,7 +443,10 @@ def write_partition_produce_response(
             field_parts: list[Any] = []
             write_leader_id_and_epoch(field_parts, message.current_leader, version)
             fields = [*fields, (0, b"".join(field_parts))]
-        write_tagged_fields(parts, fields)
+        if fields:
+            write_tagged_fields(parts, fields)
+        else:
+            parts.append(b"\0")
     elif message.unknown_tagged_fields:
         raise absent_field("PartitionProduceResponse.unknown_tagged_fields", version)
 
@@ -486,23 +489,22 @@ def read_batch_index_and_error_message(
     position: int,
     version: int,
 ) -> tuple[BatchIndexAndErrorMessage, int]:
-    (batch_index,) = _unpack_i(buffer, position)
+    message = BatchIndexAndErrorMessage.__new__(BatchIndexAndErrorMessage)
+    (message.batch_index,) = _unpack_i(buffer, position)
     position += 4
     if version >= 9:
-        batch_index_error_message, position = read_compact_nullable_string(buffer, position)
+        message.batch_index_error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        batch_index_error_message, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.batch_index_error_message, position = read_nullable_string(buffer, position)
     if version >= 9:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return BatchIndexAndErrorMessage(
-        batch_index,
-        batch_index_error_message,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_batch_index_and_error_message(
@@ -562,14 +564,15 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    leader_id, leader_epoch = _unpack_ii(buffer, position)
+    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderIdAndEpoch(leader_id, leader_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_id_and_epoch(parts: list[Any], message: LeaderIdAndEpoch, version: int) -> None:
@@ -630,18 +633,19 @@ class NodeEndpoint:
 
 
 def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = NodeEndpoint.__new__(NodeEndpoint)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_i(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_i(buffer, position)
     position += 4
-    rack, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.rack, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NodeEndpoint(node_id, host, port, rack, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

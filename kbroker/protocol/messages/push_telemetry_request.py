@@ -84,27 +84,21 @@ def read_push_telemetry_request(
 ) -> tuple[PushTelemetryRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("PushTelemetryRequest", version))
+    message = PushTelemetryRequest.__new__(PushTelemetryRequest)
     (
-        client_instance_id,
-        subscription_id,
-        terminating,
-        compression_type,
+        message.client_instance_id,
+        message.subscription_id,
+        message.terminating,
+        message.compression_type,
     ) = _unpack_uitb(buffer, position)
     position += 22
-    metrics, position = read_compact_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.metrics, position = read_compact_bytes(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PushTelemetryRequest(
-        client_instance_id,
-        subscription_id,
-        terminating,
-        compression_type,
-        metrics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_push_telemetry_request(

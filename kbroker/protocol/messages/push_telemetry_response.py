@@ -69,14 +69,15 @@ def read_push_telemetry_response(
 ) -> tuple[PushTelemetryResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("PushTelemetryResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = PushTelemetryResponse.__new__(PushTelemetryResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PushTelemetryResponse(throttle_time_ms, error_code, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_push_telemetry_response(

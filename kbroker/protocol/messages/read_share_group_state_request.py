@@ -76,18 +76,20 @@ def read_read_share_group_state_request(
 ) -> tuple[ReadShareGroupStateRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ReadShareGroupStateRequest", version))
-    group_id, position = read_compact_string(buffer, position)
+    message = ReadShareGroupStateRequest.__new__(ReadShareGroupStateRequest)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 18)
     topics: list[ReadStateData] = []
     for _ in range(count):
         read_state_data, position = read_read_state_data(buffer, position, version)
         topics.append(read_state_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadShareGroupStateRequest(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_share_group_state_request(
@@ -143,19 +145,21 @@ class ReadStateData:
 
 
 def read_read_state_data(buffer: Buffer, position: int, version: int) -> tuple[ReadStateData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = ReadStateData.__new__(ReadStateData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 9)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadStateData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_state_data(parts: list[Any], message: ReadStateData, version: int) -> None:
@@ -203,14 +207,15 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition, leader_epoch = _unpack_ii(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    message.partition, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(partition, leader_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -76,17 +76,19 @@ def read_read_share_group_state_response(
 ) -> tuple[ReadShareGroupStateResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ReadShareGroupStateResponse", version))
+    message = ReadShareGroupStateResponse.__new__(ReadShareGroupStateResponse)
     count, position = read_compact_count(buffer, position, 18)
     results: list[ReadStateResult] = []
     for _ in range(count):
         read_state_result, position = read_read_state_result(buffer, position, version)
         results.append(read_state_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadShareGroupStateResponse(results, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_share_group_state_response(
@@ -145,19 +147,21 @@ def read_read_state_result(
     position: int,
     version: int,
 ) -> tuple[ReadStateResult, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = ReadStateResult.__new__(ReadStateResult)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 21)
     partitions: list[PartitionResult] = []
     for _ in range(count):
         partition_result, position = read_partition_result(buffer, position, version)
         partitions.append(partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadStateResult(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_state_result(parts: list[Any], message: ReadStateResult, version: int) -> None:
@@ -225,30 +229,24 @@ def read_partition_result(
     position: int,
     version: int,
 ) -> tuple[PartitionResult, int]:
-    partition, error_code = _unpack_ih(buffer, position)
+    message = PartitionResult.__new__(PartitionResult)
+    message.partition, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    state_epoch, start_offset = _unpack_iq(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.state_epoch, message.start_offset = _unpack_iq(buffer, position)
     position += 12
     count, position = read_compact_count(buffer, position, 20)
     state_batches: list[StateBatch] = []
     for _ in range(count):
         state_batch, position = read_state_batch(buffer, position, version)
         state_batches.append(state_batch)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.state_batches = state_batches
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionResult(
-        partition,
-        error_code,
-        error_message,
-        state_epoch,
-        start_offset,
-        state_batches,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:
@@ -306,20 +304,20 @@ class StateBatch:
 
 
 def read_state_batch(buffer: Buffer, position: int, version: int) -> tuple[StateBatch, int]:
-    (first_offset, last_offset, delivery_state, delivery_count) = _unpack_qqbh(buffer, position)
+    message = StateBatch.__new__(StateBatch)
+    (
+        message.first_offset,
+        message.last_offset,
+        message.delivery_state,
+        message.delivery_count,
+    ) = _unpack_qqbh(buffer, position)
     position += 19
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StateBatch(
-        first_offset,
-        last_offset,
-        delivery_state,
-        delivery_count,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_state_batch(parts: list[Any], message: StateBatch, version: int) -> None:

@@ -76,18 +76,20 @@ def read_read_share_group_state_summary_request(
 ) -> tuple[ReadShareGroupStateSummaryRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ReadShareGroupStateSummaryRequest", version))
-    group_id, position = read_compact_string(buffer, position)
+    message = ReadShareGroupStateSummaryRequest.__new__(ReadShareGroupStateSummaryRequest)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 18)
     topics: list[ReadStateSummaryData] = []
     for _ in range(count):
         read_state_summary_data, position = read_read_state_summary_data(buffer, position, version)
         topics.append(read_state_summary_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadShareGroupStateSummaryRequest(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_share_group_state_summary_request(
@@ -147,19 +149,21 @@ def read_read_state_summary_data(
     position: int,
     version: int,
 ) -> tuple[ReadStateSummaryData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = ReadStateSummaryData.__new__(ReadStateSummaryData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 9)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadStateSummaryData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_state_summary_data(
@@ -211,14 +215,15 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition, leader_epoch = _unpack_ii(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    message.partition, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(partition, leader_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

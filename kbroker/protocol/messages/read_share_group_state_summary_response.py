@@ -76,17 +76,19 @@ def read_read_share_group_state_summary_response(
 ) -> tuple[ReadShareGroupStateSummaryResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ReadShareGroupStateSummaryResponse", version))
+    message = ReadShareGroupStateSummaryResponse.__new__(ReadShareGroupStateSummaryResponse)
     count, position = read_compact_count(buffer, position, 18)
     results: list[ReadStateSummaryResult] = []
     for _ in range(count):
         read_state_summary_result, position = read_read_state_summary_result(buffer, position, version)
         results.append(read_state_summary_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadShareGroupStateSummaryResponse(results, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_share_group_state_summary_response(
@@ -145,19 +147,21 @@ def read_read_state_summary_result(
     position: int,
     version: int,
 ) -> tuple[ReadStateSummaryResult, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = ReadStateSummaryResult.__new__(ReadStateSummaryResult)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 24)
     partitions: list[PartitionResult] = []
     for _ in range(count):
         partition_result, position = read_partition_result(buffer, position, version)
         partitions.append(partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ReadStateSummaryResult(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_read_state_summary_result(
@@ -233,36 +237,32 @@ def read_partition_result(
     position: int,
     version: int,
 ) -> tuple[PartitionResult, int]:
-    partition, error_code = _unpack_ih(buffer, position)
+    message = PartitionResult.__new__(PartitionResult)
+    message.partition, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if version == 1:
         (
-            state_epoch,
-            leader_epoch,
-            start_offset,
-            delivery_complete_count,
+            message.state_epoch,
+            message.leader_epoch,
+            message.start_offset,
+            message.delivery_complete_count,
         ) = _unpack_iiqi(buffer, position)
         position += 20
     else:
-        state_epoch, leader_epoch, start_offset = _unpack_iiq(buffer, position)
+        (
+            message.state_epoch,
+            message.leader_epoch,
+            message.start_offset,
+        ) = _unpack_iiq(buffer, position)
         position += 16
-        delivery_complete_count = -1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.delivery_complete_count = -1
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionResult(
-        partition,
-        error_code,
-        error_message,
-        state_epoch,
-        leader_epoch,
-        start_offset,
-        delivery_complete_count,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

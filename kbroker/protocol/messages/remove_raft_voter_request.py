@@ -76,20 +76,16 @@ def read_remove_raft_voter_request(
 ) -> tuple[RemoveRaftVoterRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveRaftVoterRequest", version))
-    cluster_id, position = read_compact_nullable_string(buffer, position)
-    voter_id, voter_directory_id = _unpack_iu(buffer, position)
+    message = RemoveRaftVoterRequest.__new__(RemoveRaftVoterRequest)
+    message.cluster_id, position = read_compact_nullable_string(buffer, position)
+    message.voter_id, message.voter_directory_id = _unpack_iu(buffer, position)
     position += 20
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RemoveRaftVoterRequest(
-        cluster_id,
-        voter_id,
-        voter_directory_id,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_remove_raft_voter_request(

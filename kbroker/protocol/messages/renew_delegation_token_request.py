@@ -74,19 +74,22 @@ def read_renew_delegation_token_request(
 ) -> tuple[RenewDelegationTokenRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("RenewDelegationTokenRequest", version))
+    message = RenewDelegationTokenRequest.__new__(RenewDelegationTokenRequest)
     if version == 2:
-        hmac, position = read_compact_bytes(buffer, position)
+        message.hmac, position = read_compact_bytes(buffer, position)
     else:
-        hmac, position = read_bytes(buffer, position)
-    (renew_period_ms,) = _unpack_q(buffer, position)
+        message.hmac, position = read_bytes(buffer, position)
+    (message.renew_period_ms,) = _unpack_q(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RenewDelegationTokenRequest(hmac, renew_period_ms, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_renew_delegation_token_request(

@@ -74,20 +74,22 @@ def read_renew_delegation_token_response(
 ) -> tuple[RenewDelegationTokenResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("RenewDelegationTokenResponse", version))
-    error_code, expiry_timestamp_ms, throttle_time_ms = _unpack_hqi(buffer, position)
+    message = RenewDelegationTokenResponse.__new__(RenewDelegationTokenResponse)
+    (
+        message.error_code,
+        message.expiry_timestamp_ms,
+        message.throttle_time_ms,
+    ) = _unpack_hqi(buffer, position)
     position += 14
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RenewDelegationTokenResponse(
-        error_code,
-        expiry_timestamp_ms,
-        throttle_time_ms,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_renew_delegation_token_response(

@@ -75,22 +75,23 @@ class RequestHeader:
 def read_request_header(buffer: Buffer, position: int, version: int) -> tuple[RequestHeader, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("RequestHeader", version))
-    request_api_key, request_api_version, correlation_id = _unpack_hhi(buffer, position)
+    message = RequestHeader.__new__(RequestHeader)
+    (
+        message.request_api_key,
+        message.request_api_version,
+        message.correlation_id,
+    ) = _unpack_hhi(buffer, position)
     position += 8
-    client_id, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.client_id, position = read_nullable_string(buffer, position)
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return RequestHeader(
-        request_api_key,
-        request_api_version,
-        correlation_id,
-        client_id,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_request_header(parts: list[Any], message: RequestHeader, version: int) -> None:

@@ -61,15 +61,18 @@ class ResponseHeader:
 def read_response_header(buffer: Buffer, position: int, version: int) -> tuple[ResponseHeader, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ResponseHeader", version))
-    (correlation_id,) = _unpack_i(buffer, position)
+    message = ResponseHeader.__new__(ResponseHeader)
+    (message.correlation_id,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version == 1:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ResponseHeader(correlation_id, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_response_header(parts: list[Any], message: ResponseHeader, version: int) -> None:

@@ -66,17 +66,20 @@ def read_sasl_authenticate_request(
 ) -> tuple[SaslAuthenticateRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("SaslAuthenticateRequest", version))
+    message = SaslAuthenticateRequest.__new__(SaslAuthenticateRequest)
     if version == 2:
-        auth_bytes, position = read_compact_bytes(buffer, position)
+        message.auth_bytes, position = read_compact_bytes(buffer, position)
     else:
-        auth_bytes, position = read_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.auth_bytes, position = read_bytes(buffer, position)
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SaslAuthenticateRequest(auth_bytes, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_sasl_authenticate_request(

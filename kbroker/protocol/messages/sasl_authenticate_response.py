@@ -88,34 +88,31 @@ def read_sasl_authenticate_response(
 ) -> tuple[SaslAuthenticateResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("SaslAuthenticateResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = SaslAuthenticateResponse.__new__(SaslAuthenticateResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version == 2:
-        error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_compact_nullable_string(buffer, position)
     else:
-        error_message, position = read_nullable_string(buffer, position)
+        message.error_message, position = read_nullable_string(buffer, position)
     if version == 2:
-        auth_bytes, position = read_compact_bytes(buffer, position)
+        message.auth_bytes, position = read_compact_bytes(buffer, position)
     else:
-        auth_bytes, position = read_bytes(buffer, position)
+        message.auth_bytes, position = read_bytes(buffer, position)
     if version >= 1:
-        (session_lifetime_ms,) = _unpack_q(buffer, position)
+        (message.session_lifetime_ms,) = _unpack_q(buffer, position)
         position += 8
     else:
-        session_lifetime_ms = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.session_lifetime_ms = 0
     if version == 2:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SaslAuthenticateResponse(
-        error_code,
-        error_message,
-        auth_bytes,
-        session_lifetime_ms,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_sasl_authenticate_response(

@@ -55,8 +55,9 @@ def read_sasl_handshake_request(
 ) -> tuple[SaslHandshakeRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("SaslHandshakeRequest", version))
-    mechanism, position = read_string(buffer, position)
-    return SaslHandshakeRequest(mechanism), position
+    message = SaslHandshakeRequest.__new__(SaslHandshakeRequest)
+    message.mechanism, position = read_string(buffer, position)
+    return message, position
 
 
 def write_sasl_handshake_request(

@@ -65,14 +65,16 @@ def read_sasl_handshake_response(
 ) -> tuple[SaslHandshakeResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("SaslHandshakeResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = SaslHandshakeResponse.__new__(SaslHandshakeResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     count, position = read_count(buffer, position, 2)
     mechanisms: list[str] = []
     for _ in range(count):
         mechanisms_item, position = read_string(buffer, position)
         mechanisms.append(mechanisms_item)
-    return SaslHandshakeResponse(error_code, mechanisms), position
+    message.mechanisms = mechanisms
+    return message, position
 
 
 def write_sasl_handshake_response(

@@ -95,33 +95,28 @@ def read_share_acknowledge_request(
 ) -> tuple[ShareAcknowledgeRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareAcknowledgeRequest", version))
-    group_id, position = read_compact_nullable_string(buffer, position)
-    member_id, position = read_compact_nullable_string(buffer, position)
+    message = ShareAcknowledgeRequest.__new__(ShareAcknowledgeRequest)
+    message.group_id, position = read_compact_nullable_string(buffer, position)
+    message.member_id, position = read_compact_nullable_string(buffer, position)
     if version == 2:
-        share_session_epoch, is_renew_ack = _unpack_it(buffer, position)
+        message.share_session_epoch, message.is_renew_ack = _unpack_it(buffer, position)
         position += 5
     else:
-        (share_session_epoch,) = _unpack_i(buffer, position)
+        (message.share_session_epoch,) = _unpack_i(buffer, position)
         position += 4
-        is_renew_ack = False
+        message.is_renew_ack = False
     count, position = read_compact_count(buffer, position, 18)
     topics: list[AcknowledgeTopic] = []
     for _ in range(count):
         acknowledge_topic, position = read_acknowledge_topic(buffer, position, version)
         topics.append(acknowledge_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareAcknowledgeRequest(
-        group_id,
-        member_id,
-        share_session_epoch,
-        is_renew_ack,
-        topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_acknowledge_request(
@@ -188,19 +183,21 @@ def read_acknowledge_topic(
     position: int,
     version: int,
 ) -> tuple[AcknowledgeTopic, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = AcknowledgeTopic.__new__(AcknowledgeTopic)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 6)
     partitions: list[AcknowledgePartition] = []
     for _ in range(count):
         acknowledge_partition, position = read_acknowledge_partition(buffer, position, version)
         partitions.append(acknowledge_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AcknowledgeTopic(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_acknowledge_topic(parts: list[Any], message: AcknowledgeTopic, version: int) -> None:
@@ -254,23 +251,21 @@ def read_acknowledge_partition(
     position: int,
     version: int,
 ) -> tuple[AcknowledgePartition, int]:
-    (partition_index,) = _unpack_i(buffer, position)
+    message = AcknowledgePartition.__new__(AcknowledgePartition)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 18)
     acknowledgement_batches: list[AcknowledgementBatch] = []
     for _ in range(count):
         acknowledgement_batch, position = read_acknowledgement_batch(buffer, position, version)
         acknowledgement_batches.append(acknowledgement_batch)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.acknowledgement_batches = acknowledgement_batches
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AcknowledgePartition(
-        partition_index,
-        acknowledgement_batches,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_acknowledge_partition(
@@ -330,21 +325,17 @@ def read_acknowledgement_batch(
     position: int,
     version: int,
 ) -> tuple[AcknowledgementBatch, int]:
-    first_offset, last_offset = _unpack_qq(buffer, position)
+    message = AcknowledgementBatch.__new__(AcknowledgementBatch)
+    message.first_offset, message.last_offset = _unpack_qq(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 1)
-    acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AcknowledgementBatch(
-        first_offset,
-        last_offset,
-        acknowledge_types,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_acknowledgement_batch(

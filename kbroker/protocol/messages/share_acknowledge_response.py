@@ -98,38 +98,33 @@ def read_share_acknowledge_response(
 ) -> tuple[ShareAcknowledgeResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareAcknowledgeResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = ShareAcknowledgeResponse.__new__(ShareAcknowledgeResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if version == 2:
-        (acquisition_lock_timeout_ms,) = _unpack_i(buffer, position)
+        (message.acquisition_lock_timeout_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
-        acquisition_lock_timeout_ms = 0
+        message.acquisition_lock_timeout_ms = 0
     count, position = read_compact_count(buffer, position, 18)
     responses: list[ShareAcknowledgeTopicResponse] = []
     for _ in range(count):
         share_acknowledge_topic_response, position = read_share_acknowledge_topic_response(buffer, position, version)
         responses.append(share_acknowledge_topic_response)
+    message.responses = responses
     count, position = read_compact_count(buffer, position, 11)
     node_endpoints: list[NodeEndpoint] = []
     for _ in range(count):
         node_endpoint, position = read_node_endpoint(buffer, position, version)
         node_endpoints.append(node_endpoint)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.node_endpoints = node_endpoints
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareAcknowledgeResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        acquisition_lock_timeout_ms,
-        responses,
-        node_endpoints,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_acknowledge_response(
@@ -195,19 +190,21 @@ def read_share_acknowledge_topic_response(
     position: int,
     version: int,
 ) -> tuple[ShareAcknowledgeTopicResponse, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = ShareAcknowledgeTopicResponse.__new__(ShareAcknowledgeTopicResponse)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 17)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareAcknowledgeTopicResponse(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_acknowledge_topic_response(
@@ -269,22 +266,17 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    current_leader, position = read_leader_id_and_epoch(buffer, position, version)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        error_code,
-        error_message,
-        current_leader,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -335,14 +327,15 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    leader_id, leader_epoch = _unpack_ii(buffer, position)
+    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderIdAndEpoch(leader_id, leader_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_id_and_epoch(parts: list[Any], message: LeaderIdAndEpoch, version: int) -> None:
@@ -395,18 +388,19 @@ class NodeEndpoint:
 
 
 def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = NodeEndpoint.__new__(NodeEndpoint)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_i(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_i(buffer, position)
     position += 4
-    rack, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.rack, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NodeEndpoint(node_id, host, port, rack, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

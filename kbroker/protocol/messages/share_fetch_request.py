@@ -127,62 +127,51 @@ def read_share_fetch_request(
 ) -> tuple[ShareFetchRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareFetchRequest", version))
-    group_id, position = read_compact_nullable_string(buffer, position)
-    member_id, position = read_compact_nullable_string(buffer, position)
+    message = ShareFetchRequest.__new__(ShareFetchRequest)
+    message.group_id, position = read_compact_nullable_string(buffer, position)
+    message.member_id, position = read_compact_nullable_string(buffer, position)
     if version == 2:
         (
-            share_session_epoch,
-            max_wait_ms,
-            min_bytes,
-            max_bytes,
-            max_records,
-            batch_size,
-            share_acquire_mode,
-            is_renew_ack,
+            message.share_session_epoch,
+            message.max_wait_ms,
+            message.min_bytes,
+            message.max_bytes,
+            message.max_records,
+            message.batch_size,
+            message.share_acquire_mode,
+            message.is_renew_ack,
         ) = _unpack_iiiiiibt(buffer, position)
         position += 26
     else:
         (
-            share_session_epoch,
-            max_wait_ms,
-            min_bytes,
-            max_bytes,
-            max_records,
-            batch_size,
+            message.share_session_epoch,
+            message.max_wait_ms,
+            message.min_bytes,
+            message.max_bytes,
+            message.max_records,
+            message.batch_size,
         ) = _unpack_iiiiii(buffer, position)
         position += 24
-        share_acquire_mode = 0
-        is_renew_ack = False
+        message.share_acquire_mode = 0
+        message.is_renew_ack = False
     count, position = read_compact_count(buffer, position, 18)
     topics: list[FetchTopic] = []
     for _ in range(count):
         fetch_topic, position = read_fetch_topic(buffer, position, version)
         topics.append(fetch_topic)
+    message.topics = topics
     count, position = read_compact_count(buffer, position, 18)
     forgotten_topics_data: list[ForgottenTopic] = []
     for _ in range(count):
         forgotten_topic, position = read_forgotten_topic(buffer, position, version)
         forgotten_topics_data.append(forgotten_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.forgotten_topics_data = forgotten_topics_data
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareFetchRequest(
-        group_id,
-        member_id,
-        share_session_epoch,
-        max_wait_ms,
-        min_bytes,
-        max_bytes,
-        max_records,
-        batch_size,
-        share_acquire_mode,
-        is_renew_ack,
-        topics,
-        forgotten_topics_data,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_fetch_request(parts: list[Any], message: ShareFetchRequest, version: int) -> None:
@@ -264,19 +253,21 @@ class FetchTopic:
 
 
 def read_fetch_topic(buffer: Buffer, position: int, version: int) -> tuple[FetchTopic, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = FetchTopic.__new__(FetchTopic)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 6)
     partitions: list[FetchPartition] = []
     for _ in range(count):
         fetch_partition, position = read_fetch_partition(buffer, position, version)
         partitions.append(fetch_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FetchTopic(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_fetch_topic(parts: list[Any], message: FetchTopic, version: int) -> None:
@@ -326,19 +317,21 @@ class FetchPartition:
 
 
 def read_fetch_partition(buffer: Buffer, position: int, version: int) -> tuple[FetchPartition, int]:
-    (partition_index,) = _unpack_i(buffer, position)
+    message = FetchPartition.__new__(FetchPartition)
+    (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 18)
     acknowledgement_batches: list[AcknowledgementBatch] = []
     for _ in range(count):
         acknowledgement_batch, position = read_acknowledgement_batch(buffer, position, version)
         acknowledgement_batches.append(acknowledgement_batch)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.acknowledgement_batches = acknowledgement_batches
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FetchPartition(partition_index, acknowledgement_batches, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_fetch_partition(parts: list[Any], message: FetchPartition, version: int) -> None:
@@ -394,21 +387,17 @@ def read_acknowledgement_batch(
     position: int,
     version: int,
 ) -> tuple[AcknowledgementBatch, int]:
-    first_offset, last_offset = _unpack_qq(buffer, position)
+    message = AcknowledgementBatch.__new__(AcknowledgementBatch)
+    message.first_offset, message.last_offset = _unpack_qq(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 1)
-    acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AcknowledgementBatch(
-        first_offset,
-        last_offset,
-        acknowledge_types,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_acknowledgement_batch(
@@ -459,16 +448,17 @@ class ForgottenTopic:
 
 
 def read_forgotten_topic(buffer: Buffer, position: int, version: int) -> tuple[ForgottenTopic, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = ForgottenTopic.__new__(ForgottenTopic)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ForgottenTopic(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_forgotten_topic(parts: list[Any], message: ForgottenTopic, version: int) -> None:

@@ -107,35 +107,30 @@ def read_share_fetch_response(
 ) -> tuple[ShareFetchResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareFetchResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = ShareFetchResponse.__new__(ShareFetchResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    (acquisition_lock_timeout_ms,) = _unpack_i(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    (message.acquisition_lock_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 18)
     responses: list[ShareFetchableTopicResponse] = []
     for _ in range(count):
         share_fetchable_topic_response, position = read_share_fetchable_topic_response(buffer, position, version)
         responses.append(share_fetchable_topic_response)
+    message.responses = responses
     count, position = read_compact_count(buffer, position, 11)
     node_endpoints: list[NodeEndpoint] = []
     for _ in range(count):
         node_endpoint, position = read_node_endpoint(buffer, position, version)
         node_endpoints.append(node_endpoint)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.node_endpoints = node_endpoints
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareFetchResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        acquisition_lock_timeout_ms,
-        responses,
-        node_endpoints,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_fetch_response(parts: list[Any], message: ShareFetchResponse, version: int) -> None:
@@ -196,19 +191,21 @@ def read_share_fetchable_topic_response(
     position: int,
     version: int,
 ) -> tuple[ShareFetchableTopicResponse, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = ShareFetchableTopicResponse.__new__(ShareFetchableTopicResponse)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 22)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareFetchableTopicResponse(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_fetchable_topic_response(
@@ -288,35 +285,27 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = PartitionData.__new__(PartitionData)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    (acknowledge_error_code,) = _unpack_h(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    (message.acknowledge_error_code,) = _unpack_h(buffer, position)
     position += 2
-    acknowledge_error_message, position = read_compact_nullable_string(buffer, position)
-    current_leader, position = read_leader_id_and_epoch(buffer, position, version)
-    records, position = read_compact_records(buffer, position)
+    message.acknowledge_error_message, position = read_compact_nullable_string(buffer, position)
+    message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
+    message.records, position = read_compact_records(buffer, position)
     count, position = read_compact_count(buffer, position, 19)
     acquired_records: list[AcquiredRecords] = []
     for _ in range(count):
         acquired_records_item, position = read_acquired_records(buffer, position, version)
         acquired_records.append(acquired_records_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.acquired_records = acquired_records
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        error_code,
-        error_message,
-        acknowledge_error_code,
-        acknowledge_error_message,
-        current_leader,
-        records,
-        acquired_records,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -373,14 +362,15 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    leader_id, leader_epoch = _unpack_ii(buffer, position)
+    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return LeaderIdAndEpoch(leader_id, leader_epoch, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_leader_id_and_epoch(parts: list[Any], message: LeaderIdAndEpoch, version: int) -> None:
@@ -433,19 +423,19 @@ def read_acquired_records(
     position: int,
     version: int,
 ) -> tuple[AcquiredRecords, int]:
-    first_offset, last_offset, delivery_count = _unpack_qqh(buffer, position)
+    message = AcquiredRecords.__new__(AcquiredRecords)
+    (
+        message.first_offset,
+        message.last_offset,
+        message.delivery_count,
+    ) = _unpack_qqh(buffer, position)
     position += 18
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return AcquiredRecords(
-        first_offset,
-        last_offset,
-        delivery_count,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_acquired_records(parts: list[Any], message: AcquiredRecords, version: int) -> None:
@@ -498,18 +488,19 @@ class NodeEndpoint:
 
 
 def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = NodeEndpoint.__new__(NodeEndpoint)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_i(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_i(buffer, position)
     position += 4
-    rack, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.rack, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NodeEndpoint(node_id, host, port, rack, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

@@ -84,19 +84,21 @@ def read_share_group_describe_response(
 ) -> tuple[ShareGroupDescribeResponse, int]:
     if version != 1:
         raise DecodeError(unsupported_version("ShareGroupDescribeResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = ShareGroupDescribeResponse.__new__(ShareGroupDescribeResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 20)
     groups: list[DescribedGroup] = []
     for _ in range(count):
         described_group, position = read_described_group(buffer, position, version)
         groups.append(described_group)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.groups = groups
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareGroupDescribeResponse(throttle_time_ms, groups, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_group_describe_response(
@@ -180,38 +182,29 @@ class DescribedGroup:
 
 
 def read_described_group(buffer: Buffer, position: int, version: int) -> tuple[DescribedGroup, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribedGroup.__new__(DescribedGroup)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message, position = read_compact_nullable_string(buffer, position)
-    group_id, position = read_compact_string(buffer, position)
-    group_state, position = read_compact_string(buffer, position)
-    group_epoch, assignment_epoch = _unpack_ii(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.group_id, position = read_compact_string(buffer, position)
+    message.group_state, position = read_compact_string(buffer, position)
+    message.group_epoch, message.assignment_epoch = _unpack_ii(buffer, position)
     position += 8
-    assignor_name, position = read_compact_string(buffer, position)
+    message.assignor_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 12)
     members: list[Member] = []
     for _ in range(count):
         member, position = read_member(buffer, position, version)
         members.append(member)
-    (authorized_operations,) = _unpack_i(buffer, position)
+    message.members = members
+    (message.authorized_operations,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribedGroup(
-        error_code,
-        error_message,
-        group_id,
-        group_state,
-        group_epoch,
-        assignment_epoch,
-        assignor_name,
-        members,
-        authorized_operations,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_described_group(parts: list[Any], message: DescribedGroup, version: int) -> None:
@@ -287,33 +280,26 @@ class Member:
 
 
 def read_member(buffer: Buffer, position: int, version: int) -> tuple[Member, int]:
-    member_id, position = read_compact_string(buffer, position)
-    rack_id, position = read_compact_nullable_string(buffer, position)
-    (member_epoch,) = _unpack_i(buffer, position)
+    message = Member.__new__(Member)
+    message.member_id, position = read_compact_string(buffer, position)
+    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    (message.member_epoch,) = _unpack_i(buffer, position)
     position += 4
-    client_id, position = read_compact_string(buffer, position)
-    client_host, position = read_compact_string(buffer, position)
+    message.client_id, position = read_compact_string(buffer, position)
+    message.client_host, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 1)
     subscribed_topic_names: list[str] = []
     for _ in range(count):
         subscribed_topic_names_item, position = read_compact_string(buffer, position)
         subscribed_topic_names.append(subscribed_topic_names_item)
-    assignment, position = read_assignment(buffer, position, version)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.subscribed_topic_names = subscribed_topic_names
+    message.assignment, position = read_assignment(buffer, position, version)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Member(
-        member_id,
-        rack_id,
-        member_epoch,
-        client_id,
-        client_host,
-        subscribed_topic_names,
-        assignment,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_member(parts: list[Any], message: Member, version: int) -> None:
@@ -364,17 +350,19 @@ class Assignment:
 
 
 def read_assignment(buffer: Buffer, position: int, version: int) -> tuple[Assignment, int]:
+    message = Assignment.__new__(Assignment)
     count, position = read_compact_count(buffer, position, 19)
     topic_partitions: list[TopicPartitions] = []
     for _ in range(count):
         topic_partitions_item, position = read_topic_partitions(buffer, position, version)
         topic_partitions.append(topic_partitions_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_partitions = topic_partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Assignment(topic_partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_assignment(parts: list[Any], message: Assignment, version: int) -> None:
@@ -429,17 +417,18 @@ def read_topic_partitions(
     position: int,
     version: int,
 ) -> tuple[TopicPartitions, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = TopicPartitions.__new__(TopicPartitions)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    topic_name, position = read_compact_string(buffer, position)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartitions(topic_id, topic_name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

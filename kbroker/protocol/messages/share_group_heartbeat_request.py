@@ -87,32 +87,27 @@ def read_share_group_heartbeat_request(
 ) -> tuple[ShareGroupHeartbeatRequest, int]:
     if version != 1:
         raise DecodeError(unsupported_version("ShareGroupHeartbeatRequest", version))
-    group_id, position = read_compact_string(buffer, position)
-    member_id, position = read_compact_string(buffer, position)
-    (member_epoch,) = _unpack_i(buffer, position)
+    message = ShareGroupHeartbeatRequest.__new__(ShareGroupHeartbeatRequest)
+    message.group_id, position = read_compact_string(buffer, position)
+    message.member_id, position = read_compact_string(buffer, position)
+    (message.member_epoch,) = _unpack_i(buffer, position)
     position += 4
-    rack_id, position = read_compact_nullable_string(buffer, position)
+    message.rack_id, position = read_compact_nullable_string(buffer, position)
     count, position = read_compact_nullable_count(buffer, position, 1)
     if count < 0:
-        subscribed_topic_names: list[str] | None = None
+        message.subscribed_topic_names = None
     else:
-        subscribed_topic_names = []
+        subscribed_topic_names: list[str] = []
         for _ in range(count):
             subscribed_topic_names_item, position = read_compact_string(buffer, position)
             subscribed_topic_names.append(subscribed_topic_names_item)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.subscribed_topic_names = subscribed_topic_names
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return ShareGroupHeartbeatRequest(
-        group_id,
-        member_id,
-        member_epoch,
-        rack_id,
-        subscribed_topic_names,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_share_group_heartbeat_request(

@@ -92,19 +92,21 @@ def read_streams_group_describe_response(
 ) -> tuple[StreamsGroupDescribeResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupDescribeResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = StreamsGroupDescribeResponse.__new__(StreamsGroupDescribeResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 20)
     groups: list[DescribedGroup] = []
     for _ in range(count):
         described_group, position = read_described_group(buffer, position, version)
         groups.append(described_group)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.groups = groups
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StreamsGroupDescribeResponse(throttle_time_ms, groups, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_streams_group_describe_response(
@@ -188,43 +190,33 @@ class DescribedGroup:
 
 
 def read_described_group(buffer: Buffer, position: int, version: int) -> tuple[DescribedGroup, int]:
-    (error_code,) = _unpack_h(buffer, position)
+    message = DescribedGroup.__new__(DescribedGroup)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message, position = read_compact_nullable_string(buffer, position)
-    group_id, position = read_compact_string(buffer, position)
-    group_state, position = read_compact_string(buffer, position)
-    group_epoch, assignment_epoch = _unpack_ii(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.group_id, position = read_compact_string(buffer, position)
+    message.group_state, position = read_compact_string(buffer, position)
+    message.group_epoch, message.assignment_epoch = _unpack_ii(buffer, position)
     position += 8
-    topology: Topology | None
     if read_presence(buffer, position):
-        topology, position = read_topology(buffer, position + 1, version)
+        message.topology, position = read_topology(buffer, position + 1, version)
     else:
-        topology = None
+        message.topology = None
         position += 1
     count, position = read_compact_count(buffer, position, 28)
     members: list[Member] = []
     for _ in range(count):
         member, position = read_member(buffer, position, version)
         members.append(member)
-    (authorized_operations,) = _unpack_i(buffer, position)
+    message.members = members
+    (message.authorized_operations,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return DescribedGroup(
-        error_code,
-        error_message,
-        group_id,
-        group_state,
-        group_epoch,
-        assignment_epoch,
-        topology,
-        members,
-        authorized_operations,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_described_group(parts: list[Any], message: DescribedGroup, version: int) -> None:
@@ -282,22 +274,24 @@ class Topology:
 
 
 def read_topology(buffer: Buffer, position: int, version: int) -> tuple[Topology, int]:
-    (epoch,) = _unpack_i(buffer, position)
+    message = Topology.__new__(Topology)
+    (message.epoch,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_nullable_count(buffer, position, 6)
     if count < 0:
-        subtopologies: list[Subtopology] | None = None
+        message.subtopologies = None
     else:
-        subtopologies = []
+        subtopologies: list[Subtopology] = []
         for _ in range(count):
             subtopology, position = read_subtopology(buffer, position, version)
             subtopologies.append(subtopology)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.subtopologies = subtopologies
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Topology(epoch, subtopologies, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topology(parts: list[Any], message: Topology, version: int) -> None:
@@ -364,40 +358,38 @@ class Subtopology:
 
 
 def read_subtopology(buffer: Buffer, position: int, version: int) -> tuple[Subtopology, int]:
-    subtopology_id, position = read_compact_string(buffer, position)
+    message = Subtopology.__new__(Subtopology)
+    message.subtopology_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 1)
     source_topics: list[str] = []
     for _ in range(count):
         source_topics_item, position = read_compact_string(buffer, position)
         source_topics.append(source_topics_item)
+    message.source_topics = source_topics
     count, position = read_compact_count(buffer, position, 1)
     repartition_sink_topics: list[str] = []
     for _ in range(count):
         repartition_sink_topics_item, position = read_compact_string(buffer, position)
         repartition_sink_topics.append(repartition_sink_topics_item)
+    message.repartition_sink_topics = repartition_sink_topics
     count, position = read_compact_count(buffer, position, 9)
     state_changelog_topics: list[TopicInfo] = []
     for _ in range(count):
         topic_info, position = read_topic_info(buffer, position, version)
         state_changelog_topics.append(topic_info)
+    message.state_changelog_topics = state_changelog_topics
     count, position = read_compact_count(buffer, position, 9)
     repartition_source_topics: list[TopicInfo] = []
     for _ in range(count):
         topic_info, position = read_topic_info(buffer, position, version)
         repartition_source_topics.append(topic_info)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.repartition_source_topics = repartition_source_topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Subtopology(
-        subtopology_id,
-        source_topics,
-        repartition_sink_topics,
-        state_changelog_topics,
-        repartition_source_topics,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> None:
@@ -462,26 +454,22 @@ class TopicInfo:
 
 
 def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicInfo, int]:
-    name, position = read_compact_string(buffer, position)
-    partitions, replication_factor = _unpack_ih(buffer, position)
+    message = TopicInfo.__new__(TopicInfo)
+    message.name, position = read_compact_string(buffer, position)
+    message.partitions, message.replication_factor = _unpack_ih(buffer, position)
     position += 6
     count, position = read_compact_count(buffer, position, 3)
     topic_configs: list[KeyValue] = []
     for _ in range(count):
         key_value, position = read_key_value(buffer, position, version)
         topic_configs.append(key_value)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topic_configs = topic_configs
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicInfo(
-        name,
-        partitions,
-        replication_factor,
-        topic_configs,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None:
@@ -530,14 +518,15 @@ class KeyValue:
 
 
 def read_key_value(buffer: Buffer, position: int, version: int) -> tuple[KeyValue, int]:
-    key, position = read_compact_string(buffer, position)
-    value, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message = KeyValue.__new__(KeyValue)
+    message.key, position = read_compact_string(buffer, position)
+    message.value, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return KeyValue(key, value, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_key_value(parts: list[Any], message: KeyValue, version: int) -> None:
@@ -639,64 +628,50 @@ class Member:
 
 
 def read_member(buffer: Buffer, position: int, version: int) -> tuple[Member, int]:
-    member_id, position = read_compact_string(buffer, position)
-    (member_epoch,) = _unpack_i(buffer, position)
+    message = Member.__new__(Member)
+    message.member_id, position = read_compact_string(buffer, position)
+    (message.member_epoch,) = _unpack_i(buffer, position)
     position += 4
-    instance_id, position = read_compact_nullable_string(buffer, position)
-    rack_id, position = read_compact_nullable_string(buffer, position)
-    client_id, position = read_compact_string(buffer, position)
-    client_host, position = read_compact_string(buffer, position)
-    (topology_epoch,) = _unpack_i(buffer, position)
+    message.instance_id, position = read_compact_nullable_string(buffer, position)
+    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    message.client_id, position = read_compact_string(buffer, position)
+    message.client_host, position = read_compact_string(buffer, position)
+    (message.topology_epoch,) = _unpack_i(buffer, position)
     position += 4
-    process_id, position = read_compact_string(buffer, position)
-    user_endpoint: Endpoint | None
+    message.process_id, position = read_compact_string(buffer, position)
     if read_presence(buffer, position):
-        user_endpoint, position = read_endpoint(buffer, position + 1, version)
+        message.user_endpoint, position = read_endpoint(buffer, position + 1, version)
     else:
-        user_endpoint = None
+        message.user_endpoint = None
         position += 1
     count, position = read_compact_count(buffer, position, 3)
     client_tags: list[KeyValue] = []
     for _ in range(count):
         key_value, position = read_key_value(buffer, position, version)
         client_tags.append(key_value)
+    message.client_tags = client_tags
     count, position = read_compact_count(buffer, position, 14)
     task_offsets: list[TaskOffset] = []
     for _ in range(count):
         task_offset, position = read_task_offset(buffer, position, version)
         task_offsets.append(task_offset)
+    message.task_offsets = task_offsets
     count, position = read_compact_count(buffer, position, 14)
     task_end_offsets: list[TaskOffset] = []
     for _ in range(count):
         task_offset, position = read_task_offset(buffer, position, version)
         task_end_offsets.append(task_offset)
-    assignment, position = read_assignment(buffer, position, version)
-    target_assignment, position = read_assignment(buffer, position, version)
-    (is_classic,) = _unpack_t(buffer, position)
+    message.task_end_offsets = task_end_offsets
+    message.assignment, position = read_assignment(buffer, position, version)
+    message.target_assignment, position = read_assignment(buffer, position, version)
+    (message.is_classic,) = _unpack_t(buffer, position)
     position += 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Member(
-        member_id,
-        member_epoch,
-        instance_id,
-        rack_id,
-        client_id,
-        client_host,
-        topology_epoch,
-        process_id,
-        user_endpoint,
-        client_tags,
-        task_offsets,
-        task_end_offsets,
-        assignment,
-        target_assignment,
-        is_classic,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_member(parts: list[Any], message: Member, version: int) -> None:
@@ -765,15 +740,16 @@ class Endpoint:
 
 
 def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = Endpoint.__new__(Endpoint)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Endpoint(host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
@@ -823,15 +799,16 @@ class TaskOffset:
 
 
 def read_task_offset(buffer: Buffer, position: int, version: int) -> tuple[TaskOffset, int]:
-    subtopology_id, position = read_compact_string(buffer, position)
-    partition, offset = _unpack_iq(buffer, position)
+    message = TaskOffset.__new__(TaskOffset)
+    message.subtopology_id, position = read_compact_string(buffer, position)
+    message.partition, message.offset = _unpack_iq(buffer, position)
     position += 12
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TaskOffset(subtopology_id, partition, offset, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_task_offset(parts: list[Any], message: TaskOffset, version: int) -> None:
@@ -881,27 +858,31 @@ class Assignment:
 
 
 def read_assignment(buffer: Buffer, position: int, version: int) -> tuple[Assignment, int]:
+    message = Assignment.__new__(Assignment)
     count, position = read_compact_count(buffer, position, 3)
     active_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         active_tasks.append(task_ids)
+    message.active_tasks = active_tasks
     count, position = read_compact_count(buffer, position, 3)
     standby_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         standby_tasks.append(task_ids)
+    message.standby_tasks = standby_tasks
     count, position = read_compact_count(buffer, position, 3)
     warmup_tasks: list[TaskIds] = []
     for _ in range(count):
         task_ids, position = read_task_ids(buffer, position, version)
         warmup_tasks.append(task_ids)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.warmup_tasks = warmup_tasks
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Assignment(active_tasks, standby_tasks, warmup_tasks, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_assignment(parts: list[Any], message: Assignment, version: int) -> None:
@@ -954,15 +935,16 @@ class TaskIds:
 
 
 def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    subtopology_id, position = read_compact_string(buffer, position)
+    message = TaskIds.__new__(TaskIds)
+    message.subtopology_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TaskIds(subtopology_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:

@@ -138,81 +138,71 @@ def read_streams_group_heartbeat_response(
 ) -> tuple[StreamsGroupHeartbeatResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupHeartbeatResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = StreamsGroupHeartbeatResponse.__new__(StreamsGroupHeartbeatResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    member_id, position = read_compact_string(buffer, position)
+    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.member_id, position = read_compact_string(buffer, position)
     (
-        member_epoch,
-        heartbeat_interval_ms,
-        acceptable_recovery_lag,
-        task_offset_interval_ms,
+        message.member_epoch,
+        message.heartbeat_interval_ms,
+        message.acceptable_recovery_lag,
+        message.task_offset_interval_ms,
     ) = _unpack_iiii(buffer, position)
     position += 16
     count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
-        status: list[Status] | None = None
+        message.status = None
     else:
-        status = []
+        status: list[Status] = []
         for _ in range(count):
             status_item, position = read_status(buffer, position, version)
             status.append(status_item)
+        message.status = status
     count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
-        active_tasks: list[TaskIds] | None = None
+        message.active_tasks = None
     else:
-        active_tasks = []
+        active_tasks: list[TaskIds] = []
         for _ in range(count):
             task_ids, position = read_task_ids(buffer, position, version)
             active_tasks.append(task_ids)
+        message.active_tasks = active_tasks
     count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
-        standby_tasks: list[TaskIds] | None = None
+        message.standby_tasks = None
     else:
-        standby_tasks = []
+        standby_tasks: list[TaskIds] = []
         for _ in range(count):
             task_ids, position = read_task_ids(buffer, position, version)
             standby_tasks.append(task_ids)
+        message.standby_tasks = standby_tasks
     count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
-        warmup_tasks: list[TaskIds] | None = None
+        message.warmup_tasks = None
     else:
-        warmup_tasks = []
+        warmup_tasks: list[TaskIds] = []
         for _ in range(count):
             task_ids, position = read_task_ids(buffer, position, version)
             warmup_tasks.append(task_ids)
-    (endpoint_information_epoch,) = _unpack_i(buffer, position)
+        message.warmup_tasks = warmup_tasks
+    (message.endpoint_information_epoch,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_nullable_count(buffer, position, 7)
     if count < 0:
-        partitions_by_user_endpoint: list[EndpointToPartitions] | None = None
+        message.partitions_by_user_endpoint = None
     else:
-        partitions_by_user_endpoint = []
+        partitions_by_user_endpoint: list[EndpointToPartitions] = []
         for _ in range(count):
             endpoint_to_partitions, position = read_endpoint_to_partitions(buffer, position, version)
             partitions_by_user_endpoint.append(endpoint_to_partitions)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.partitions_by_user_endpoint = partitions_by_user_endpoint
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StreamsGroupHeartbeatResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        member_id,
-        member_epoch,
-        heartbeat_interval_ms,
-        acceptable_recovery_lag,
-        task_offset_interval_ms,
-        status,
-        active_tasks,
-        standby_tasks,
-        warmup_tasks,
-        endpoint_information_epoch,
-        partitions_by_user_endpoint,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_streams_group_heartbeat_response(
@@ -296,15 +286,16 @@ class Status:
 
 
 def read_status(buffer: Buffer, position: int, version: int) -> tuple[Status, int]:
-    (status_code,) = _unpack_b(buffer, position)
+    message = Status.__new__(Status)
+    (message.status_code,) = _unpack_b(buffer, position)
     position += 1
-    status_detail, position = read_compact_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.status_detail, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Status(status_code, status_detail, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_status(parts: list[Any], message: Status, version: int) -> None:
@@ -350,15 +341,16 @@ class TaskIds:
 
 
 def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    subtopology_id, position = read_compact_string(buffer, position)
+    message = TaskIds.__new__(TaskIds)
+    message.subtopology_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TaskIds(subtopology_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
@@ -417,28 +409,26 @@ def read_endpoint_to_partitions(
     position: int,
     version: int,
 ) -> tuple[EndpointToPartitions, int]:
-    user_endpoint, position = read_endpoint(buffer, position, version)
+    message = EndpointToPartitions.__new__(EndpointToPartitions)
+    message.user_endpoint, position = read_endpoint(buffer, position, version)
     count, position = read_compact_count(buffer, position, 3)
     active_partitions: list[TopicPartition] = []
     for _ in range(count):
         topic_partition, position = read_topic_partition(buffer, position, version)
         active_partitions.append(topic_partition)
+    message.active_partitions = active_partitions
     count, position = read_compact_count(buffer, position, 3)
     standby_partitions: list[TopicPartition] = []
     for _ in range(count):
         topic_partition, position = read_topic_partition(buffer, position, version)
         standby_partitions.append(topic_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.standby_partitions = standby_partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return EndpointToPartitions(
-        user_endpoint,
-        active_partitions,
-        standby_partitions,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_endpoint_to_partitions(
@@ -493,15 +483,16 @@ class Endpoint:
 
 
 def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = Endpoint.__new__(Endpoint)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Endpoint(host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
@@ -547,15 +538,16 @@ class TopicPartition:
 
 
 def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    topic, position = read_compact_string(buffer, position)
+    message = TopicPartition.__new__(TopicPartition)
+    message.topic, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicPartition(topic, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

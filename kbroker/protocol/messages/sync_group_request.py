@@ -108,34 +108,32 @@ def read_sync_group_request(
 ) -> tuple[SyncGroupRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("SyncGroupRequest", version))
+    message = SyncGroupRequest.__new__(SyncGroupRequest)
     if version >= 4:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
-    (generation_id,) = _unpack_i(buffer, position)
+        message.group_id, position = read_string(buffer, position)
+    (message.generation_id,) = _unpack_i(buffer, position)
     position += 4
     if version >= 4:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
-    group_instance_id: str | None
+        message.member_id, position = read_string(buffer, position)
     if version >= 3:
         if version >= 4:
-            group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
         else:
-            group_instance_id, position = read_nullable_string(buffer, position)
+            message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
-        group_instance_id = None
-    protocol_type: str | None
+        message.group_instance_id = None
     if version == 5:
-        protocol_type, position = read_compact_nullable_string(buffer, position)
+        message.protocol_type, position = read_compact_nullable_string(buffer, position)
     else:
-        protocol_type = None
-    protocol_name: str | None
+        message.protocol_type = None
     if version == 5:
-        protocol_name, position = read_compact_nullable_string(buffer, position)
+        message.protocol_name, position = read_compact_nullable_string(buffer, position)
     else:
-        protocol_name = None
+        message.protocol_name = None
     if version >= 4:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -144,22 +142,16 @@ def read_sync_group_request(
     for _ in range(count):
         sync_group_request_assignment, position = read_sync_group_request_assignment(buffer, position, version)
         assignments.append(sync_group_request_assignment)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.assignments = assignments
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SyncGroupRequest(
-        group_id,
-        generation_id,
-        member_id,
-        group_instance_id,
-        protocol_type,
-        protocol_name,
-        assignments,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_sync_group_request(parts: list[Any], message: SyncGroupRequest, version: int) -> None:
@@ -240,21 +232,24 @@ def read_sync_group_request_assignment(
     position: int,
     version: int,
 ) -> tuple[SyncGroupRequestAssignment, int]:
+    message = SyncGroupRequestAssignment.__new__(SyncGroupRequestAssignment)
     if version >= 4:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id, position = read_string(buffer, position)
+        message.member_id, position = read_string(buffer, position)
     if version >= 4:
-        assignment, position = read_compact_bytes(buffer, position)
+        message.assignment, position = read_compact_bytes(buffer, position)
     else:
-        assignment, position = read_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.assignment, position = read_bytes(buffer, position)
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SyncGroupRequestAssignment(member_id, assignment, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_sync_group_request_assignment(

@@ -90,41 +90,35 @@ def read_sync_group_response(
 ) -> tuple[SyncGroupResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("SyncGroupResponse", version))
+    message = SyncGroupResponse.__new__(SyncGroupResponse)
     if version >= 1:
-        throttle_time_ms, error_code = _unpack_ih(buffer, position)
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
     else:
-        (error_code,) = _unpack_h(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
         position += 2
-        throttle_time_ms = 0
-    protocol_type: str | None
+        message.throttle_time_ms = 0
     if version == 5:
-        protocol_type, position = read_compact_nullable_string(buffer, position)
+        message.protocol_type, position = read_compact_nullable_string(buffer, position)
     else:
-        protocol_type = None
-    protocol_name: str | None
+        message.protocol_type = None
     if version == 5:
-        protocol_name, position = read_compact_nullable_string(buffer, position)
+        message.protocol_name, position = read_compact_nullable_string(buffer, position)
     else:
-        protocol_name = None
+        message.protocol_name = None
     if version >= 4:
-        assignment, position = read_compact_bytes(buffer, position)
+        message.assignment, position = read_compact_bytes(buffer, position)
     else:
-        assignment, position = read_bytes(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.assignment, position = read_bytes(buffer, position)
     if version >= 4:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return SyncGroupResponse(
-        throttle_time_ms,
-        error_code,
-        protocol_type,
-        protocol_name,
-        assignment,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_sync_group_response(parts: list[Any], message: SyncGroupResponse, version: int) -> None:

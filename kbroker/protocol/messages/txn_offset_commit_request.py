@@ -112,31 +112,34 @@ def read_txn_offset_commit_request(
 ) -> tuple[TxnOffsetCommitRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("TxnOffsetCommitRequest", version))
+    message = TxnOffsetCommitRequest.__new__(TxnOffsetCommitRequest)
     if version >= 3:
-        transactional_id, position = read_compact_string(buffer, position)
+        message.transactional_id, position = read_compact_string(buffer, position)
     else:
-        transactional_id, position = read_string(buffer, position)
+        message.transactional_id, position = read_string(buffer, position)
     if version >= 3:
-        group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_compact_string(buffer, position)
     else:
-        group_id, position = read_string(buffer, position)
+        message.group_id, position = read_string(buffer, position)
     if version >= 3:
-        producer_id, producer_epoch, generation_id = _unpack_qhi(buffer, position)
+        (
+            message.producer_id,
+            message.producer_epoch,
+            message.generation_id,
+        ) = _unpack_qhi(buffer, position)
         position += 14
     else:
-        producer_id, producer_epoch = _unpack_qh(buffer, position)
+        message.producer_id, message.producer_epoch = _unpack_qh(buffer, position)
         position += 10
-        generation_id = -1
-    member_id: str
+        message.generation_id = -1
     if version >= 3:
-        member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_compact_string(buffer, position)
     else:
-        member_id = ""
-    group_instance_id: str | None
+        message.member_id = ""
     if version >= 3:
-        group_instance_id, position = read_compact_nullable_string(buffer, position)
+        message.group_instance_id, position = read_compact_nullable_string(buffer, position)
     else:
-        group_instance_id = None
+        message.group_instance_id = None
     if version >= 3:
         count, position = read_compact_count(buffer, position, 3)
     else:
@@ -145,23 +148,16 @@ def read_txn_offset_commit_request(
     for _ in range(count):
         txn_offset_commit_request_topic, position = read_txn_offset_commit_request_topic(buffer, position, version)
         topics.append(txn_offset_commit_request_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TxnOffsetCommitRequest(
-        transactional_id,
-        group_id,
-        producer_id,
-        producer_epoch,
-        generation_id,
-        member_id,
-        group_instance_id,
-        topics,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_txn_offset_commit_request(
@@ -250,10 +246,11 @@ def read_txn_offset_commit_request_topic(
     position: int,
     version: int,
 ) -> tuple[TxnOffsetCommitRequestTopic, int]:
+    message = TxnOffsetCommitRequestTopic.__new__(TxnOffsetCommitRequestTopic)
     if version >= 3:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 3:
         count, position = read_compact_count(buffer, position, 18)
     else:
@@ -262,13 +259,16 @@ def read_txn_offset_commit_request_topic(
     for _ in range(count):
         txn_offset_commit_request_partition, position = read_txn_offset_commit_request_partition(buffer, position, version)
         partitions.append(txn_offset_commit_request_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TxnOffsetCommitRequestTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_txn_offset_commit_request_topic(
@@ -341,30 +341,31 @@ def read_txn_offset_commit_request_partition(
     position: int,
     version: int,
 ) -> tuple[TxnOffsetCommitRequestPartition, int]:
+    message = TxnOffsetCommitRequestPartition.__new__(TxnOffsetCommitRequestPartition)
     if version >= 2:
-        (partition_index, committed_offset, committed_leader_epoch) = _unpack_iqi(buffer, position)
+        (
+            message.partition_index,
+            message.committed_offset,
+            message.committed_leader_epoch,
+        ) = _unpack_iqi(buffer, position)
         position += 16
     else:
-        partition_index, committed_offset = _unpack_iq(buffer, position)
+        message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
         position += 12
-        committed_leader_epoch = -1
+        message.committed_leader_epoch = -1
     if version >= 3:
-        committed_metadata, position = read_compact_nullable_string(buffer, position)
+        message.committed_metadata, position = read_compact_nullable_string(buffer, position)
     else:
-        committed_metadata, position = read_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.committed_metadata, position = read_nullable_string(buffer, position)
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TxnOffsetCommitRequestPartition(
-        partition_index,
-        committed_offset,
-        committed_leader_epoch,
-        committed_metadata,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_txn_offset_commit_request_partition(

@@ -80,7 +80,8 @@ def read_txn_offset_commit_response(
 ) -> tuple[TxnOffsetCommitResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("TxnOffsetCommitResponse", version))
-    (throttle_time_ms,) = _unpack_i(buffer, position)
+    message = TxnOffsetCommitResponse.__new__(TxnOffsetCommitResponse)
+    (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 3:
         count, position = read_compact_count(buffer, position, 3)
@@ -90,13 +91,16 @@ def read_txn_offset_commit_response(
     for _ in range(count):
         txn_offset_commit_response_topic, position = read_txn_offset_commit_response_topic(buffer, position, version)
         topics.append(txn_offset_commit_response_topic)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TxnOffsetCommitResponse(throttle_time_ms, topics, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_txn_offset_commit_response(
@@ -164,10 +168,11 @@ def read_txn_offset_commit_response_topic(
     position: int,
     version: int,
 ) -> tuple[TxnOffsetCommitResponseTopic, int]:
+    message = TxnOffsetCommitResponseTopic.__new__(TxnOffsetCommitResponseTopic)
     if version >= 3:
-        name, position = read_compact_string(buffer, position)
+        message.name, position = read_compact_string(buffer, position)
     else:
-        name, position = read_string(buffer, position)
+        message.name, position = read_string(buffer, position)
     if version >= 3:
         count, position = read_compact_count(buffer, position, 7)
     else:
@@ -176,13 +181,16 @@ def read_txn_offset_commit_response_topic(
     for _ in range(count):
         txn_offset_commit_response_partition, position = read_txn_offset_commit_response_partition(buffer, position, version)
         partitions.append(txn_offset_commit_response_partition)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TxnOffsetCommitResponseTopic(name, partitions, unknown_tagged_fields), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_txn_offset_commit_response_topic(
@@ -247,19 +255,18 @@ def read_txn_offset_commit_response_partition(
     position: int,
     version: int,
 ) -> tuple[TxnOffsetCommitResponsePartition, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = TxnOffsetCommitResponsePartition.__new__(TxnOffsetCommitResponsePartition)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if version >= 3:
         if buffer[position] == 0:
+            message.unknown_tagged_fields = []
             position += 1
         else:
-            unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TxnOffsetCommitResponsePartition(
-        partition_index,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    else:
+        message.unknown_tagged_fields = []
+    return message, position
 
 
 def write_txn_offset_commit_response_partition(

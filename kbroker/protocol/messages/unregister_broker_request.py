@@ -65,14 +65,15 @@ def read_unregister_broker_request(
 ) -> tuple[UnregisterBrokerRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UnregisterBrokerRequest", version))
-    (broker_id,) = _unpack_i(buffer, position)
+    message = UnregisterBrokerRequest.__new__(UnregisterBrokerRequest)
+    (message.broker_id,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UnregisterBrokerRequest(broker_id, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_unregister_broker_request(

@@ -86,29 +86,26 @@ def read_update_features_request(
 ) -> tuple[UpdateFeaturesRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("UpdateFeaturesRequest", version))
-    (timeout_ms,) = _unpack_i(buffer, position)
+    message = UpdateFeaturesRequest.__new__(UpdateFeaturesRequest)
+    (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
     count, position = read_compact_count(buffer, position, 5)
     feature_updates: list[FeatureUpdateKey] = []
     for _ in range(count):
         feature_update_key, position = read_feature_update_key(buffer, position, version)
         feature_updates.append(feature_update_key)
+    message.feature_updates = feature_updates
     if version >= 1:
-        (validate_only,) = _unpack_t(buffer, position)
+        (message.validate_only,) = _unpack_t(buffer, position)
         position += 1
     else:
-        validate_only = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.validate_only = False
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UpdateFeaturesRequest(
-        timeout_ms,
-        feature_updates,
-        validate_only,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_update_features_request(
@@ -181,27 +178,22 @@ def read_feature_update_key(
     position: int,
     version: int,
 ) -> tuple[FeatureUpdateKey, int]:
-    feature, position = read_compact_string(buffer, position)
+    message = FeatureUpdateKey.__new__(FeatureUpdateKey)
+    message.feature, position = read_compact_string(buffer, position)
     if version >= 1:
-        max_version_level, upgrade_type = _unpack_hb(buffer, position)
+        message.max_version_level, message.upgrade_type = _unpack_hb(buffer, position)
         position += 3
-        allow_downgrade = False
+        message.allow_downgrade = False
     else:
-        max_version_level, allow_downgrade = _unpack_ht(buffer, position)
+        message.max_version_level, message.allow_downgrade = _unpack_ht(buffer, position)
         position += 3
-        upgrade_type = 1
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.upgrade_type = 1
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return FeatureUpdateKey(
-        feature,
-        max_version_level,
-        allow_downgrade,
-        upgrade_type,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_feature_update_key(parts: list[Any], message: FeatureUpdateKey, version: int) -> None:

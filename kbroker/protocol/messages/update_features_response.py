@@ -85,30 +85,25 @@ def read_update_features_response(
 ) -> tuple[UpdateFeaturesResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("UpdateFeaturesResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = UpdateFeaturesResponse.__new__(UpdateFeaturesResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    results: list[UpdatableFeatureResult]
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if version <= 1:
         count, position = read_compact_count(buffer, position, 5)
-        results = []
+        results: list[UpdatableFeatureResult] = []
         for _ in range(count):
             updatable_feature_result, position = read_updatable_feature_result(buffer, position, version)
             results.append(updatable_feature_result)
+        message.results = results
     else:
-        results = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.results = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UpdateFeaturesResponse(
-        throttle_time_ms,
-        error_code,
-        error_message,
-        results,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_update_features_response(
@@ -174,21 +169,17 @@ def read_updatable_feature_result(
     position: int,
     version: int,
 ) -> tuple[UpdatableFeatureResult, int]:
-    feature, position = read_compact_string(buffer, position)
-    (error_code,) = _unpack_h(buffer, position)
+    message = UpdatableFeatureResult.__new__(UpdatableFeatureResult)
+    message.feature, position = read_compact_string(buffer, position)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UpdatableFeatureResult(
-        feature,
-        error_code,
-        error_message,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_updatable_feature_result(

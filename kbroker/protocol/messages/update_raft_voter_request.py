@@ -98,29 +98,27 @@ def read_update_raft_voter_request(
 ) -> tuple[UpdateRaftVoterRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UpdateRaftVoterRequest", version))
-    cluster_id, position = read_compact_nullable_string(buffer, position)
-    current_leader_epoch, voter_id, voter_directory_id = _unpack_iiu(buffer, position)
+    message = UpdateRaftVoterRequest.__new__(UpdateRaftVoterRequest)
+    message.cluster_id, position = read_compact_nullable_string(buffer, position)
+    (
+        message.current_leader_epoch,
+        message.voter_id,
+        message.voter_directory_id,
+    ) = _unpack_iiu(buffer, position)
     position += 24
     count, position = read_compact_count(buffer, position, 5)
     listeners: list[Listener] = []
     for _ in range(count):
         listener, position = read_listener(buffer, position, version)
         listeners.append(listener)
-    kraft_version_feature, position = read_kraft_version_feature(buffer, position, version)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.listeners = listeners
+    message.kraft_version_feature, position = read_kraft_version_feature(buffer, position, version)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return UpdateRaftVoterRequest(
-        cluster_id,
-        current_leader_epoch,
-        voter_id,
-        voter_directory_id,
-        listeners,
-        kraft_version_feature,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_update_raft_voter_request(
@@ -184,16 +182,17 @@ class Listener:
 
 
 def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    name, position = read_compact_string(buffer, position)
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message = Listener.__new__(Listener)
+    message.name, position = read_compact_string(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return Listener(name, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:
@@ -244,18 +243,15 @@ def read_kraft_version_feature(
     position: int,
     version: int,
 ) -> tuple[KRaftVersionFeature, int]:
-    min_supported_version, max_supported_version = _unpack_hh(buffer, position)
+    message = KRaftVersionFeature.__new__(KRaftVersionFeature)
+    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return KRaftVersionFeature(
-        min_supported_version,
-        max_supported_version,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_kraft_version_feature(

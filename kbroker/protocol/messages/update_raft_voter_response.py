@@ -83,28 +83,25 @@ def read_update_raft_voter_response(
 ) -> tuple[UpdateRaftVoterResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UpdateRaftVoterResponse", version))
-    throttle_time_ms, error_code = _unpack_ih(buffer, position)
+    message = UpdateRaftVoterResponse.__new__(UpdateRaftVoterResponse)
+    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    current_leader: CurrentLeader = CurrentLeader()
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.current_leader = CurrentLeader()
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
-                current_leader, position = read_current_leader(buffer, position, version)
+                message.current_leader, position = read_current_leader(buffer, position, version)
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return UpdateRaftVoterResponse(
-        throttle_time_ms,
-        error_code,
-        current_leader,
-        unknown_tagged_fields,
-    ), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_update_raft_voter_response(
@@ -121,7 +118,10 @@ def write_update_raft_voter_response(
         field_parts: list[Any] = []
         write_current_leader(field_parts, message.current_leader, version)
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -167,17 +167,18 @@ class CurrentLeader:
 
 
 def read_current_leader(buffer: Buffer, position: int, version: int) -> tuple[CurrentLeader, int]:
-    leader_id, leader_epoch = _unpack_ii(buffer, position)
+    message = CurrentLeader.__new__(CurrentLeader)
+    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_i(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_i(buffer, position)
     position += 4
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return CurrentLeader(leader_id, leader_epoch, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_current_leader(parts: list[Any], message: CurrentLeader, version: int) -> None:

@@ -83,23 +83,25 @@ class VoteRequest:
 def read_vote_request(buffer: Buffer, position: int, version: int) -> tuple[VoteRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("VoteRequest", version))
-    cluster_id, position = read_compact_nullable_string(buffer, position)
+    message = VoteRequest.__new__(VoteRequest)
+    message.cluster_id, position = read_compact_nullable_string(buffer, position)
     if version >= 1:
-        (voter_id,) = _unpack_i(buffer, position)
+        (message.voter_id,) = _unpack_i(buffer, position)
         position += 4
     else:
-        voter_id = -1
+        message.voter_id = -1
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return VoteRequest(cluster_id, voter_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_vote_request(parts: list[Any], message: VoteRequest, version: int) -> None:
@@ -153,18 +155,20 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    topic_name, position = read_compact_string(buffer, position)
+    message = TopicData.__new__(TopicData)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 25)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -236,58 +240,49 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
+    message = PartitionData.__new__(PartitionData)
     if version == 2:
         (
-            partition_index,
-            replica_epoch,
-            replica_id,
-            replica_directory_id,
-            voter_directory_id,
-            last_offset_epoch,
-            last_offset,
-            pre_vote,
+            message.partition_index,
+            message.replica_epoch,
+            message.replica_id,
+            message.replica_directory_id,
+            message.voter_directory_id,
+            message.last_offset_epoch,
+            message.last_offset,
+            message.pre_vote,
         ) = _unpack_iiiuuiqt(buffer, position)
         position += 57
     elif version == 1:
         (
-            partition_index,
-            replica_epoch,
-            replica_id,
-            replica_directory_id,
-            voter_directory_id,
-            last_offset_epoch,
-            last_offset,
+            message.partition_index,
+            message.replica_epoch,
+            message.replica_id,
+            message.replica_directory_id,
+            message.voter_directory_id,
+            message.last_offset_epoch,
+            message.last_offset,
         ) = _unpack_iiiuuiq(buffer, position)
         position += 56
-        pre_vote = False
+        message.pre_vote = False
     else:
         (
-            partition_index,
-            replica_epoch,
-            replica_id,
-            last_offset_epoch,
-            last_offset,
+            message.partition_index,
+            message.replica_epoch,
+            message.replica_id,
+            message.last_offset_epoch,
+            message.last_offset,
         ) = _unpack_iiiiq(buffer, position)
         position += 24
-        replica_directory_id = ZERO_UUID
-        voter_directory_id = ZERO_UUID
-        pre_vote = False
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.replica_directory_id = ZERO_UUID
+        message.voter_directory_id = ZERO_UUID
+        message.pre_vote = False
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        replica_epoch,
-        replica_id,
-        replica_directory_id,
-        voter_directory_id,
-        last_offset_epoch,
-        last_offset,
-        pre_vote,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

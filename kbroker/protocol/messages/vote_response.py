@@ -83,19 +83,21 @@ class VoteResponse:
 def read_vote_response(buffer: Buffer, position: int, version: int) -> tuple[VoteResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("VoteResponse", version))
-    (error_code,) = _unpack_h(buffer, position)
+    message = VoteResponse.__new__(VoteResponse)
+    (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     count, position = read_compact_count(buffer, position, 3)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
-    node_endpoints: list[NodeEndpoint] = []
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
+    message.node_endpoints = []
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
         for _ in range(tag_count):
             tag, position = read_uvarint(buffer, position)
@@ -104,13 +106,15 @@ def read_vote_response(buffer: Buffer, position: int, version: int) -> tuple[Vot
                 if version == 0:
                     raise misplaced_tag("VoteResponse", 0, version)
                 count, position = read_compact_count(buffer, position, 8)
-                node_endpoints = []
+                node_endpoints: list[NodeEndpoint] = []
                 for _ in range(count):
                     node_endpoint, position = read_node_endpoint(buffer, position, version)
                     node_endpoints.append(node_endpoint)
+                message.node_endpoints = node_endpoints
             else:
-                position = keep_tagged_field(unknown_tagged_fields, buffer, position, tag, size)
-    return VoteResponse(error_code, topics, node_endpoints, unknown_tagged_fields), position
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = fields
+    return message, position
 
 
 def write_vote_response(parts: list[Any], message: VoteResponse, version: int) -> None:
@@ -130,7 +134,10 @@ def write_vote_response(parts: list[Any], message: VoteResponse, version: int) -
         for node_endpoint in message.node_endpoints:
             write_node_endpoint(field_parts, node_endpoint, version)
         fields = [*fields, (0, b"".join(field_parts))]
-    write_tagged_fields(pieces, fields)
+    if fields:
+        write_tagged_fields(pieces, fields)
+    else:
+        pieces.append(b"\0")
     parts.append(b"".join(pieces))
 
 
@@ -168,18 +175,20 @@ class TopicData:
 
 
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    topic_name, position = read_compact_string(buffer, position)
+    message = TopicData.__new__(TopicData)
+    message.topic_name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 16)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return TopicData(topic_name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -239,27 +248,21 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
+    message = PartitionData.__new__(PartitionData)
     (
-        partition_index,
-        error_code,
-        leader_id,
-        leader_epoch,
-        vote_granted,
+        message.partition_index,
+        message.error_code,
+        message.leader_id,
+        message.leader_epoch,
+        message.vote_granted,
     ) = _unpack_ihiit(buffer, position)
     position += 15
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition_index,
-        error_code,
-        leader_id,
-        leader_epoch,
-        vote_granted,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -316,17 +319,18 @@ class NodeEndpoint:
 
 
 def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    (node_id,) = _unpack_i(buffer, position)
+    message = NodeEndpoint.__new__(NodeEndpoint)
+    (message.node_id,) = _unpack_i(buffer, position)
     position += 4
-    host, position = read_compact_string(buffer, position)
-    (port,) = _unpack_H(buffer, position)
+    message.host, position = read_compact_string(buffer, position)
+    (message.port,) = _unpack_H(buffer, position)
     position += 2
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return NodeEndpoint(node_id, host, port, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

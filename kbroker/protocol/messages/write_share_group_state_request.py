@@ -80,18 +80,20 @@ def read_write_share_group_state_request(
 ) -> tuple[WriteShareGroupStateRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("WriteShareGroupStateRequest", version))
-    group_id, position = read_compact_string(buffer, position)
+    message = WriteShareGroupStateRequest.__new__(WriteShareGroupStateRequest)
+    message.group_id, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 18)
     topics: list[WriteStateData] = []
     for _ in range(count):
         write_state_data, position = read_write_state_data(buffer, position, version)
         topics.append(write_state_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WriteShareGroupStateRequest(group_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_write_share_group_state_request(
@@ -151,19 +153,21 @@ def read_write_state_data(
     position: int,
     version: int,
 ) -> tuple[WriteStateData, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = WriteStateData.__new__(WriteStateData)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 22)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
         partitions.append(partition_data)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WriteStateData(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_write_state_data(parts: list[Any], message: WriteStateData, version: int) -> None:
@@ -227,38 +231,37 @@ class PartitionData:
 
 
 def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
+    message = PartitionData.__new__(PartitionData)
     if version == 1:
         (
-            partition,
-            state_epoch,
-            leader_epoch,
-            start_offset,
-            delivery_complete_count,
+            message.partition,
+            message.state_epoch,
+            message.leader_epoch,
+            message.start_offset,
+            message.delivery_complete_count,
         ) = _unpack_iiiqi(buffer, position)
         position += 24
     else:
-        partition, state_epoch, leader_epoch, start_offset = _unpack_iiiq(buffer, position)
+        (
+            message.partition,
+            message.state_epoch,
+            message.leader_epoch,
+            message.start_offset,
+        ) = _unpack_iiiq(buffer, position)
         position += 20
-        delivery_complete_count = -1
+        message.delivery_complete_count = -1
     count, position = read_compact_count(buffer, position, 20)
     state_batches: list[StateBatch] = []
     for _ in range(count):
         state_batch, position = read_state_batch(buffer, position, version)
         state_batches.append(state_batch)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.state_batches = state_batches
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionData(
-        partition,
-        state_epoch,
-        leader_epoch,
-        start_offset,
-        delivery_complete_count,
-        state_batches,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -332,20 +335,20 @@ class StateBatch:
 
 
 def read_state_batch(buffer: Buffer, position: int, version: int) -> tuple[StateBatch, int]:
-    (first_offset, last_offset, delivery_state, delivery_count) = _unpack_qqbh(buffer, position)
+    message = StateBatch.__new__(StateBatch)
+    (
+        message.first_offset,
+        message.last_offset,
+        message.delivery_state,
+        message.delivery_count,
+    ) = _unpack_qqbh(buffer, position)
     position += 19
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return StateBatch(
-        first_offset,
-        last_offset,
-        delivery_state,
-        delivery_count,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_state_batch(parts: list[Any], message: StateBatch, version: int) -> None:

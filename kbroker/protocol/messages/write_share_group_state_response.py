@@ -72,17 +72,19 @@ def read_write_share_group_state_response(
 ) -> tuple[WriteShareGroupStateResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("WriteShareGroupStateResponse", version))
+    message = WriteShareGroupStateResponse.__new__(WriteShareGroupStateResponse)
     count, position = read_compact_count(buffer, position, 18)
     results: list[WriteStateResult] = []
     for _ in range(count):
         write_state_result, position = read_write_state_result(buffer, position, version)
         results.append(write_state_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.results = results
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WriteShareGroupStateResponse(results, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_write_share_group_state_response(
@@ -141,19 +143,21 @@ def read_write_state_result(
     position: int,
     version: int,
 ) -> tuple[WriteStateResult, int]:
-    (topic_id,) = _unpack_u(buffer, position)
+    message = WriteStateResult.__new__(WriteStateResult)
+    (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
     count, position = read_compact_count(buffer, position, 8)
     partitions: list[PartitionResult] = []
     for _ in range(count):
         partition_result, position = read_partition_result(buffer, position, version)
         partitions.append(partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WriteStateResult(topic_id, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_write_state_result(parts: list[Any], message: WriteStateResult, version: int) -> None:
@@ -209,15 +213,16 @@ def read_partition_result(
     position: int,
     version: int,
 ) -> tuple[PartitionResult, int]:
-    partition, error_code = _unpack_ih(buffer, position)
+    message = PartitionResult.__new__(PartitionResult)
+    message.partition, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    error_message, position = read_compact_nullable_string(buffer, position)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.error_message, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return PartitionResult(partition, error_code, error_message, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

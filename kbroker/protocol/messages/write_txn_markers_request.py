@@ -75,17 +75,19 @@ def read_write_txn_markers_request(
 ) -> tuple[WriteTxnMarkersRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("WriteTxnMarkersRequest", version))
+    message = WriteTxnMarkersRequest.__new__(WriteTxnMarkersRequest)
     count, position = read_compact_count(buffer, position, 17)
     markers: list[WritableTxnMarker] = []
     for _ in range(count):
         writable_txn_marker, position = read_writable_txn_marker(buffer, position, version)
         markers.append(writable_txn_marker)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.markers = markers
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WriteTxnMarkersRequest(markers, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_write_txn_markers_request(
@@ -160,34 +162,32 @@ def read_writable_txn_marker(
     position: int,
     version: int,
 ) -> tuple[WritableTxnMarker, int]:
-    producer_id, producer_epoch, transaction_result = _unpack_qht(buffer, position)
+    message = WritableTxnMarker.__new__(WritableTxnMarker)
+    (
+        message.producer_id,
+        message.producer_epoch,
+        message.transaction_result,
+    ) = _unpack_qht(buffer, position)
     position += 11
     count, position = read_compact_count(buffer, position, 3)
     topics: list[WritableTxnMarkerTopic] = []
     for _ in range(count):
         writable_txn_marker_topic, position = read_writable_txn_marker_topic(buffer, position, version)
         topics.append(writable_txn_marker_topic)
+    message.topics = topics
     if version == 2:
-        coordinator_epoch, transaction_version = _unpack_ib(buffer, position)
+        message.coordinator_epoch, message.transaction_version = _unpack_ib(buffer, position)
         position += 5
     else:
-        (coordinator_epoch,) = _unpack_i(buffer, position)
+        (message.coordinator_epoch,) = _unpack_i(buffer, position)
         position += 4
-        transaction_version = 0
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+        message.transaction_version = 0
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WritableTxnMarker(
-        producer_id,
-        producer_epoch,
-        transaction_result,
-        topics,
-        coordinator_epoch,
-        transaction_version,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_writable_txn_marker(parts: list[Any], message: WritableTxnMarker, version: int) -> None:
@@ -245,15 +245,16 @@ def read_writable_txn_marker_topic(
     position: int,
     version: int,
 ) -> tuple[WritableTxnMarkerTopic, int]:
-    name, position = read_compact_string(buffer, position)
+    message = WritableTxnMarkerTopic.__new__(WritableTxnMarkerTopic)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 4)
-    partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WritableTxnMarkerTopic(name, partition_indexes, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_writable_txn_marker_topic(

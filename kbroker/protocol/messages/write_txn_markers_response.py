@@ -71,17 +71,19 @@ def read_write_txn_markers_response(
 ) -> tuple[WriteTxnMarkersResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("WriteTxnMarkersResponse", version))
+    message = WriteTxnMarkersResponse.__new__(WriteTxnMarkersResponse)
     count, position = read_compact_count(buffer, position, 10)
     markers: list[WritableTxnMarkerResult] = []
     for _ in range(count):
         writable_txn_marker_result, position = read_writable_txn_marker_result(buffer, position, version)
         markers.append(writable_txn_marker_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.markers = markers
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WriteTxnMarkersResponse(markers, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_write_txn_markers_response(
@@ -140,19 +142,21 @@ def read_writable_txn_marker_result(
     position: int,
     version: int,
 ) -> tuple[WritableTxnMarkerResult, int]:
-    (producer_id,) = _unpack_q(buffer, position)
+    message = WritableTxnMarkerResult.__new__(WritableTxnMarkerResult)
+    (message.producer_id,) = _unpack_q(buffer, position)
     position += 8
     count, position = read_compact_count(buffer, position, 3)
     topics: list[WritableTxnMarkerTopicResult] = []
     for _ in range(count):
         writable_txn_marker_topic_result, position = read_writable_txn_marker_topic_result(buffer, position, version)
         topics.append(writable_txn_marker_topic_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.topics = topics
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WritableTxnMarkerResult(producer_id, topics, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_writable_txn_marker_result(
@@ -210,18 +214,20 @@ def read_writable_txn_marker_topic_result(
     position: int,
     version: int,
 ) -> tuple[WritableTxnMarkerTopicResult, int]:
-    name, position = read_compact_string(buffer, position)
+    message = WritableTxnMarkerTopicResult.__new__(WritableTxnMarkerTopicResult)
+    message.name, position = read_compact_string(buffer, position)
     count, position = read_compact_count(buffer, position, 7)
     partitions: list[WritableTxnMarkerPartitionResult] = []
     for _ in range(count):
         writable_txn_marker_partition_result, position = read_writable_txn_marker_partition_result(buffer, position, version)
         partitions.append(writable_txn_marker_partition_result)
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
+    message.partitions = partitions
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WritableTxnMarkerTopicResult(name, partitions, unknown_tagged_fields), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_writable_txn_marker_topic_result(
@@ -277,18 +283,15 @@ def read_writable_txn_marker_partition_result(
     position: int,
     version: int,
 ) -> tuple[WritableTxnMarkerPartitionResult, int]:
-    partition_index, error_code = _unpack_ih(buffer, position)
+    message = WritableTxnMarkerPartitionResult.__new__(WritableTxnMarkerPartitionResult)
+    message.partition_index, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    unknown_tagged_fields: list[tuple[int, bytes]] | None = None
     if buffer[position] == 0:
+        message.unknown_tagged_fields = []
         position += 1
     else:
-        unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return WritableTxnMarkerPartitionResult(
-        partition_index,
-        error_code,
-        unknown_tagged_fields,
-    ), position
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    return message, position
 
 
 def write_writable_txn_marker_partition_result(

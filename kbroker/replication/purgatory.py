@@ -9,15 +9,17 @@ slip through: it either came before (the try sees it) or comes after (the watche
 """
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
 if TYPE_CHECKING:
     from kbroker.common.timer import Timer
 
+K = TypeVar("K", bound=Hashable)
 
-class DelayedOperation:
+
+class DelayedOperation(Generic[K]):
     """A request that may have to wait. Completed exactly once: by a change or by its time limit."""
 
     __slots__ = ("_wake", "is_completed", "is_expired")
@@ -27,7 +29,7 @@ class DelayedOperation:
         self.is_expired = False
         self._wake: Callable[[], object] | None = None
 
-    def try_complete(self, key: Hashable | None) -> bool:
+    def try_complete(self, key: K | None) -> bool:
         """Look whether the answer can be given now.
 
         ``key`` is the partition that changed, None for the first look at all of them.
@@ -44,7 +46,7 @@ class DelayedOperation:
         return True
 
 
-class Purgatory:
+class Purgatory(Generic[K]):
     """Where operations of one kind wait."""
 
     __slots__ = ("_timer", "_watchers", "name")
@@ -52,19 +54,19 @@ class Purgatory:
     def __init__(self, name: str, timer: "Timer") -> None:
         self.name = name
         self._timer = timer
-        self._watchers: dict[Hashable, dict[DelayedOperation, None]] = {}
+        self._watchers: dict[K, dict[DelayedOperation[K], None]] = {}
 
     @property
     def watched_keys(self) -> int:
         """How many keys somebody waits for."""
         return len(self._watchers)
 
-    def waiting(self, key: Hashable) -> int:
+    def waiting(self, key: K) -> int:
         """How many operations wait for this key."""
         return len(self._watchers.get(key, ()))
 
     async def wait(
-        self, operation: DelayedOperation, keys: Iterable[Hashable], timeout_s: float
+        self, operation: DelayedOperation[K], keys: Iterable[K], timeout_s: float
     ) -> None:
         """Return when the operation is complete or its time is over (``is_expired``).
 
@@ -89,7 +91,7 @@ class Purgatory:
             for key in watched:
                 self._remove(key, operation)
 
-    def check_and_complete(self, key: Hashable) -> int:
+    def check_and_complete(self, key: K) -> int:
         """Something changed under ``key``: try what waits for it; returns how many completed."""
         watchers = self._watchers.get(key)
         if not watchers:
@@ -102,12 +104,12 @@ class Purgatory:
                 completed += 1
         return completed
 
-    def _expire(self, operation: DelayedOperation) -> None:
+    def _expire(self, operation: DelayedOperation[K]) -> None:
         if not operation.is_completed:
             operation.is_expired = True
             operation.complete()
 
-    def _remove(self, key: Hashable, operation: DelayedOperation) -> None:
+    def _remove(self, key: K, operation: DelayedOperation[K]) -> None:
         watchers = self._watchers.get(key)
         if watchers is not None:
             watchers.pop(operation, None)

@@ -1,0 +1,394 @@
+"""Produce, versions 3-13.
+
+v3-6 refuse zstd; v5 adds the log start offset, v8 errors of single records, v10 the leader to turn
+to (KIP-951), v13 topic ids. acks=0 has no answer: an error closes the connection. A request that
+names a partition twice appends the later batch and answers once, as Kafka does.
+
+Not implemented: transactions. A transactional batch is answered as Kafka answers one of a
+transactional id that its coordinator does not know: INVALID_PRODUCER_ID_MAPPING.
+
+Differs from Kafka on purpose: null records, which Kafka never answers, are INVALID_RECORD.
+"""
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio.lowlevel import checkpoint
+
+from kbroker.handlers.current_leader import current_leader
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.messages.produce_response import (
+    BatchIndexAndErrorMessage,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionProduceResponse,
+    ProduceResponse,
+    TopicProduceResponse,
+)
+from kbroker.replication.delayed_produce import PendingAck
+from kbroker.request_context import CloseConnection
+from kbroker.storage.log_validator import RecordValidationError, check_request_records
+from kbroker.storage.unified_log import LogAppendInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+    from kbroker.common.parts import Buffer
+    from kbroker.handlers.services import Services
+    from kbroker.metadata.image import TopicImage
+    from kbroker.protocol.messages.produce_request import ProduceRequest
+    from kbroker.replication.partition import Partition
+    from kbroker.request_context import RequestContext
+
+_ADMIN_CLIENT: Final = "__admin_client"  # Kafka lets it write to internal topics
+_ACKS_ALL: Final = -1
+_FIRST_VERSION_WITH_TOPIC_IDS: Final = 13
+_FIRST_VERSION_WITH_ZSTD: Final = 7
+_FIRST_VERSION_WITH_LEADER: Final = 10
+_AT_ONCE: Final = 64
+"""Batches that are appended before other connections get their turn."""
+
+_LOG_OVERHEAD: Final = 12  # base offset and length, which the length does not count
+_SMALLEST_LENGTH: Final = 14
+_MAGIC: Final = 2
+_TRANSACTIONAL_BIT: Final = 16
+_HEADER: Final = Struct(">8xi4xb4xH")  # length, magic, attributes
+_ATTRIBUTES_POSITION: Final = 22  # the byte with the bits in use
+_PRODUCER_ID: Final = Struct(">q")
+_PRODUCER_ID_POSITION: Final = 43
+
+_WITHOUT_LOG_START: Final = frozenset(
+    {
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+    }
+)
+"""Errors of an append with which Kafka does not tell where the log starts; with others it does."""
+
+
+class _Entry:
+    """One partition of the request, and what is answered for it."""
+
+    __slots__ = (
+        "name",
+        "partition",
+        "records",
+        "required_offset",
+        "response",
+        "topic_key",
+    )
+
+    def __init__(self, topic_key: str | bytes, index: int, records: Any) -> None:
+        self.topic_key = topic_key
+        self.records = records
+        self.name = ""
+        self.partition: Partition | None = None
+        self.required_offset = -1
+        self.response = PartitionProduceResponse(index, ErrorCode.NONE, -1)
+
+
+def handle(
+    services: "Services", context: "RequestContext", request: "ProduceRequest"
+) -> "ProduceResponse | Coroutine[Any, Any, ProduceResponse | None] | None":
+    """Append what is sound, answer each partition on its own."""
+    entries = _entries(request, context.api_version)
+    accepted = _accept(services, context, request, entries)
+    if len(accepted) > _AT_ONCE:
+        return _append_giving_way(services, context, request, entries, accepted, 0, None)
+    acks = request.acks
+    for number, entry in enumerate(accepted):
+        outcome = _append(services, entry, acks)
+        if outcome is not None:
+            return _append_giving_way(
+                services, context, request, entries, accepted, number, outcome
+            )
+    return _finish(services, context, request, entries)
+
+
+def error_response(
+    request: "ProduceRequest", error: KafkaError, version: int
+) -> ProduceResponse | None:
+    """Every partition with the same error; nothing for acks=0."""
+    if request.acks == 0:
+        return None
+    entries = _distinct(
+        _Entry(topic.topic_id if _uses_ids(version) else topic.name, data.index, None)
+        for topic in request.topic_data
+        for data in topic.partition_data
+    )
+    for entry in entries:
+        entry.response.error_code = error.error_code
+        if error.error_code != ErrorCode.UNKNOWN_SERVER_ERROR:
+            entry.response.error_message = error.message
+    return _respond(entries, version, [])
+
+
+def _uses_ids(version: int) -> bool:
+    return version >= _FIRST_VERSION_WITH_TOPIC_IDS
+
+
+# Looking at the request --------------------------------------------------------------------------
+
+
+def _entries(request: "ProduceRequest", version: int) -> list[_Entry]:
+    """The partitions of the request in its order.
+
+    Raises KafkaError for the whole request: CORRUPT_MESSAGE when a first batch has an impossible
+    length or magic, TRANSACTIONAL_ID_AUTHORIZATION_FAILED for a transactional batch without an id.
+    """
+    uses_ids = _uses_ids(version)
+    entries = []
+    is_transactional = False
+    for topic in request.topic_data:
+        topic_key = topic.topic_id if uses_ids else topic.name
+        for data in topic.partition_data:
+            entry = _Entry(topic_key, data.index, data.records)
+            entries.append(entry)
+            if is_transactional or data.records is None:
+                continue  # Kafka stops to look at the first transactional one
+            if _attributes(data.records) & _TRANSACTIONAL_BIT:
+                is_transactional = True
+    if is_transactional and request.transactional_id is None:
+        raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    return entries if len(entries) < 2 else _distinct(entries)
+
+
+def _distinct(entries: "Iterable[_Entry]") -> list[_Entry]:
+    """Each partition once: at its first place, with its last records."""
+    return list({(entry.topic_key, entry.response.index): entry for entry in entries}.values())
+
+
+def _attributes(records: "Buffer") -> int:
+    """Attributes of the first batch, 0 when there is no whole one. KafkaError(CORRUPT_MESSAGE)."""
+    available = len(records)
+    if available >= _HEADER.size:
+        length, magic, attributes = _HEADER.unpack_from(records)
+        if magic == _MAGIC and _SMALLEST_LENGTH <= length <= available - _LOG_OVERHEAD:
+            return int(attributes)
+    try:
+        check_request_records(memoryview(records), allow_zstd=True)
+    except KafkaError as error:
+        if error.error_code == ErrorCode.CORRUPT_MESSAGE:
+            raise
+    return 0
+
+
+def _check_records(records: Any, version: int) -> ErrorCode:
+    """What Kafka refuses before it looks at the topic's log: anything but one batch of magic 2."""
+    if records is None:
+        return ErrorCode.INVALID_RECORD
+    try:
+        check_request_records(memoryview(records), allow_zstd=version >= _FIRST_VERSION_WITH_ZSTD)
+    except KafkaError as error:
+        if error.error_code == ErrorCode.UNKNOWN_SERVER_ERROR:
+            raise
+        return error.error_code
+    return ErrorCode.NONE
+
+
+def _accept(
+    services: "Services",
+    context: "RequestContext",
+    request: "ProduceRequest",
+    entries: list[_Entry],
+) -> list[_Entry]:
+    """What may be appended; the other entries get their error."""
+    topics = services.metadata.image.topics
+    version = context.api_version
+    find: Any = topics.get_by_id if _uses_ids(version) else topics.get
+    valid_acks = -1 <= request.acks <= 1
+    accepted = []
+    for entry in entries:
+        response = entry.response
+        if response.error_code:
+            continue
+        topic: TopicImage | None = find(entry.topic_key)
+        if topic is None:
+            response.error_code = (
+                ErrorCode.UNKNOWN_TOPIC_ID
+                if _uses_ids(version)
+                else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            )
+        elif not 0 <= response.index < len(topic.partitions):
+            response.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        elif error := _check_records(entry.records, version):
+            response.error_code = error
+        elif not valid_acks:
+            response.error_code = ErrorCode.INVALID_REQUIRED_ACKS
+        elif _belongs_to_transaction(entry.records):
+            response.error_code = ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        elif topic.is_internal and context.client_id != _ADMIN_CLIENT:
+            response.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
+        else:
+            entry.name = topic.name
+            accepted.append(entry)
+    return accepted
+
+
+def _belongs_to_transaction(records: "Buffer") -> bool:
+    """Whether the batch, which is a whole one of magic 2, has the bit and a producer id."""
+    if not records[_ATTRIBUTES_POSITION] & _TRANSACTIONAL_BIT:
+        return False
+    if len(records) < _PRODUCER_ID_POSITION + _PRODUCER_ID.size:
+        return False
+    return bool(_PRODUCER_ID.unpack_from(records, _PRODUCER_ID_POSITION)[0] >= 0)
+
+
+# Appending ---------------------------------------------------------------------------------------
+
+
+def _append(
+    services: "Services", entry: _Entry, acks: int
+) -> "Coroutine[Any, Any, LogAppendInfo] | None":
+    """Append one batch and fill its answer; a coroutine when the validation needs a thread."""
+    manager = services.replica_manager
+    try:
+        partition = manager.get_partition_or_raise(entry.name, entry.response.index)
+        entry.partition = partition
+        info = manager.append_records(partition, entry.records, acks)
+    except Exception as error:
+        _fail(services, entry, error)
+        return None
+    if not isinstance(info, LogAppendInfo):
+        return info
+    _succeed(entry, info)
+    return None
+
+
+async def _append_giving_way(
+    services: "Services",
+    context: "RequestContext",
+    request: "ProduceRequest",
+    entries: list[_Entry],
+    accepted: list[_Entry],
+    start: int,
+    outcome: "Coroutine[Any, Any, LogAppendInfo] | None",
+) -> ProduceResponse | None:
+    """Append ``accepted`` from ``start`` on; ``outcome`` is what the first one waits for."""
+    for number in range(start, len(accepted)):
+        entry = accepted[number]
+        if outcome is None:
+            outcome = _append(services, entry, request.acks)
+        if outcome is not None:
+            try:
+                _succeed(entry, await outcome)
+            except Exception as error:
+                _fail(services, entry, error)
+            outcome = None
+        elif number % _AT_ONCE == 0:
+            await checkpoint()
+    finished = _finish(services, context, request, entries)
+    if finished is None or isinstance(finished, ProduceResponse):
+        return finished
+    return await finished
+
+
+def _succeed(entry: _Entry, info: LogAppendInfo) -> None:
+    response = entry.response
+    response.base_offset = info.first_offset
+    response.log_append_time_ms = info.log_append_time_ms
+    response.log_start_offset = info.log_start_offset
+    entry.required_offset = info.last_offset + 1
+
+
+def _fail(services: "Services", entry: _Entry, error: Exception) -> None:
+    response = entry.response
+    if isinstance(error, KafkaError):
+        response.error_code = error.error_code
+    elif isinstance(error, OSError):
+        services.log.error("append to %s-%d failed", entry.name, response.index, exc_info=error)
+        response.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    else:
+        services.log.error("append to %s-%d failed", entry.name, response.index, exc_info=error)
+        response.error_code = ErrorCode.UNKNOWN_SERVER_ERROR
+    if entry.partition is not None and response.error_code not in _WITHOUT_LOG_START:
+        response.log_start_offset = entry.partition.log.log_start_offset
+    if isinstance(error, RecordValidationError):
+        response.error_message = error.message
+        response.record_errors = [
+            BatchIndexAndErrorMessage(index, message) for index, message in error.record_errors
+        ]
+
+
+# Answering ---------------------------------------------------------------------------------------
+
+
+def _finish(
+    services: "Services",
+    context: "RequestContext",
+    request: "ProduceRequest",
+    entries: list[_Entry],
+) -> "ProduceResponse | Coroutine[Any, Any, ProduceResponse] | None":
+    """The answer, or the wait for the replicas before it."""
+    acks = request.acks
+    if acks == 0:
+        for entry in entries:
+            if entry.response.error_code:
+                raise CloseConnection(
+                    f"produce with acks=0 failed: {ErrorCode(entry.response.error_code).name}"
+                )
+        return None
+    if acks == _ACKS_ALL:
+        pending = []
+        for entry in entries:
+            if entry.required_offset >= 0 and entry.partition is not None:
+                ack = PendingAck(entry.partition, entry.required_offset, entry.response)
+                if not ack.settle():
+                    pending.append(ack)
+        if pending:
+            return _wait_for_acks(services, context, request, entries, pending)
+    return _answer(services, context, entries)
+
+
+async def _wait_for_acks(
+    services: "Services",
+    context: "RequestContext",
+    request: "ProduceRequest",
+    entries: list[_Entry],
+    pending: list[PendingAck],
+) -> ProduceResponse:
+    await services.replica_manager.wait_for_acks(pending, request.timeout_ms)
+    return _answer(services, context, entries)
+
+
+def _answer(
+    services: "Services", context: "RequestContext", entries: list[_Entry]
+) -> ProduceResponse:
+    version = context.api_version
+    nodes: list[NodeEndpoint] = []
+    if version >= _FIRST_VERSION_WITH_LEADER:
+        for entry in entries:
+            if entry.response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
+                _name_leader(services, context, entry, nodes)
+    return _respond(entries, version, nodes)
+
+
+def _name_leader(
+    services: "Services", context: "RequestContext", entry: _Entry, nodes: list[NodeEndpoint]
+) -> None:
+    leader = current_leader(services, context, entry.name, entry.response.index)
+    entry.response.current_leader = LeaderIdAndEpoch(leader.leader_id, leader.leader_epoch)
+    if leader.node is not None and all(node.node_id != leader.leader_id for node in nodes):
+        nodes.append(NodeEndpoint(*leader.node))
+
+
+def _respond(entries: list[_Entry], version: int, nodes: list[NodeEndpoint]) -> ProduceResponse:
+    topics: dict[str | bytes, TopicProduceResponse] = {}
+    uses_ids = _uses_ids(version)
+    for entry in entries:
+        topic_key = entry.topic_key
+        topic = topics.get(topic_key)
+        if topic is None:
+            topic = topics[topic_key] = TopicProduceResponse()
+            if uses_ids:
+                topic.topic_id = topic_key  # type: ignore[assignment]
+            else:
+                topic.name = topic_key  # type: ignore[assignment]
+        topic.partition_responses.append(entry.response)
+    return ProduceResponse(list(topics.values()), 0, nodes)

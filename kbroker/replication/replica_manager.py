@@ -1,0 +1,309 @@
+"""The partitions of this broker: which it leads, and the verbs of the data plane over them."""
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio.lowlevel import checkpoint
+
+from kbroker.common.faults import NO_FAULTS, Faults
+from kbroker.config.topic_config import LogConfig
+from kbroker.metadata.keys import ConfigResourceType
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.replication.ack_before_append import AckBeforeAppendPartition
+from kbroker.replication.delayed_fetch import DelayedFetch
+from kbroker.replication.delayed_operations import DelayedOperations
+from kbroker.replication.delayed_produce import DelayedProduce, PendingAck
+from kbroker.replication.log_read import FetchParams, LogRead
+from kbroker.replication.partition import Partition
+from kbroker.storage.append_info import AppendOrigin
+from kbroker.storage.log_validator import ValidatedRecords, validate_records
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator, Sequence
+
+    from kbroker.common.clock import Clock
+    from kbroker.common.offload import Offload
+    from kbroker.common.parts import Buffer
+    from kbroker.common.timer import Timer
+    from kbroker.config.broker_config import BrokerConfig, ConfigHolder
+    from kbroker.metadata.delta import MetadataDelta
+    from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage
+    from kbroker.replication.cached_partition import CachedPartition
+    from kbroker.replication.fetch_session import Answer
+    from kbroker.storage.log_manager import LogManager
+    from kbroker.storage.unified_log import LogAppendInfo
+
+READ_AT_ONCE: Final = 64
+"""Partitions that are read before other connections get their turn."""
+
+
+def _walks_records(config: "BrokerConfig") -> bool:
+    """``kbroker.record.validation=header`` trusts what clients say of their records."""
+    return config.kbroker_record_validation != "header"
+
+
+class ReplicaManager:
+    """Owner of every ``Partition``. ``apply`` must be the metadata's first subscriber: whoever is
+    told later finds the partitions led."""
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        log_manager: "LogManager",
+        config: "ConfigHolder",
+        clock: "Clock",
+        timer: "Timer",
+        offload: "Offload",
+        faults: Faults = NO_FAULTS,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.log_manager = log_manager
+        self._config = config
+        self._clock = clock
+        self._offload = offload
+        self._faults = faults
+        self._log = log or logging.getLogger("kbroker.replication")
+        self._topics: dict[str, dict[int, Partition]] = {}
+        self._image: MetadataImage | None = None
+        self._log_defaults: LogConfig = config.current.log_defaults()
+        self._walk_records = _walks_records(config.current)
+        self.delayed = DelayedOperations(timer)
+        self._partition_class = (
+            AckBeforeAppendPartition if faults.planted == "ack_before_append" else Partition
+        )
+        config.subscribe(self._on_config_changed)
+
+    # Metadata -----------------------------------------------------------------------------------
+
+    def apply(self, delta: "MetadataDelta", image: "MetadataImage") -> None:
+        """Create, lead, follow and drop partitions as the metadata says."""
+        self._image = image
+        for topic in delta.deleted_topics:
+            self._delete_topic(topic)
+        for topic in delta.created_topics:
+            for index, partition in enumerate(topic.partitions):
+                self._apply_partition(topic, index, partition)
+        for change in delta.changed_partitions:
+            self._apply_partition(change.topic, change.partition, change.new)
+        for resource_type, name in delta.changed_configs:
+            if resource_type == ConfigResourceType.TOPIC:
+                self._update_log_config(name)
+
+    def _apply_partition(self, topic: "TopicImage", index: int, image: "PartitionImage") -> None:
+        hosted = self._topics.get(topic.name, {}).get(index)
+        if self.node_id not in image.replicas:
+            if hosted is not None:
+                self._drop(hosted)
+            return
+        if hosted is not None and hosted.topic_id != topic.topic_id:
+            self._drop(hosted)
+            hosted = None
+        if hosted is None:
+            log = self.log_manager.get_or_create_log(
+                topic.name, index, topic.topic_id, self.log_config(topic.name)
+            )
+            hosted = self._partition_class(
+                topic.name,
+                index,
+                topic.topic_id,
+                node_id=self.node_id,
+                log=log,
+                delayed=self.delayed,
+            )
+            self._topics.setdefault(topic.name, {})[index] = hosted
+        hosted.update(image)
+
+    def _delete_topic(self, topic: "TopicImage") -> None:
+        for partition in list(self._topics.get(topic.name, {}).values()):
+            if partition.topic_id == topic.topic_id:
+                self._drop(partition)
+
+    def _drop(self, partition: Partition) -> None:
+        partitions = self._topics[partition.topic]
+        del partitions[partition.index]
+        if not partitions:
+            del self._topics[partition.topic]
+        partition.delete()
+        self.log_manager.delete_log(partition.topic, partition.index)
+
+    def _update_log_config(self, topic: str) -> None:
+        partitions = self._topics.get(topic)
+        if not partitions:
+            return
+        self.log_manager.update_config(topic, self.log_config(topic))
+        for partition in partitions.values():
+            partition.update_min_isr()
+            partition.maybe_increment_high_watermark()
+            self.delayed.check_all(partition)
+
+    def _on_config_changed(self, old: "BrokerConfig", new: "BrokerConfig") -> None:
+        self._walk_records = _walks_records(new)
+        self._log_defaults = new.log_defaults()
+        if old.log_defaults() != self._log_defaults:
+            for topic in self._topics:
+                self._update_log_config(topic)
+
+    def log_config(self, topic: str) -> LogConfig:
+        """The settings of a topic's logs: its own over the broker's defaults."""
+        overrides = None if self._image is None else self._image.topic_overrides(topic)
+        if not overrides:
+            return self._log_defaults
+        return LogConfig.from_properties(overrides, self._log_defaults)
+
+    # Partitions ---------------------------------------------------------------------------------
+
+    def partitions(self) -> "Iterator[Partition]":
+        """Every partition held here."""
+        for partitions in self._topics.values():
+            yield from partitions.values()
+
+    def get_partition(self, topic: str, index: int) -> Partition | None:
+        """The partition, when this broker holds a replica of it."""
+        partitions = self._topics.get(topic)
+        return None if partitions is None else partitions.get(index)
+
+    def get_partition_or_raise(self, topic: str, index: int) -> Partition:
+        """The partition; KafkaError: NOT_LEADER_OR_FOLLOWER when it exists but not here,
+        UNKNOWN_TOPIC_OR_PARTITION when the metadata has no such partition."""
+        partitions = self._topics.get(topic)
+        if partitions is not None:
+            partition = partitions.get(index)
+            if partition is not None:
+                return partition
+        known = None if self._image is None else self._image.topics.get(topic)
+        if known is not None and 0 <= index < len(known.partitions):
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+    def get_leader_partition(self, topic: str, index: int) -> Partition:
+        """The partition, when this broker leads it; errors as above."""
+        partition = self.get_partition_or_raise(topic, index)
+        partition.leader_log()
+        return partition
+
+    # Produce ------------------------------------------------------------------------------------
+
+    def append_records(
+        self, partition: Partition, records: "Buffer", required_acks: int
+    ) -> "LogAppendInfo | Coroutine[Any, Any, LogAppendInfo]":
+        """Validate a client's batch and append it as leader.
+
+        Gives a coroutine when it has to wait for a thread: to inflate, or to sync
+        (flush.messages). Raises KafkaError (RecordValidationError with the records at fault);
+        nothing is written then.
+        """
+        validated = validate_records(
+            memoryview(records),
+            config=partition.leader_log().config,
+            origin=AppendOrigin.CLIENT,
+            now_ms=self._clock.time_ms(),
+            offload=self._offload,
+            topic_partition=f"{partition.topic}-{partition.index}",
+            walk=self._walk_records,
+        )
+        if not isinstance(validated, ValidatedRecords):
+            return self._append_when_validated(partition, validated, required_acks)
+        info = self._append(partition, validated, required_acks)
+        return self._when_flushed(partition, info) if info.must_flush else info
+
+    async def _append_when_validated(
+        self,
+        partition: Partition,
+        validating: "Coroutine[Any, Any, ValidatedRecords]",
+        required_acks: int,
+    ) -> "LogAppendInfo":
+        validated = await validating
+        # The append looks anew at leadership and ISR: both may have changed meanwhile.
+        info = self._append(partition, validated, required_acks)
+        return await self._when_flushed(partition, info) if info.must_flush else info
+
+    @staticmethod
+    async def _when_flushed(partition: Partition, info: "LogAppendInfo") -> "LogAppendInfo":
+        """flush.messages is reached: what is answered must be on the device."""
+        await partition.log.flush()
+        return info
+
+    def _append(
+        self, partition: Partition, validated: "ValidatedRecords", required_acks: int
+    ) -> "LogAppendInfo":
+        info = partition.append_records_to_leader(validated, required_acks)
+        if self._faults is not NO_FAULTS:
+            self._faults.hit("append.before_ack")
+        return info
+
+    async def wait_for_acks(self, pending: list[PendingAck], timeout_ms: int) -> None:
+        """Return when every batch is committed, has failed, or its time is over."""
+        operation = DelayedProduce(pending)
+        await self.delayed.produce.wait(operation, operation.keys, timeout_ms / 1000)
+        if operation.is_expired:
+            operation.time_out()
+
+    def append_coordinator_batch(self, topic: str, index: int, batch: bytearray) -> int:
+        """Append a coordinator's batch, built by us; returns the offset that the high watermark
+        must reach for it to be committed. Raises KafkaError; nothing is written then."""
+        partition = self.get_leader_partition(topic, index)
+        validated = validate_records(
+            memoryview(batch),
+            config=partition.log.config,
+            origin=AppendOrigin.COORDINATOR,
+            now_ms=self._clock.time_ms(),
+            offload=self._offload,
+        )
+        if not isinstance(validated, ValidatedRecords):
+            validated.close()
+            raise KafkaError(
+                ErrorCode.INVALID_RECORD, "a coordinator's batch must not be compressed"
+            )
+        info = partition.append_records_to_leader(validated, -1, AppendOrigin.COORDINATOR)
+        return info.last_offset + 1
+
+    # Fetch --------------------------------------------------------------------------------------
+
+    def fetch_messages(
+        self, params: FetchParams, asked: "Sequence[CachedPartition]"
+    ) -> "list[Answer] | Coroutine[Any, Any, list[Answer]]":
+        """What the partitions hold, in their order; a coroutine when the request has to wait.
+
+        Waits until ``min_bytes`` are there, at most ``max_wait_ms``; not at all when a partition
+        has an error or a diverging epoch to tell of.
+        """
+        if len(asked) > READ_AT_ONCE:
+            return self._fetch_giving_way(params, asked)
+        read = LogRead(self, params, self._log, first_pass=True)
+        for one in asked:
+            read.read(one)
+        if self._is_enough(read, params):
+            return read.answers
+        return self._wait_and_read(params, asked)
+
+    @staticmethod
+    def _is_enough(read: LogRead, params: FetchParams) -> bool:
+        return read.size >= params.min_bytes or params.max_wait_ms <= 0 or read.must_answer
+
+    async def _fetch_giving_way(
+        self, params: FetchParams, asked: "Sequence[CachedPartition]"
+    ) -> "list[Answer]":
+        read = await self._read_giving_way(params, asked, first_pass=True)
+        if self._is_enough(read, params):
+            return read.answers
+        return await self._wait_and_read(params, asked)
+
+    async def _read_giving_way(
+        self, params: FetchParams, asked: "Sequence[CachedPartition]", *, first_pass: bool
+    ) -> LogRead:
+        read = LogRead(self, params, self._log, first_pass=first_pass)
+        for number, one in enumerate(asked, 1):
+            read.read(one)
+            if number % READ_AT_ONCE == 0:
+                await checkpoint()
+        return read
+
+    async def _wait_and_read(
+        self, params: FetchParams, asked: "Sequence[CachedPartition]"
+    ) -> "list[Answer]":
+        operation = DelayedFetch(self, params, asked)
+        await self.delayed.fetch.wait(operation, operation.keys, params.max_wait_ms / 1000)
+        return (await self._read_giving_way(params, asked, first_pass=False)).answers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from tests.peers import maven, probe
+from tests.peers import kafka_tools, probe
+from tests.peers.kafka_tools import KafkaTools, ToolFailed
 from tests.peers.process import BrokerDied, ChildProcess
 from tests.peers.require import PeerUnavailable
 
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 # An unclean start recovers every segment first; on a loaded machine that takes its time.
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 60
-
-LOGGING = """\
-status = error
-appender.out.type = Console
-appender.out.name = out
-appender.out.target = SYSTEM_ERR
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d %p %c{1} %m%n
-rootLogger.level = warn
-rootLogger.appenderRef.out.ref = out
-"""
 
 # bin/kafka-run-class.sh's own flags, and a heap that no test outgrows.
 JVM_FLAGS = (
@@ -55,8 +44,7 @@ class ApacheKafka:
 
     def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.java = maven.find_java()
-        self.jars = maven.kafka_jars()
+        self._tools = KafkaTools()
         self.port = probe.free_port()
         self.controller_port = probe.free_port()
         self.settings = {**self._single_node(), **(settings or {})}
@@ -91,7 +79,9 @@ class ApacheKafka:
             raise RuntimeError("already running")
         self.prepare()
         self._process = ChildProcess(
-            self._java("kafka.Kafka", str(self.folder / "server.properties")),
+            self._tools.command(
+                kafka_tools.BROKER, str(self.folder / "server.properties"), flags=JVM_FLAGS
+            ),
             error_log=self.folder / "stderr.log",
             environment=environment,
         )
@@ -115,20 +105,6 @@ class ApacheKafka:
         """What it printed last, for a failure message."""
         return self._running().report()
 
-    def run_tool(self, main_class: str, *arguments: str, timeout_s: float = 120) -> str:
-        """Runs one of Kafka's command-line tools and returns its standard output.
-
-        ``main_class`` as in ``org.apache.kafka.tools.ProducerPerformance``. Raises
-        CalledProcessError when the tool fails.
-        """
-        return subprocess.run(
-            self._java(main_class, *arguments, heap="-Xmx512m"),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=True,
-        ).stdout
-
     def _single_node(self) -> dict[str, str]:
         return {
             "process.roles": "broker,controller",
@@ -151,23 +127,15 @@ class ApacheKafka:
     def _format(self, properties: Path) -> None:
         """What ``kafka-storage.sh format`` does: a cluster id and the bootstrap records."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "log4j2.properties").write_text(LOGGING)
         text = "".join(f"{name}={value}\n" for name, value in self.settings.items())
         cluster_id = base64.urlsafe_b64encode(b"k" + os.urandom(15)).decode().rstrip("=")
         unformatted = properties.with_suffix(".new")
         unformatted.write_text(text)
-        command = self._java(
-            "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(unformatted)
-        )
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode != 0:
-            raise PeerUnavailable("java", f"kafka-storage format failed: {done.stderr.strip()}")
+        try:
+            self._tools.run(kafka_tools.STORAGE, "format", "-t", cluster_id, "-c", str(unformatted))
+        except ToolFailed as failed:
+            raise PeerUnavailable("java", f"kafka-storage format failed: {failed}") from failed
         unformatted.rename(properties)
-
-    def _java(self, main_class: str, *arguments: str, heap: str | None = None) -> list[str]:
-        logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        flags = (heap,) if heap else JVM_FLAGS
-        return [self.java, *flags, logging, "-cp", f"{self.jars}/*", main_class, *arguments]
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -10,7 +10,13 @@ from types import MappingProxyType
 
 HANDLERS: Mapping[int, str] = MappingProxyType(
     {
+        3: "api_03_metadata",
         18: "api_18_api_versions",
+        19: "api_19_create_topics",
+        20: "api_20_delete_topics",
+        37: "api_37_create_partitions",
+        60: "api_60_describe_cluster",
+        75: "api_75_describe_topic_partitions",
     }
 )
 
@@ -28,7 +34,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         0: "Produce: being written",
         1: "Fetch: being written",
         2: "ListOffsets: being written",
-        3: "Metadata: being written",
         8: "OffsetCommit: being written",
         9: "OffsetFetch: being written",
         10: "FindCoordinator: being written",
@@ -39,8 +44,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         15: "DescribeGroups: being written",
         16: "ListGroups: being written",
         17: "SaslHandshake: no SASL listener yet",
-        19: "CreateTopics: being written",
-        20: "DeleteTopics: being written",
         21: "DeleteRecords: later",
         22: "InitProducerId: being written",
         23: "OffsetForLeaderEpoch: being written",
@@ -57,7 +60,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         34: "AlterReplicaLogDirs: one log directory a broker",
         35: "DescribeLogDirs: later",
         36: "SaslAuthenticate: no SASL listener yet",
-        37: "CreatePartitions: being written",
         38: _TOKENS,
         39: _TOKENS,
         40: _TOKENS,
@@ -74,7 +76,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         51: "AlterUserScramCredentials: no SASL listener yet",
         55: _QUORUM,
         57: "UpdateFeatures: later",
-        60: "DescribeCluster: being written",
         61: "DescribeProducers: later",
         64: "UnregisterBroker: later",
         65: _TRANSACTIONS,
@@ -84,7 +85,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         71: _TELEMETRY,
         72: _TELEMETRY,
         74: "ListConfigResources: being written",
-        75: "DescribeTopicPartitions: being written",
         76: _SHARE_GROUPS,
         77: _SHARE_GROUPS,
         78: _SHARE_GROUPS,

@@ -2,8 +2,8 @@
 
 WAL with synchronous=FULL: a transaction that was answered survives a power failure. ``sqlite3`` is
 imported when a store is opened. SQLite runs only inside ``Offload``, one call at a time, so the
-loop never waits for a disk. The caller holds the lock of the data directory, which proves that no other
-process uses the file and that the owners of all sessions found in it are dead.
+loop never waits for a disk. The caller holds the lock of the data directory, which proves that no
+other process uses the file and that the owners of all sessions found in it are dead.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -121,10 +121,12 @@ class RegistrationValue:
     endpoints: Mapping[str, tuple[str, int]]  # listener name -> (host, port)
     rack: str | None = None
     clean_epoch: int = -1  # epoch under which it stopped cleanly before, -1 when it did not
+    session_id: int = 0  # of the broker, for the controller to put the admission under
     tail: bytes = b""
 
     def encode(self) -> bytes:
-        parts = [_VERSION_BYTE, self.incarnation, _INT64.pack(self.clean_epoch), _text(self.rack)]
+        parts = [_VERSION_BYTE, self.incarnation, _INT64.pack(self.clean_epoch)]
+        parts += (_INT64.pack(self.session_id), _text(self.rack))
         parts.append(_COUNT.pack(len(self.endpoints)))
         for name, (host, port) in self.endpoints.items():
             parts += (_text(name), _text(host), _PORT.pack(port))
@@ -135,6 +137,7 @@ class RegistrationValue:
         reader = _Reader(data, "broker registration")
         incarnation = reader.raw(16)
         (clean_epoch,) = reader.fields(_INT64)
+        (session_id,) = reader.fields(_INT64)
         rack = reader.nullable_text()
         endpoints = {}
         for _ in range(reader.fields(_COUNT)[0]):
@@ -145,6 +148,7 @@ class RegistrationValue:
             endpoints=endpoints,
             rack=rack,
             clean_epoch=clean_epoch,
+            session_id=session_id,
             tail=reader.tail(),
         )
 

@@ -1,0 +1,89 @@
+"""ApiVersions (18), versions 0-4: what this broker speaks.
+
+The keys are those of the handlers' table with the ranges of the protocol registry, so no client is
+promised what is not there. Produce is advertised from v0: librdkafka looks for it to know whether
+it may compress (KAFKA-18659); v0-2 themselves close the connection.
+v3  client software name and version, checked; features as tagged fields. Features whose least
+    version is 0 are left out, which v3 clients cannot read (KAFKA-17492).
+v4  those features too.
+A version above 4 is answered as v0 with UNSUPPORTED_VERSION and the range to try (KIP-511).
+A feature is finalized only when its protocol is complete here: clients choose by that alone.
+"""
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from kbroker.handlers.registry import HANDLERS
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.messages.api_versions_request import ApiVersionsRequest
+from kbroker.protocol.messages.api_versions_response import (
+    ApiVersion,
+    ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
+)
+from kbroker.protocol.registry import APIS
+
+if TYPE_CHECKING:
+    from kbroker.handlers.services import Services
+    from kbroker.request_context import RequestContext
+
+_API_VERSIONS_KEY: Final = 18
+_OLDEST_ADVERTISED: Final = {0: 0}  # where it is not the oldest that is served
+_NOT_ADVERTISED: Final = frozenset({71, 72})  # without a telemetry plugin, but answered
+_SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
+class _Feature(NamedTuple):
+    name: str
+    oldest: int
+    latest: int
+    finalized: int  # 0 is not finalized
+
+
+_FEATURES: Final = (_Feature("metadata.version", 7, 30, 30),)
+
+_ADVERTISED: Final = [
+    ApiVersion(key, _OLDEST_ADVERTISED.get(key, APIS[key].min_version), APIS[key].max_version)
+    for key in sorted(HANDLERS)
+    if key not in _NOT_ADVERTISED
+]
+
+
+def handle(
+    services: "Services", context: "RequestContext", request: ApiVersionsRequest
+) -> ApiVersionsResponse:
+    """The same for everybody; remembers which software the client says it is."""
+    version = context.api_version
+    if version >= 3:
+        name, software_version = request.client_software_name, request.client_software_version
+        if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(software_version)):
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+        context.connection.client_software_name = name
+        context.connection.client_software_version = software_version
+    return ApiVersionsResponse(
+        api_keys=_ADVERTISED,
+        supported_features=[
+            SupportedFeatureKey(feature.name, feature.oldest, feature.latest)
+            for feature in _FEATURES
+            if feature.oldest > 0 or version >= 4
+        ],
+        finalized_features_epoch=services.metadata.image.revision,
+        finalized_features=[
+            FinalizedFeatureKey(feature.name, feature.finalized, feature.finalized)
+            for feature in _FEATURES
+            if feature.finalized
+        ],
+    )
+
+
+def error_response(
+    request: ApiVersionsRequest | None, error: KafkaError, version: int
+) -> ApiVersionsResponse:
+    """Only the code; for an unsupported version also the range of this very API."""
+    response = ApiVersionsResponse(error_code=error.error_code)
+    if error.error_code == ErrorCode.UNSUPPORTED_VERSION:
+        own = APIS[_API_VERSIONS_KEY]
+        response.api_keys = [ApiVersion(own.key, own.min_version, own.max_version)]
+    return response

@@ -1,0 +1,90 @@
+"""Who leads a partition after a broker came or went (KIP-966: eligible leader replicas).
+
+Pure functions: a partition and the set of live brokers in, the changed partition out, or None when
+nothing changes. A leader comes from the ISR, else from the ELR (they hold every committed record),
+else it is the last known leader alone, once it is live, which may have lost records: RECOVERING.
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from kbroker.metadata.image import PartitionImage
+from kbroker.metadata.values import RecoveryState
+
+NO_LEADER = -1
+
+
+def after_fencing(
+    partition: PartitionImage, node_id: int, live: AbstractSet[int]
+) -> PartitionImage | None:
+    """``node_id`` is gone (and not in ``live``): out of the ISR, into the ELR if it is needed."""
+    if node_id not in partition.isr and partition.leader != node_id:
+        return None
+    return _elect(_without(partition, node_id, keep_eligible=True), partition, live)
+
+
+def after_admission(
+    partition: PartitionImage, node_id: int, live: AbstractSet[int], *, clean: bool
+) -> PartitionImage | None:
+    """``node_id`` is back (and in ``live``).
+
+    After a clean shutdown its log is whole. After any other it may lack records of its page cache:
+    it leaves ISR and ELR, and the last one of all is remembered, not forgotten.
+    """
+    if node_id not in partition.replicas:
+        return None
+    if clean:
+        return _elect(partition, partition, live)
+    if node_id not in (*partition.isr, *partition.elr, *partition.last_known_elr):
+        return None
+    return _elect(_without(partition, node_id, keep_eligible=False), partition, live)
+
+
+def _without(partition: PartitionImage, node_id: int, *, keep_eligible: bool) -> PartitionImage:
+    """The partition with the broker out of the ISR; the leader is not looked at yet."""
+    isr = tuple(node for node in partition.isr if node != node_id)
+    elr = tuple(node for node in partition.elr if node != node_id)
+    minimum = min(partition.min_isr, len(partition.replicas))
+    if len(isr) >= minimum:
+        elr = ()
+    elif keep_eligible and node_id in partition.isr:
+        elr = (*elr, node_id)
+    last_known = partition.last_known_elr
+    if not isr and not elr:
+        last_known = last_known or (node_id,)
+    elif isr:
+        last_known = ()
+    leader = NO_LEADER if partition.leader == node_id else partition.leader
+    return replace(partition, leader=leader, isr=isr, elr=elr, last_known_elr=last_known)
+
+
+def _elect(
+    partition: PartitionImage, before: PartitionImage, live: AbstractSet[int]
+) -> PartitionImage | None:
+    """Give it a leader if it has none and can; one more epoch when the leader is another one."""
+    leader, isr, elr = partition.leader, partition.isr, partition.elr
+    last_known, recovery = partition.last_known_elr, partition.recovery_state
+    if leader == NO_LEADER or leader not in live:
+        leader = NO_LEADER
+        in_sync = [node for node in partition.replicas if node in isr and node in live]
+        eligible = [node for node in partition.replicas if node in elr and node in live]
+        if in_sync:
+            leader = in_sync[0]
+        elif eligible:
+            leader = eligible[0]
+            isr, elr = (leader,), tuple(node for node in elr if node != leader)
+        elif not isr and not elr and last_known and last_known[0] in live:
+            leader = last_known[0]
+            isr, last_known, recovery = (leader,), (), RecoveryState.RECOVERING
+    # A leader that restarted may have lost what was not on disk: its epoch must be another one.
+    stayed = leader == before.leader and partition.leader == before.leader
+    changed = replace(
+        partition,
+        leader=leader,
+        leader_epoch=before.leader_epoch if stayed else before.leader_epoch + 1,
+        isr=isr,
+        elr=elr,
+        last_known_elr=last_known,
+        recovery_state=recovery,
+    )
+    return None if changed == before else changed

@@ -119,6 +119,19 @@ class BrokerConfig(BrokerSettings):
             controller_names=self.controller_listener_names,
         )
 
+    def connections_per_ip_overrides(self) -> dict[str, int]:
+        """max.connections.per.ip.overrides: ``host:limit,host:limit``. ConfigError when unreadable."""
+        limits: dict[str, int] = {}
+        for item in filter(None, map(str.strip, self.max_connections_per_ip_overrides.split(","))):
+            host, _, limit = item.rpartition(":")
+            if not host or not limit.isdigit():
+                raise ConfigError(
+                    f"Invalid value {item} for configuration max.connections.per.ip.overrides: "
+                    "expected HOST:LIMIT"
+                )
+            limits[host.strip()] = int(limit)
+        return limits
+
     def log_defaults(self) -> LogConfig:
         """What a topic that sets nothing itself gets: the first synonym that has a value."""
         values: dict[str, object] = {}

@@ -1,0 +1,320 @@
+"""One broker: makes the parts, joins them, starts and stops them in the right order.
+
+Start: lock the data directory, open the metadata store, recover the logs, lead the partitions, and
+only then listen: a client never sees a partition that is not led for one request and is for the
+next. Stop: the other way round; requests in flight are finished first.
+"""
+
+import logging
+import os
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+
+from kbroker.broker.adapters import LogLoader, ReplicaWriter
+from kbroker.common.clock import Clock, SystemClock
+from kbroker.common.entropy import Entropy, SystemEntropy
+from kbroker.common.faults import NO_FAULTS, Faults
+from kbroker.common.files import AlreadyLockedError, FileSystem, MemoryFileSystem, OsFileSystem
+from kbroker.common.offload import ThreadOffload
+from kbroker.common.timer import Timer
+from kbroker.config.broker_config import BrokerConfig, ConfigHolder
+from kbroker.config.config_def import ConfigError
+from kbroker.coordinator.group.group_coordinator import GroupCoordinator
+from kbroker.handlers.dispatch import Dispatcher
+from kbroker.handlers.services import Services
+from kbroker.metadata.controller import Controller
+from kbroker.metadata.keys import ConfigResourceType, Keys
+from kbroker.metadata.memory_store import MemoryStore
+from kbroker.metadata.producer_ids import ProducerIdManager
+from kbroker.metadata.publisher import MetadataPublisher
+from kbroker.metadata.store import StoreError
+from kbroker.network.limits import NetworkLimits
+from kbroker.network.server import BoundListener, ListenerEndpoint, NetworkServer
+from kbroker.replication.fetch_session import FetchSessionCache
+from kbroker.replication.replica_manager import ReplicaManager
+from kbroker.storage.log_manager import LogManager
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from kbroker.metadata.delta import MetadataDelta
+    from kbroker.metadata.image import MetadataImage
+    from kbroker.metadata.store import MetadataStore
+
+__all__ = ["BrokerServer", "StartError"]
+
+METADATA_FILE = "metadata.db"
+"""In the first data directory; a plain file, which Kafka's tools pass over."""
+
+MEMORY_DIRECTORY = "/kbroker"
+
+
+class StartError(Exception):
+    """The broker cannot start; the text is fit for the person who started it."""
+
+
+class BrokerServer:
+    """A broker while it is entered: ``async with BrokerServer(config) as server``.
+
+    Raises StartError on entering when an address or a data directory cannot be used. Touches
+    nothing of the process: no signals, no logging configuration, no garbage collector.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        memory: bool = False,
+        files: FileSystem | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        faults: Faults = NO_FAULTS,
+        log: logging.Logger | None = None,
+    ) -> None:
+        """``memory``: keep everything in memory and leave nothing behind."""
+        self.config = ConfigHolder(config)
+        self.node_id = config.node_id
+        self.clock = clock or SystemClock()
+        self.entropy = entropy or SystemEntropy()
+        self.log = log or logging.getLogger("kbroker.broker")
+        self._memory = memory
+        self._files = files or (MemoryFileSystem() if memory else OsFileSystem())
+        self._directories = [MEMORY_DIRECTORY] if memory else list(config.data_directories())
+        self._faults = faults
+        self._offload = ThreadOffload()
+        self._stack = AsyncExitStack()
+        self._listeners: list[BoundListener] = []
+        self.timer = Timer(self.clock)
+
+    @property
+    def cluster_id(self) -> str:
+        """22 characters, made at the first start on the data directory."""
+        return self.publisher.image.cluster_id
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """``host:port`` of each listener, comma-separated, as programs on this machine dial it."""
+        return ",".join(_dialled(listener) for listener in self._listeners)
+
+    # -- life
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self._stack.aclose()
+            if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+                raise error.exceptions[0] from None
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        with anyio.CancelScope(shield=True):
+            await self.network.drain(self.config.current.kbroker_drain_timeout_ms / 1000)
+        return await self._stack.__aexit__(exc_type, exc, traceback)
+
+    async def _start(self) -> None:
+        """Everything entered on the stack is left in the opposite order."""
+        self.log_manager = self._make_log_manager()
+        try:
+            await self.log_manager.open()
+        except AlreadyLockedError as error:
+            raise StartError(f"{error}; is another broker running on it?") from None
+        except OSError as error:
+            raise StartError(f"data directory {error.filename}: {error.strerror}") from None
+        self._stack.callback(self.log_manager.unlock)
+        store = await self._open_store()
+        background = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(background.cancel_scope.cancel)
+        background.start_soon(self.timer.run)
+        await self._start_metadata(store, background)
+        await self._start_logs(background)
+        self._start_services(background)
+        await self._bind()
+        await self._register()
+        self.network.start_accepting()
+        background.start_soon(self.network.serve)
+        background.start_soon(self.dispatcher.import_ahead)
+
+    def _make_log_manager(self) -> LogManager:
+        return LogManager(
+            files=self._files,
+            directories=self._directories,
+            config=self.config,
+            clock=self.clock,
+            timer=self.timer,
+            offload=self._offload,
+            entropy=self.entropy,
+            faults=self._faults,
+        )
+
+    async def _open_store(self) -> "MetadataStore":
+        if self._memory:
+            return MemoryStore()
+        from kbroker.metadata.sqlite_store import SqliteStore
+
+        path = os.path.join(self._directories[0], METADATA_FILE)
+        try:
+            store = await SqliteStore.open(path, self._offload)
+        except StoreError as error:
+            raise StartError(str(error)) from None
+        self._stack.push_async_callback(store.close)
+        return store
+
+    async def _start_metadata(self, store: "MetadataStore", background: "TaskGroup") -> None:
+        keys = Keys()
+        self.publisher = MetadataPublisher(store, keys, logging.getLogger("kbroker.metadata"))
+        await self.publisher.start()
+        background.start_soon(self.publisher.run)
+        self.controller = Controller(
+            node_id=self.node_id,
+            store=store,
+            keys=keys,
+            publisher=self.publisher,
+            config=self.config,
+            entropy=self.entropy,
+            log=logging.getLogger("kbroker.controller"),
+        )
+        await self.controller.start()
+        self._stack.push_async_callback(self.controller.stop)
+        background.start_soon(self.controller.run)
+        self.publisher.subscribe(self._apply_dynamic_settings)
+
+    async def _start_logs(self, background: "TaskGroup") -> None:
+        await self.log_manager.load(cluster_id=self.cluster_id, node_id=self.node_id)
+        self._stack.push_async_callback(self.log_manager.shutdown)
+        self.log_manager.start_background(background)
+
+    def _start_services(self, background: "TaskGroup") -> None:
+        """Order of subscription matters: partitions are led before a coordinator is told."""
+        self.replica_manager = ReplicaManager(
+            node_id=self.node_id,
+            log_manager=self.log_manager,
+            config=self.config,
+            clock=self.clock,
+            timer=self.timer,
+            offload=self._offload,
+            faults=self._faults,
+        )
+        self.publisher.subscribe(self.replica_manager.apply)
+        self.group_coordinator = GroupCoordinator(
+            node_id=self.node_id,
+            config=self.config,
+            clock=self.clock,
+            timer=self.timer,
+            entropy=self.entropy,
+            writer=ReplicaWriter(self.replica_manager),
+            loader=LogLoader(self.replica_manager),
+            log=logging.getLogger("kbroker.group"),
+            faults=self._faults,
+        )
+        self.publisher.subscribe(self.group_coordinator.apply)
+        background.start_soon(self.group_coordinator.run)
+        config = self.config.current
+        self.services = Services(
+            node_id=self.node_id,
+            clock=self.clock,
+            timer=self.timer,
+            entropy=self.entropy,
+            offload=self._offload,
+            config=self.config,
+            metadata=self.publisher,
+            controller=self.controller,
+            replica_manager=self.replica_manager,
+            group_coordinator=self.group_coordinator,
+            fetch_sessions=FetchSessionCache(
+                config.max_incremental_fetch_session_cache_slots, self.clock, self.entropy
+            ),
+            producer_ids=ProducerIdManager(self.controller),
+            log=logging.getLogger("kbroker.handlers"),
+        )
+        self.dispatcher = Dispatcher(self.services)
+
+    async def _bind(self) -> None:
+        config = self.config.current
+        self.network = NetworkServer(
+            dispatch=self.dispatcher.dispatch,
+            limits=_limits(config),
+            clock=self.clock,
+            timer=self.timer,
+            log=logging.getLogger("kbroker.network"),
+        )
+        try:
+            endpoints = [
+                ListenerEndpoint(
+                    name=spec.name,
+                    host=spec.host,
+                    port=spec.port,
+                    advertised_host=spec.advertised_host,
+                    advertised_port=spec.advertised_port,
+                    security_protocol=spec.security_protocol,
+                    proxy_protocol=config.kbroker_proxy_protocol,
+                )
+                for spec in config.listener_specs()
+            ]
+        except ConfigError as error:
+            raise StartError(str(error)) from None
+        for endpoint in endpoints:
+            try:
+                self._listeners.extend(await self.network.bind([endpoint]))
+            except OSError as error:
+                raise StartError(
+                    f"cannot listen on {endpoint.host or '0.0.0.0'}:{endpoint.port}: "
+                    f"{error.strerror or error}"
+                ) from None
+
+    async def _register(self) -> None:
+        """Become a broker of the cluster: from here on the partitions are led."""
+        endpoints = {
+            bound.name: (spec.advertised_host or spec.host, spec.advertised_port or bound.port)
+            for spec, bound in zip(
+                self.config.current.listener_specs(), self._listeners, strict=True
+            )
+        }
+        await self.controller.register_broker(
+            endpoints=endpoints,
+            rack=self.config.current.broker_rack,
+            clean_shutdown=self.log_manager.was_clean,
+        )
+
+    # -- dynamic settings
+
+    def _apply_dynamic_settings(self, delta: "MetadataDelta", image: "MetadataImage") -> None:
+        """Put this broker's and the cluster's dynamic settings in force."""
+        if not any(kind == ConfigResourceType.BROKER for kind, _ in delta.changed_configs):
+            return
+        try:
+            new = self.config.current.with_dynamic(
+                image.broker_overrides(self.node_id), image.cluster_overrides()
+            )
+        except ConfigError:
+            self.log.exception("dynamic settings cannot be used and do not act")
+            return
+        self.config.replace(new)
+
+
+def _limits(config: BrokerConfig) -> NetworkLimits:
+    return NetworkLimits(
+        max_frame_bytes=config.socket_request_max_bytes,
+        queued_bytes=config.kbroker_queued_max_bytes,
+        max_connections=config.max_connections,
+        max_connections_per_ip=config.max_connections_per_ip,
+        max_connections_per_ip_overrides=config.connections_per_ip_overrides(),
+        listen_backlog=config.socket_listen_backlog_size,
+        idle_close=config.connections_max_idle_ms / 1000,
+        use_sendfile=config.kbroker_fetch_sendfile,
+    )
+
+
+def _dialled(listener: BoundListener) -> str:
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
+    return f"[{host}]:{listener.port}" if ":" in host else f"{host}:{listener.port}"

@@ -129,8 +129,8 @@ def _plan_struct(
     for item in fields:
         name = attribute(item.name)
         written = default(item, name)
-        for constant in ("ZERO_UUID", "UNSET", "Records"):
-            if constant in f"{written.parameter} {annotation(item)}".split():
+        for constant in ("ZERO_UUID", "UNSET", "Unset", "Records"):
+            if constant in f"{written.parameter} {parameter_annotation(item)}".split():
                 names.use(constant)
         versions = item.versions & struct.versions
         note = "" if versions == struct.versions else f"  # {item.versions}"

@@ -82,9 +82,11 @@ def fresh(field: Field) -> str:
 def parameter_annotation(field: Field) -> str:
     """In ``__init__``: a list or struct may be left out, and then is made afresh."""
     inner = annotation(field)
-    if is_mutable(field) and not inner.endswith("| None"):
+    if not is_mutable(field):
+        return inner
+    if not inner.endswith("| None"):
         return f"{inner} | None"
-    return inner
+    return inner if field.null_by_default else f"{inner} | Unset"
 
 
 def default(field: Field, parameter: str) -> Default:
@@ -92,9 +94,11 @@ def default(field: Field, parameter: str) -> Default:
         return Default("None", parameter, "None")
     if not is_mutable(field):
         return Default(literal(field), parameter, literal(field))
-    unset = "UNSET" if can_be_null(field) else "None"
     value = fresh(field)
-    return Default(unset, f"{value} if {parameter} is {unset} else {parameter}", value)
+    if can_be_null(field):
+        assignment = f"{value} if isinstance({parameter}, Unset) else {parameter}"
+        return Default("UNSET", assignment, value)
+    return Default("None", f"{value} if {parameter} is None else {parameter}", value)
 
 
 def differs_from_default(field: Field, value: str) -> str:

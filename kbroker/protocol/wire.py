@@ -19,7 +19,6 @@ Buffer = bytes | bytearray | memoryview
 Records = Any  # read: a slice of the buffer; written: anything with a length, e.g. a log slice
 
 ZERO_UUID: Final = bytes(16)
-UNSET: Final[Any] = object()  # an argument not given, where None has a meaning of its own
 MAX_STRING_SIZE: Final = 32767
 JOIN_BELOW: Final = 4096  # parts smaller than this are copied together, larger ones stand alone
 
@@ -41,6 +40,16 @@ class DecodeError(Exception):
 
 class EncodeError(Exception):
     """The message cannot be written in the asked version."""
+
+
+class Unset:
+    """The type of an argument that was not given, where None has a meaning of its own."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
 
 
 # What a message does not hold -------------------------------------------------------------------

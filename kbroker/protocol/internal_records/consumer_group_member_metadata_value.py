@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     describe,
     equal_fields,
     keep_tagged_field,
@@ -78,7 +79,7 @@ class ConsumerGroupMemberMetadataValue:
         subscribed_topic_regex: str | None = "",
         rebalance_timeout_ms: int = -1,
         server_assignor: str | None = "",
-        classic_member_metadata: ClassicMemberMetadata | None = UNSET,
+        classic_member_metadata: ClassicMemberMetadata | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.instance_id: str | None = instance_id
@@ -92,7 +93,8 @@ class ConsumerGroupMemberMetadataValue:
         self.rebalance_timeout_ms = rebalance_timeout_ms
         self.server_assignor: str | None = server_assignor
         self.classic_member_metadata: ClassicMemberMetadata | None = (
-            ClassicMemberMetadata() if classic_member_metadata is UNSET else classic_member_metadata
+            ClassicMemberMetadata() if isinstance(classic_member_metadata, Unset)
+            else classic_member_metadata
         )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields

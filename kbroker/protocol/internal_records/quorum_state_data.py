@@ -14,6 +14,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -71,7 +72,7 @@ class QuorumStateData:
         voted_id: int = -1,
         voted_directory_id: bytes = ZERO_UUID,  # 1+
         applied_offset: int = 0,  # 0
-        current_voters: list[Voter] | None = UNSET,  # 0
+        current_voters: list[Voter] | None | Unset = UNSET,  # 0
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.cluster_id = cluster_id
@@ -80,7 +81,9 @@ class QuorumStateData:
         self.voted_id = voted_id
         self.voted_directory_id = voted_directory_id
         self.applied_offset = applied_offset
-        self.current_voters: list[Voter] | None = [] if current_voters is UNSET else current_voters
+        self.current_voters: list[Voter] | None = (
+            [] if isinstance(current_voters, Unset) else current_voters
+        )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields
         )

@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     describe,
     equal_fields,
     keep_tagged_field,
@@ -219,13 +220,13 @@ class TaskIds:
         self,
         subtopology_id: str = "",
         partitions: list[int] | None = None,
-        assignment_epochs: list[int] | None = UNSET,
+        assignment_epochs: list[int] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.assignment_epochs: list[int] | None = (
-            [] if assignment_epochs is UNSET else assignment_epochs
+            [] if isinstance(assignment_epochs, Unset) else assignment_epochs
         )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields

@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     describe,
     equal_fields,
     keep_tagged_field,
@@ -61,14 +62,14 @@ class StreamsGroupMetadataValue:
         epoch: int = 0,
         metadata_hash: int = 0,
         validated_topology_epoch: int = -1,
-        last_assignment_configs: list[LastAssignmentConfig] | None = UNSET,
+        last_assignment_configs: list[LastAssignmentConfig] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.epoch = epoch
         self.metadata_hash = metadata_hash
         self.validated_topology_epoch = validated_topology_epoch
         self.last_assignment_configs: list[LastAssignmentConfig] | None = (
-            [] if last_assignment_configs is UNSET else last_assignment_configs
+            [] if isinstance(last_assignment_configs, Unset) else last_assignment_configs
         )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields

@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -94,7 +95,7 @@ class TransactionLogValue:
         next_producer_epoch: int = -1,  # 1+
         transaction_timeout_ms: int = 0,
         transaction_status: int = 0,
-        transaction_partitions: list[PartitionsSchema] | None = UNSET,
+        transaction_partitions: list[PartitionsSchema] | None | Unset = UNSET,
         transaction_last_update_timestamp_ms: int = 0,
         transaction_start_timestamp_ms: int = 0,
         client_transaction_version: int = 0,  # 1+
@@ -108,7 +109,7 @@ class TransactionLogValue:
         self.transaction_timeout_ms = transaction_timeout_ms
         self.transaction_status = transaction_status
         self.transaction_partitions: list[PartitionsSchema] | None = (
-            [] if transaction_partitions is UNSET else transaction_partitions
+            [] if isinstance(transaction_partitions, Unset) else transaction_partitions
         )
         self.transaction_last_update_timestamp_ms = transaction_last_update_timestamp_ms
         self.transaction_start_timestamp_ms = transaction_start_timestamp_ms

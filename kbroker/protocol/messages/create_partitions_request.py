@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -159,13 +160,13 @@ class CreatePartitionsTopic:
         self,
         name: str = "",
         count: int = 0,
-        assignments: list[CreatePartitionsAssignment] | None = UNSET,
+        assignments: list[CreatePartitionsAssignment] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.name = name
         self.count = count
         self.assignments: list[CreatePartitionsAssignment] | None = (
-            [] if assignments is UNSET else assignments
+            [] if isinstance(assignments, Unset) else assignments
         )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields

@@ -14,6 +14,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -179,7 +180,7 @@ class CreatableTopicResult:
         topic_config_error_code: int = 0,  # 5+
         num_partitions: int = -1,  # 5+
         replication_factor: int = -1,  # 5+
-        configs: list[CreatableTopicConfigs] | None = UNSET,  # 5+
+        configs: list[CreatableTopicConfigs] | None | Unset = UNSET,  # 5+
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.name = name
@@ -189,7 +190,9 @@ class CreatableTopicResult:
         self.topic_config_error_code = topic_config_error_code
         self.num_partitions = num_partitions
         self.replication_factor = replication_factor
-        self.configs: list[CreatableTopicConfigs] | None = [] if configs is UNSET else configs
+        self.configs: list[CreatableTopicConfigs] | None = (
+            [] if isinstance(configs, Unset) else configs
+        )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields
         )

@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -169,13 +170,13 @@ class DescribeConfigsResource:
         self,
         resource_type: int = 0,
         resource_name: str = "",
-        configuration_keys: list[str] | None = UNSET,
+        configuration_keys: list[str] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.configuration_keys: list[str] | None = (
-            [] if configuration_keys is UNSET else configuration_keys
+            [] if isinstance(configuration_keys, Unset) else configuration_keys
         )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields

@@ -12,6 +12,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -49,10 +50,12 @@ class DescribeDelegationTokenRequest:
 
     def __init__(
         self,
-        owners: list[DescribeDelegationTokenOwner] | None = UNSET,
+        owners: list[DescribeDelegationTokenOwner] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
-        self.owners: list[DescribeDelegationTokenOwner] | None = [] if owners is UNSET else owners
+        self.owners: list[DescribeDelegationTokenOwner] | None = (
+            [] if isinstance(owners, Unset) else owners
+        )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields
         )

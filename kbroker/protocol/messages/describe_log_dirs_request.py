@@ -12,6 +12,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -55,10 +56,12 @@ class DescribeLogDirsRequest:
 
     def __init__(
         self,
-        topics: list[DescribableLogDirTopic] | None = UNSET,
+        topics: list[DescribableLogDirTopic] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
-        self.topics: list[DescribableLogDirTopic] | None = [] if topics is UNSET else topics
+        self.topics: list[DescribableLogDirTopic] | None = (
+            [] if isinstance(topics, Unset) else topics
+        )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields
         )

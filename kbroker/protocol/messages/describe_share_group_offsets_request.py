@@ -12,6 +12,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     describe,
     equal_fields,
     read_compact_count,
@@ -120,12 +121,12 @@ class DescribeShareGroupOffsetsRequestGroup:
     def __init__(
         self,
         group_id: str = "",
-        topics: list[DescribeShareGroupOffsetsRequestTopic] | None = UNSET,
+        topics: list[DescribeShareGroupOffsetsRequestTopic] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.group_id = group_id
         self.topics: list[DescribeShareGroupOffsetsRequestTopic] | None = (
-            [] if topics is UNSET else topics
+            [] if isinstance(topics, Unset) else topics
         )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields

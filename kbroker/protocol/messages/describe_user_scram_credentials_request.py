@@ -12,6 +12,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     describe,
     equal_fields,
     read_compact_nullable_count,
@@ -44,10 +45,10 @@ class DescribeUserScramCredentialsRequest:
 
     def __init__(
         self,
-        users: list[UserName] | None = UNSET,
+        users: list[UserName] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
-        self.users: list[UserName] | None = [] if users is UNSET else users
+        self.users: list[UserName] | None = [] if isinstance(users, Unset) else users
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields
         )

@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -66,13 +67,13 @@ class ElectLeadersRequest:
     def __init__(
         self,
         election_type: int = 0,  # 1+
-        topic_partitions: list[TopicPartitions] | None = UNSET,
+        topic_partitions: list[TopicPartitions] | None | Unset = UNSET,
         timeout_ms: int = 60000,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.election_type = election_type
         self.topic_partitions: list[TopicPartitions] | None = (
-            [] if topic_partitions is UNSET else topic_partitions
+            [] if isinstance(topic_partitions, Unset) else topic_partitions
         )
         self.timeout_ms = timeout_ms
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (

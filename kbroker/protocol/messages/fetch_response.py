@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     Records,
+    Unset,
     absent_field,
     append_joined,
     describe,
@@ -348,7 +349,7 @@ class PartitionData:
         diverging_epoch: EpochEndOffset | None = None,  # 12+
         current_leader: LeaderIdAndEpoch | None = None,  # 12+
         snapshot_id: SnapshotId | None = None,  # 12+
-        aborted_transactions: list[AbortedTransaction] | None = UNSET,
+        aborted_transactions: list[AbortedTransaction] | None | Unset = UNSET,
         preferred_read_replica: int = -1,  # 11+
         records: Records = None,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
@@ -366,7 +367,7 @@ class PartitionData:
         )
         self.snapshot_id: SnapshotId = SnapshotId() if snapshot_id is None else snapshot_id
         self.aborted_transactions: list[AbortedTransaction] | None = (
-            [] if aborted_transactions is UNSET else aborted_transactions
+            [] if isinstance(aborted_transactions, Unset) else aborted_transactions
         )
         self.preferred_read_replica = preferred_read_replica
         self.records: Records = records

@@ -14,6 +14,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -71,13 +72,13 @@ class MetadataRequest:
 
     def __init__(
         self,
-        topics: list[MetadataRequestTopic] | None = UNSET,
+        topics: list[MetadataRequestTopic] | None | Unset = UNSET,
         allow_auto_topic_creation: bool = True,  # 4+
         include_cluster_authorized_operations: bool = False,  # 8-10
         include_topic_authorized_operations: bool = False,  # 8+
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
-        self.topics: list[MetadataRequestTopic] | None = [] if topics is UNSET else topics
+        self.topics: list[MetadataRequestTopic] | None = [] if isinstance(topics, Unset) else topics
         self.allow_auto_topic_creation = allow_auto_topic_creation
         self.include_cluster_authorized_operations = include_cluster_authorized_operations
         self.include_topic_authorized_operations = include_topic_authorized_operations

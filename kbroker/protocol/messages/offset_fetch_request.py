@@ -14,6 +14,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     absent_field,
     describe,
     equal_fields,
@@ -74,13 +75,15 @@ class OffsetFetchRequest:
     def __init__(
         self,
         group_id: str = "",  # 0-7
-        topics: list[OffsetFetchRequestTopic] | None = UNSET,  # 0-7
+        topics: list[OffsetFetchRequestTopic] | None | Unset = UNSET,  # 0-7
         groups: list[OffsetFetchRequestGroup] | None = None,  # 8+
         require_stable: bool = False,  # 7+
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[OffsetFetchRequestTopic] | None = [] if topics is UNSET else topics
+        self.topics: list[OffsetFetchRequestTopic] | None = (
+            [] if isinstance(topics, Unset) else topics
+        )
         self.groups: list[OffsetFetchRequestGroup] = [] if groups is None else groups
         self.require_stable = require_stable
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
@@ -300,13 +303,15 @@ class OffsetFetchRequestGroup:
         group_id: str = "",
         member_id: str | None = None,  # 9+
         member_epoch: int = -1,  # 9+
-        topics: list[OffsetFetchRequestTopics] | None = UNSET,
+        topics: list[OffsetFetchRequestTopics] | None | Unset = UNSET,
         unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
     ) -> None:
         self.group_id = group_id
         self.member_id: str | None = member_id
         self.member_epoch = member_epoch
-        self.topics: list[OffsetFetchRequestTopics] | None = [] if topics is UNSET else topics
+        self.topics: list[OffsetFetchRequestTopics] | None = (
+            [] if isinstance(topics, Unset) else topics
+        )
         self.unknown_tagged_fields: list[tuple[int, bytes]] = (
             [] if unknown_tagged_fields is None else unknown_tagged_fields
         )

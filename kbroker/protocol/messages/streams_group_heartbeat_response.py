@@ -13,6 +13,7 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    Unset,
     describe,
     equal_fields,
     read_compact_count,
@@ -96,7 +97,7 @@ class StreamsGroupHeartbeatResponse:
         heartbeat_interval_ms: int = 0,
         acceptable_recovery_lag: int = 0,
         task_offset_interval_ms: int = 0,
-        status: list[Status] | None = UNSET,
+        status: list[Status] | None | Unset = UNSET,
         active_tasks: list[TaskIds] | None = None,
         standby_tasks: list[TaskIds] | None = None,
         warmup_tasks: list[TaskIds] | None = None,
@@ -112,7 +113,7 @@ class StreamsGroupHeartbeatResponse:
         self.heartbeat_interval_ms = heartbeat_interval_ms
         self.acceptable_recovery_lag = acceptable_recovery_lag
         self.task_offset_interval_ms = task_offset_interval_ms
-        self.status: list[Status] | None = [] if status is UNSET else status
+        self.status: list[Status] | None = [] if isinstance(status, Unset) else status
         self.active_tasks: list[TaskIds] | None = active_tasks
         self.standby_tasks: list[TaskIds] | None = standby_tasks
         self.warmup_tasks: list[TaskIds] | None = warmup_tasks

@@ -28,7 +28,8 @@ from kbroker.protocol.messages.produce_response import (
 )
 from kbroker.replication.delayed_produce import PendingAck
 from kbroker.request_context import CloseConnection
-from kbroker.storage.log_validator import RecordValidationError, check_request_records
+from kbroker.storage.record_errors import RecordValidationError
+from kbroker.storage.request_records import check_request_records
 from kbroker.storage.unified_log import LogAppendInfo
 
 if TYPE_CHECKING:

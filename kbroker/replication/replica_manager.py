@@ -11,6 +11,7 @@ from kbroker.metadata.keys import ConfigResourceType
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.replication.ack_before_append import AckBeforeAppendPartition
+from kbroker.replication.delayed_delete_records import DelayedDeleteRecords, PendingDeletion
 from kbroker.replication.delayed_fetch import DelayedFetch
 from kbroker.replication.delayed_operations import DelayedOperations
 from kbroker.replication.delayed_produce import DelayedProduce, PendingAck
@@ -238,6 +239,13 @@ class ReplicaManager:
         """Return when every batch is committed, has failed, or its time is over."""
         operation = DelayedProduce(pending)
         await self.delayed.produce.wait(operation, operation.keys, timeout_ms / 1000)
+        if operation.is_expired:
+            operation.time_out()
+
+    async def wait_for_deletions(self, pending: list[PendingDeletion], timeout_ms: int) -> None:
+        """Return when every replica has let go of the records, or the time is over."""
+        operation = DelayedDeleteRecords(pending)
+        await self.delayed.delete_records.wait(operation, operation.keys, timeout_ms / 1000)
         if operation.is_expired:
             operation.time_out()
 

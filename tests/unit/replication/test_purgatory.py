@@ -15,7 +15,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Countdown(DelayedOperation):
+class Countdown(DelayedOperation[Hashable]):
     """Complete when ``ready`` says so; remembers with which keys it was tried."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class World:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.timer = Timer(self.clock)
-        self.purgatory = Purgatory("test", self.timer)
+        self.purgatory: Purgatory[Hashable] = Purgatory("test", self.timer)
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)

@@ -92,6 +92,8 @@ class FileSystem(Protocol):
 
     renames_open_files: bool
     """False where a file must be closed before it is renamed or removed (Windows)."""
+    blocks: bool
+    """Calls may wait for a device, so long ones belong into a thread."""
 
     def open(self, path: str, *, create: bool = False) -> File:
         """Open for reading and writing; ``create`` makes the file when it is missing."""
@@ -325,6 +327,7 @@ class OsFileSystem:
     """The disk."""
 
     renames_open_files = os.name != "nt"
+    blocks = True
 
     def open(self, path: str, *, create: bool = False) -> File:
         flags = _OPEN_FLAGS | os.O_CREAT if create else _OPEN_FLAGS
@@ -461,6 +464,7 @@ class MemoryFileSystem:
     """Files in a dict: the same behaviour, nothing on a disk."""
 
     renames_open_files = True
+    blocks = False
 
     def __init__(self) -> None:
         self._files: dict[str, bytearray] = {}

@@ -1,0 +1,172 @@
+"""One data directory: its lock, whose it is, its checkpoints and the clean shutdown marker."""
+
+import os
+import re
+
+from kbroker.common.faults import NO_FAULTS, Faults
+from kbroker.common.files import (
+    AlreadyLockedError,
+    FileLock,
+    FileSystem,
+    remove_if_exists,
+    write_atomically,
+)
+from kbroker.storage.checkpoints import (
+    CLEAN_SHUTDOWN,
+    LOG_START_OFFSET_CHECKPOINT,
+    RECOVERY_POINT_CHECKPOINT,
+    REPLICATION_OFFSET_CHECKPOINT,
+    MetaProperties,
+    encode_clean_shutdown,
+    encode_offset_checkpoint,
+    encode_uuid,
+    read_meta_properties,
+    read_offset_checkpoint,
+    write_meta_properties,
+)
+
+LOCK_FILE = ".lock"
+KRAFT_METADATA_DIRECTORY = "__cluster_metadata-0"
+DELETE_DIRECTORY_SUFFIX = "-delete"
+_LEGAL_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_PARTITION_DIRECTORY = re.compile(r"(.+)-(\d{1,10})")
+_LONGEST_NAME = 255
+
+Offsets = dict[tuple[str, int], int]
+
+
+class DataDirectoryError(Exception):
+    """A data directory that cannot be used; the text is for the operator, one line."""
+
+
+def partition_directory_name(topic: str, partition: int) -> str:
+    """``topic-partition``. ValueError for a topic name that must not become a path."""
+    if topic in (".", "..") or not _LEGAL_TOPIC.fullmatch(topic) or partition < 0:
+        raise ValueError(f"{topic!r} partition {partition} cannot name a directory")
+    return f"{topic}-{partition}"
+
+
+def parse_partition_directory_name(name: str) -> tuple[str, int] | None:
+    """(topic, partition), None when the name is of something else."""
+    match = _PARTITION_DIRECTORY.fullmatch(name)
+    if match is None or match[1] in (".", "..") or not _LEGAL_TOPIC.fullmatch(match[1]):
+        return None
+    return match[1], int(match[2])
+
+
+def deleted_directory_name(topic: str, partition: int, unique: str) -> str:
+    """The name under which a deleted partition waits; as Kafka's, cut to what a name may be."""
+    suffix = f"-{partition}.{unique}{DELETE_DIRECTORY_SUFFIX}"
+    return topic[: _LONGEST_NAME - len(suffix)] + suffix
+
+
+class LogDirectory:
+    """A data directory in use. ``failure`` is set once the disk failed it."""
+
+    def __init__(self, files: FileSystem, path: str, faults: Faults = NO_FAULTS) -> None:
+        self.path = path
+        self.meta: MetaProperties | None = None
+        self.failure: OSError | None = None
+        self.was_clean = False
+        self._files = files
+        self._faults = faults
+        self._lock: FileLock | None = None
+        self._written: dict[str, bytes] = {}
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def open(self) -> None:
+        """Make the directory if need be, lock it, read whose it is. DataDirectoryError."""
+        try:
+            self._files.make_directory(self.path)
+            self._lock = self._files.lock(self._file(LOCK_FILE))
+            if self._files.exists(self._file(KRAFT_METADATA_DIRECTORY)):
+                raise DataDirectoryError(
+                    f"{self.path} is the log directory of an Apache Kafka: take its topics over "
+                    f"with 'kbroker log import {self.path} --data-dir DIR'"
+                )
+            self.meta = read_meta_properties(self._files, self.path)
+        except AlreadyLockedError:
+            raise DataDirectoryError(f"{self.path} is in use by another broker") from None
+        except (OSError, ValueError) as error:
+            self.release()
+            raise DataDirectoryError(f"{self.path} cannot be used: {error}") from error
+        except DataDirectoryError:
+            self.release()
+            raise
+
+    def claim(self, cluster_id: str, node_id: int, directory_id: bytes) -> None:
+        """Write meta.properties where it is missing. DataDirectoryError when it is another's."""
+        meta = self.meta or MetaProperties(None, None, None)
+        if meta.cluster_id not in (None, cluster_id) or meta.node_id not in (None, node_id):
+            raise DataDirectoryError(
+                f"{self.path} belongs to node {meta.node_id} of cluster {meta.cluster_id}, "
+                f"not to node {node_id} of cluster {cluster_id}"
+            )
+        claimed = MetaProperties(
+            cluster_id, node_id, meta.directory_id or encode_uuid(directory_id)
+        )
+        if claimed != self.meta:
+            try:
+                write_meta_properties(self._files, self.path, claimed)
+            except OSError as error:
+                raise DataDirectoryError(f"{self.path} cannot be written: {error}") from error
+            self.meta = claimed
+
+    def take_clean_shutdown_marker(self) -> bool:
+        """Whether all logs were closed; the marker is gone then, so a crash from now on shows."""
+        path = self._file(CLEAN_SHUTDOWN)
+        self.was_clean = self._files.exists(path)
+        if self.was_clean:
+            remove_if_exists(self._files, path)
+        return self.was_clean
+
+    def write_clean_shutdown_marker(self, broker_epoch: int = -1) -> None:
+        """After everything else is written and synced."""
+        write_atomically(
+            self._files, self._file(CLEAN_SHUTDOWN), encode_clean_shutdown(broker_epoch)
+        )
+
+    def read_checkpoints(self) -> tuple[Offsets, Offsets, Offsets]:
+        """(recovery points, log start offsets, high watermarks); empty where a file is no good.
+
+        Without a recovery point a log is looked through from its start, which is always right.
+        """
+        points, starts, watermarks = (
+            read_offset_checkpoint(self._files, self._file(name)) or {}
+            for name in (
+                RECOVERY_POINT_CHECKPOINT,
+                LOG_START_OFFSET_CHECKPOINT,
+                REPLICATION_OFFSET_CHECKPOINT,
+            )
+        )
+        return points, starts, watermarks
+
+    def checkpoint_contents(
+        self, recovery_points: Offsets, log_starts: Offsets, high_watermarks: Offsets
+    ) -> dict[str, bytes]:
+        """The files that differ from what was last written, name to content."""
+        contents = {
+            RECOVERY_POINT_CHECKPOINT: encode_offset_checkpoint(recovery_points),
+            LOG_START_OFFSET_CHECKPOINT: encode_offset_checkpoint(log_starts),
+            REPLICATION_OFFSET_CHECKPOINT: encode_offset_checkpoint(high_watermarks),
+        }
+        return {name: data for name, data in contents.items() if self._written.get(name) != data}
+
+    def write_checkpoints(self, contents: dict[str, bytes]) -> None:
+        """Write these files, synced. For a worker thread. OSError."""
+        for name, data in contents.items():
+            path = self._file(name)
+            if self._faults.is_due("checkpoint.mid_write"):
+                file = self._files.open(path + ".tmp", create=True)
+                file.write_at(data[: len(data) // 2], 0)
+                self._faults.die()
+            write_atomically(self._files, path, data)
+            self._written[name] = data
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None

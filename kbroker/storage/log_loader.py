@@ -1,0 +1,229 @@
+"""From a partition's directory to its log.
+
+Nothing in a directory stops the load but an error of the disk: files that a crash left half-made
+are removed or finished, and what is damaged is rebuilt from the segments.
+"""
+
+import os
+import re
+
+from kbroker.common.files import DirectoryEntry, remove_if_exists
+from kbroker.config.topic_config import LogConfig
+from kbroker.protocol.wire import ZERO_UUID
+from kbroker.storage.batch_scan import iter_headers
+from kbroker.storage.checkpoints import (
+    LEADER_EPOCH_CHECKPOINT,
+    read_leader_epoch_checkpoint,
+    read_partition_metadata,
+)
+from kbroker.storage.log_environment import LogEnvironment
+from kbroker.storage.log_recovery import RecoveryBuffer, recover_segment, recovery_start
+from kbroker.storage.log_segment import (
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TXN_INDEX_SUFFIX,
+    LogSegment,
+)
+from kbroker.storage.unified_log import UnifiedLog
+
+_SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)")
+_LEFTOVER_SUFFIXES = (DELETED_SUFFIX, ".cleaned", ".tmp")
+
+
+class _Listing:
+    """A partition's directory, sorted by what the files are: base offset to size."""
+
+    def __init__(self, entries: list[DirectoryEntry]) -> None:
+        self.sizes: dict[str, dict[int, int]] = {
+            suffix: {}
+            for suffix in (
+                LOG_SUFFIX,
+                INDEX_SUFFIX,
+                TIME_INDEX_SUFFIX,
+                TXN_INDEX_SUFFIX,
+                SNAPSHOT_SUFFIX,
+            )
+        }
+        self.leftovers: list[str] = []
+        for entry in entries:
+            if entry.is_directory:
+                continue
+            match = _SEGMENT_FILE.fullmatch(entry.name)
+            if match is not None:
+                self.sizes[match[2]][int(match[1])] = entry.size
+            elif entry.name.endswith(_LEFTOVER_SUFFIXES):
+                self.leftovers.append(entry.name)
+
+
+def load_log(
+    env: LogEnvironment,
+    directory: str,
+    topic: str,
+    partition: int,
+    *,
+    config: LogConfig,
+    is_clean: bool,
+    recovery_point: int = 0,
+    log_start_offset: int = 0,
+    high_watermark: int = 0,
+    buffer: RecoveryBuffer | None = None,
+) -> UnifiedLog:
+    """The log in ``directory``; the offsets are those of the data directory's checkpoints.
+
+    ``is_clean``: the log was closed, so its files are taken as they are. OSError.
+    """
+    listing = _Listing(env.files.list(directory))
+    topic_id = read_partition_metadata(env.files, directory) or ZERO_UUID
+    log = UnifiedLog(env, directory, topic, partition, topic_id=topic_id, config=config)
+    _remove_leftovers(log, listing)
+    _add_segments(log, listing, is_clean=is_clean)
+    log.log_start_offset = log_start_offset
+    if log.segments.first is not None:
+        log.log_start_offset = max(log_start_offset, log.segments.first.base_offset)
+    log.log_end_offset = log.log_start_offset
+    epochs = read_leader_epoch_checkpoint(
+        env.files, os.path.join(directory, LEADER_EPOCH_CHECKPOINT)
+    )
+    log.restore_epochs(epochs or [])
+    log.producer_state.set_snapshots(
+        list(listing.sizes[SNAPSHOT_SUFFIX]), log.segments.base_offsets
+    )
+    log.recovery_point = recovery_point
+    if len(log.segments):
+        if is_clean:
+            _open_clean(log)
+        else:
+            _recover(log, buffer or RecoveryBuffer())
+    _finish(log, epochs_are_known=epochs is not None)
+    log.update_high_watermark(high_watermark)
+    return log
+
+
+def _remove_leftovers(log: UnifiedLog, listing: _Listing) -> None:
+    """Deleted segments whose time had not come, half-made files, indexes without a log."""
+    for name in listing.leftovers:
+        remove_if_exists(log.env.files, os.path.join(log.directory, name))
+    logs = listing.sizes[LOG_SUFFIX]
+    for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX):
+        for base_offset in listing.sizes[suffix]:
+            if base_offset not in logs:
+                path = os.path.join(log.directory, f"{base_offset:020d}{suffix}")
+                log.env.log.warning("removing %s: it has no log file", path)
+                remove_if_exists(log.env.files, path)
+
+
+def _add_segments(log: UnifiedLog, listing: _Listing, *, is_clean: bool) -> None:
+    now_ms = log.env.clock.time_ms()
+    for base_offset, size in sorted(listing.sizes[LOG_SUFFIX].items()):
+        segment = LogSegment(
+            log.env,
+            log.directory,
+            base_offset,
+            size=size,
+            has_transaction_index=base_offset in listing.sizes[TXN_INDEX_SUFFIX],
+            created_ms=now_ms,
+            is_closed=is_clean,
+        )
+        segment.draw_roll_jitter(log.config)
+        log.segments.add(segment)
+    log.adopt_segments()
+
+
+def _open_clean(log: UnifiedLog) -> None:
+    """The log was closed: its end is where the last segment ends, its state in the snapshot."""
+    active = log.segments.active
+    assert active is not None
+    log.log_end_offset = active.read_next_offset()
+    log.recovery_point = log.log_end_offset
+    state = log.producer_state
+    # Without any snapshot the log was closed by something that keeps none: there is nothing to
+    # restore, as Kafka takes it too.
+    if _may_restore_producers(log) and state.snapshot_offsets:
+        state.truncate_and_load(log.log_start_offset, log.log_end_offset)
+        log.replay_producers(state.map_end_offset)
+    state.map_end_offset = log.log_end_offset
+
+
+def _may_restore_producers(log: UnifiedLog) -> bool:
+    return log.env.faults.planted != "producer_state_not_restored"
+
+
+def _recover(log: UnifiedLog, buffer: RecoveryBuffer) -> None:
+    """The log was not closed: walk it from the recovery point on, cut it where it is unsound."""
+    recovery_point = min(log.recovery_point, 2**63 - 1)
+    segments = log.segments.starting_from(recovery_point)
+    first = segments[0]
+    position, offset = recovery_start(first, recovery_point)
+    log.log_end_offset = offset
+    state = log.producer_state
+    if _may_restore_producers(log):
+        state.truncate_and_load(log.log_start_offset, offset)
+        log.replay_producers(max(state.map_end_offset, log.log_start_offset), offset)
+    state.map_end_offset = max(offset, log.log_start_offset)
+    check_crc_from = recovery_point
+    if log.env.faults.planted == "tail_without_crc":
+        check_crc_from = 2**63 - 1
+    for number, segment in enumerate(segments):
+        if segment is not first:
+            state.map_end_offset = segment.base_offset
+            state.take_snapshot()
+            segment.reset_indexes()
+            position = 0
+        if position == 0:
+            segment.reset_transaction_index()
+        size = segment.size
+        was_cut = recover_segment(log, segment, position, buffer, check_crc_from=check_crc_from)
+        if was_cut:
+            log.env.log.warning(
+                "%s: cut %d bytes off %s: no sound batch begins at %d",
+                log.name,
+                size - segment.size,
+                segment.log_path,
+                segment.size,
+            )
+            log.delete_segments(segments[number + 1 :][::-1])
+            break
+        if segment is not segments[-1]:
+            segment.on_become_inactive()
+    if not _may_restore_producers(log):
+        state.clear()
+    state.map_end_offset = log.log_end_offset
+    log.adopt_segments()
+    log.recovery_point = min(log.recovery_point, log.log_end_offset)
+
+
+def _finish(log: UnifiedLog, *, epochs_are_known: bool) -> None:
+    """Let start, end, epochs and snapshots agree."""
+    if log.log_end_offset < log.log_start_offset:
+        log.env.log.warning(
+            "%s: the log ends at %d, below its start %d: it begins anew there",
+            log.name,
+            log.log_end_offset,
+            log.log_start_offset,
+        )
+        log.truncate_fully_and_start_at(log.log_start_offset)
+        return
+    if not epochs_are_known:
+        _rebuild_epochs(log)
+    log.epochs.truncate_from_end(log.log_end_offset)
+    log.epochs.truncate_from_start(log.log_start_offset)
+    log.recovery_point = min(log.recovery_point, log.log_end_offset)
+    if log.has_files:
+        log.producer_state.take_snapshot()
+
+
+def _rebuild_epochs(log: UnifiedLog) -> None:
+    """The checkpoint is lost: the batches tell which leader wrote them."""
+    found = []
+    latest = -1
+    for segment in log.segments:
+        for header in iter_headers(segment.file(), 0, segment.size):
+            if header.leader_epoch > latest:
+                latest = header.leader_epoch
+                found.append((latest, header.base_offset))
+    log.epochs.clear()
+    for epoch, offset in found:
+        log.epochs.assign(epoch, offset)

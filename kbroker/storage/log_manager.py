@@ -1,0 +1,486 @@
+"""All logs of a broker: load, create, delete, flush, checkpoint, retention, close.
+
+The data directories are locked while in use. Work that blocks (sync, removing files) goes through
+``Offload``, what is due later through the ``Timer``; both are fed from plain calls and carried out
+by one background task.
+"""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+
+import anyio
+import anyio.abc
+
+from kbroker.common.clock import Clock
+from kbroker.common.entropy import Entropy
+from kbroker.common.faults import NO_FAULTS, Faults
+from kbroker.common.files import FileSystem, remove_if_exists
+from kbroker.common.offload import InlineOffload, Offload
+from kbroker.common.timer import Timer, TimerHandle
+from kbroker.config.topic_config import LogConfig
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.wire import ZERO_UUID
+from kbroker.storage.checkpoints import MetaProperties
+from kbroker.storage.log_directory import (
+    DELETE_DIRECTORY_SUFFIX,
+    DataDirectoryError,
+    LogDirectory,
+    deleted_directory_name,
+    parse_partition_directory_name,
+    partition_directory_name,
+)
+from kbroker.storage.log_environment import OPEN_SEGMENTS_LIMIT, LogEnvironment
+from kbroker.storage.log_loader import load_log
+from kbroker.storage.log_recovery import RecoveryBuffer
+from kbroker.storage.log_retention import delete_old_segments
+from kbroker.storage.unified_log import UnifiedLog
+
+CHECKPOINT_INTERVAL_S = 60.0
+LOG_START_CHECKPOINT_DELAY_S = 1.0
+RETENTION_CHECK_INTERVAL_S = 300.0
+INITIAL_TASK_DELAY_S = 30.0
+IDLE_CLOSE_INTERVAL_S = 60.0
+PRODUCER_EXPIRY_INTERVAL_S = 600.0
+
+_Job = Callable[[], Awaitable[None]]
+_NEVER_MS = 2**63 - 1
+
+
+class LogManager:
+    """Every log of this broker by (topic, partition)."""
+
+    def __init__(
+        self,
+        files: FileSystem,
+        data_dirs: Sequence[str],
+        default_config: LogConfig,
+        clock: Clock,
+        timer: Timer,
+        offload: Offload,
+        entropy: Entropy,
+        log: logging.Logger | None = None,
+        *,
+        faults: Faults = NO_FAULTS,
+        open_segments_limit: int = OPEN_SEGMENTS_LIMIT,
+        producer_id_expiration_ms: int = 86_400_000,
+    ) -> None:
+        """Nothing is touched before ``open_directories`` or ``load``."""
+        if not data_dirs:
+            raise ValueError("a log manager needs a data directory")
+        self._files = files
+        self._clock = clock
+        self._timer = timer
+        # A file system without a disk has nothing that blocks, and one user at a time.
+        self._offload: Offload = offload if files.blocks else InlineOffload()
+        self._entropy = entropy
+        self._log = log or logging.getLogger("kbroker.storage")
+        self.default_config = default_config
+        self.directories = [LogDirectory(files, path, faults) for path in data_dirs]
+        self.env = LogEnvironment(
+            files,
+            clock,
+            entropy,
+            offload=self._offload,
+            faults=faults,
+            log=self._log,
+            open_segments_limit=open_segments_limit,
+            producer_id_expiration_ms=producer_id_expiration_ms,
+        )
+        self.env.remove_later = self._remove_later
+        self.env.flush_later = self._flush_later
+        self.env.on_dirty = self._on_dirty
+        self.env.on_log_start_changed = self._on_log_start_changed
+        self._logs: dict[tuple[str, int], UnifiedLog] = {}
+        self._directory_of: dict[tuple[str, int], LogDirectory] = {}
+        self._jobs: dict[object, _Job] = {}
+        self._wake: anyio.Event | None = None
+        self._timers: dict[str, TimerHandle] = {}
+        self._is_open = False
+        self._checkpoints_are_due = False
+
+    # Directories
+
+    def open_directories(self) -> None:
+        """Lock the data directories and read whose they are. DataDirectoryError."""
+        if self._is_open:
+            return
+        opened: list[LogDirectory] = []
+        try:
+            for directory in self.directories:
+                directory.open()
+                opened.append(directory)
+        except DataDirectoryError:
+            for directory in opened:
+                directory.release()
+            raise
+        self._is_open = True
+
+    @property
+    def meta_properties(self) -> MetaProperties | None:
+        """What meta.properties says, of the first directory that has one."""
+        return next((each.meta for each in self.directories if each.meta is not None), None)
+
+    def claim_directories(self, cluster_id: str, node_id: int) -> None:
+        """Write meta.properties where it is missing. DataDirectoryError when it is another's."""
+        for directory in self.directories:
+            directory.claim(cluster_id, node_id, self._entropy.uuid_bytes())
+
+    # Loading
+
+    async def load(self, config_of: Callable[[str], LogConfig] | None = None) -> None:
+        """Open every partition that is found; after a crash recover it first.
+
+        ``config_of`` gives the settings of a topic. Gives way between partitions. A partition
+        that the disk refuses takes its directory offline; DataDirectoryError when the directory
+        itself cannot be read.
+        """
+        self.open_directories()
+        buffer = RecoveryBuffer()
+        for directory in self.directories:
+            try:
+                clean = directory.take_clean_shutdown_marker()
+                checkpoints = directory.read_checkpoints()
+                entries = self._files.list(directory.path)
+            except OSError as error:
+                raise DataDirectoryError(f"{directory.path} cannot be read: {error}") from error
+            recovered = False
+            for name in sorted(entry.name for entry in entries if entry.is_directory):
+                key = parse_partition_directory_name(name)
+                if name.endswith(DELETE_DIRECTORY_SUFFIX):
+                    self._remove_directory_later(os.path.join(directory.path, name), 0)
+                elif key is None:
+                    self._log.warning("ignoring %s/%s: no partition", directory.path, name)
+                else:
+                    points, starts, watermarks = checkpoints
+                    config = config_of(key[0]) if config_of else self.default_config
+                    self._load_one(
+                        directory,
+                        name,
+                        key,
+                        config=config,
+                        is_clean=clean,
+                        recovery_point=points.get(key, 0),
+                        log_start_offset=starts.get(key, 0),
+                        high_watermark=watermarks.get(key, 0),
+                        buffer=buffer,
+                    )
+                    recovered = recovered or not clean
+                    await anyio.lowlevel.checkpoint()
+            if recovered:
+                self._checkpoints_are_due = True
+
+    def _load_one(
+        self,
+        directory: LogDirectory,
+        name: str,
+        key: tuple[str, int],
+        *,
+        config: LogConfig,
+        is_clean: bool,
+        recovery_point: int,
+        log_start_offset: int,
+        high_watermark: int,
+        buffer: RecoveryBuffer,
+    ) -> None:
+        if key in self._logs:
+            raise DataDirectoryError(
+                f"{name} is in {self._directory_of[key].path} and in {directory.path}"
+            )
+        try:
+            log = load_log(
+                self.env,
+                os.path.join(directory.path, name),
+                *key,
+                config=config,
+                is_clean=is_clean,
+                recovery_point=recovery_point,
+                log_start_offset=log_start_offset,
+                high_watermark=high_watermark,
+                buffer=buffer,
+            )
+        except OSError as error:
+            self._log.error("%s goes offline: cannot load %s: %s", directory.path, name, error)
+            directory.failure = error
+            return
+        self._logs[key] = log
+        self._directory_of[key] = directory
+        if log.unflushed_messages > 0:
+            self._flush_later(log)  # the next crash need not look through this again
+
+    # Logs
+
+    def get_log(self, topic: str, partition: int) -> UnifiedLog | None:
+        """The partition's log, None when there is none."""
+        return self._logs.get((topic, partition))
+
+    @property
+    def logs(self) -> Iterator[UnifiedLog]:
+        """Every log."""
+        return iter(list(self._logs.values()))
+
+    def directory_of(self, topic: str, partition: int) -> LogDirectory | None:
+        """The data directory that holds the partition."""
+        return self._directory_of.get((topic, partition))
+
+    def get_or_create_log(
+        self, topic: str, partition: int, topic_id: bytes, config: LogConfig
+    ) -> UnifiedLog:
+        """The partition's log; a new one has no files before its first append.
+
+        KafkaError INCONSISTENT_TOPIC_ID when the log on disk is that of another topic of this
+        name (delete it first); KAFKA_STORAGE_ERROR when every data directory is offline.
+        """
+        key = (topic, partition)
+        log = self._logs.get(key)
+        if log is not None:
+            if ZERO_UUID not in (topic_id, log.topic_id) and log.topic_id != topic_id:
+                raise KafkaError(
+                    ErrorCode.INCONSISTENT_TOPIC_ID,
+                    f"{log.name} on disk belongs to a topic of this name that was deleted",
+                )
+            log.update_config(config)
+            log.assign_topic_id(topic_id)
+            return log
+        name = partition_directory_name(topic, partition)
+        directory = self._directory_for_new_log()
+        log = UnifiedLog(
+            self.env,
+            os.path.join(directory.path, name),
+            topic,
+            partition,
+            topic_id=topic_id,
+            config=config,
+        )
+        self._logs[key] = log
+        self._directory_of[key] = directory
+        return log
+
+    def _directory_for_new_log(self) -> LogDirectory:
+        """The one with the fewest partitions, as Kafka."""
+        usable = [each for each in self.directories if each.failure is None]
+        if not usable:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "every data directory is offline")
+        if len(usable) == 1:
+            return usable[0]
+        counts = {id(each): 0 for each in usable}
+        for directory in self._directory_of.values():
+            if id(directory) in counts:
+                counts[id(directory)] += 1
+        return min(usable, key=lambda each: counts[id(each)])
+
+    def update_config(self, topic: str, config: LogConfig) -> None:
+        """The topic's settings changed."""
+        for log in self._logs.values():
+            if log.topic == topic:
+                log.update_config(config)
+
+    def delete_log(self, topic: str, partition: int) -> None:
+        """Forget the log; its directory is renamed now and removed after file.delete.delay.ms.
+
+        A kill after the rename: the directory is removed at the next start. KAFKA_STORAGE_ERROR
+        when it cannot be renamed; the log is forgotten all the same.
+        """
+        key = (topic, partition)
+        log = self._logs.pop(key, None)
+        directory = self._directory_of.pop(key, None)
+        if log is None or directory is None:
+            return
+        log.abandon()
+        if not self._files.exists(log.directory):
+            return
+        unique = self._entropy.uuid_bytes().hex()
+        path = os.path.join(directory.path, deleted_directory_name(topic, partition, unique))
+        try:
+            self._files.rename(log.directory, path)
+        except OSError as error:
+            raise log.storage_error("deleting", error) from error
+        self._checkpoints_are_due = True
+        self._remove_directory_later(path, log.config.file_delete_delay_ms)
+
+    # What is done later
+
+    def _remove_later(self, paths: list[str], delay_ms: int) -> None:
+        def remove() -> None:
+            for path in paths:
+                try:
+                    remove_if_exists(self._files, path)
+                except OSError as error:
+                    self._log.error("cannot remove %s: %s", path, error)
+
+        self._work_later(delay_ms, remove)
+
+    def _remove_directory_later(self, path: str, delay_ms: int) -> None:
+        def remove() -> None:
+            try:
+                self._files.remove_tree(path)
+            except OSError as error:
+                self._log.error("cannot remove %s: %s", path, error)
+
+        self._work_later(delay_ms, remove)
+
+    def _work_later(self, delay_ms: int, work: Callable[[], None]) -> None:
+        async def run() -> None:
+            await self._offload.run(work)
+
+        def enqueue() -> None:
+            self._enqueue(run, run)
+
+        self._timer.schedule(delay_ms / 1000, enqueue)
+
+    def _enqueue(self, key: object, job: _Job) -> None:
+        """One job per key waits at a time."""
+        self._jobs.setdefault(key, job)
+        if self._wake is not None:
+            self._wake.set()
+
+    def _flush_later(self, log: UnifiedLog) -> None:
+        async def flush() -> None:
+            if self._logs.get((log.topic, log.partition)) is log:
+                await log.flush()
+                self._checkpoints_are_due = True
+
+        self._enqueue(log, flush)
+
+    def _on_dirty(self, log: UnifiedLog) -> None:
+        self._checkpoints_are_due = True
+        if log.config.flush_ms < _NEVER_MS:
+            self._timer.schedule(log.config.flush_ms / 1000, lambda: self._flush_later(log))
+
+    def _on_log_start_changed(self, log: UnifiedLog) -> None:
+        """DeleteRecords should survive a crash soon after it was answered."""
+        self._checkpoints_are_due = True
+        if "log start" not in self._timers:
+            self._timers["log start"] = self._timer.schedule(
+                LOG_START_CHECKPOINT_DELAY_S, self._checkpoint_log_starts
+            )
+
+    def _checkpoint_log_starts(self) -> None:
+        del self._timers["log start"]
+        self._enqueue("checkpoint", self.checkpoint)
+
+    def start_background(self, task_group: anyio.abc.TaskGroup) -> None:
+        """Begin the background task and the periodic ones."""
+        task_group.start_soon(self._run_jobs, name="log manager")
+        self._every("checkpoint", CHECKPOINT_INTERVAL_S, self._checkpoint_if_due)
+        self._every("idle", IDLE_CLOSE_INTERVAL_S, self.env.open_files.close_idle)
+        self._every("expiry", PRODUCER_EXPIRY_INTERVAL_S, self._expire_producers)
+        self._every(
+            "retention",
+            RETENTION_CHECK_INTERVAL_S,
+            self.delete_old_segments,
+            first=INITIAL_TASK_DELAY_S,
+        )
+
+    def _every(
+        self, name: str, interval_s: float, work: Callable[[], object], first: float | None = None
+    ) -> None:
+        def run() -> None:
+            self._timers[name] = self._timer.schedule(interval_s, run)
+            work()
+
+        self._timers[name] = self._timer.schedule(interval_s if first is None else first, run)
+
+    async def _run_jobs(self) -> None:
+        while True:
+            await self.run_pending_jobs()
+            self._wake = anyio.Event()
+            if not self._jobs:
+                await self._wake.wait()
+
+    async def run_pending_jobs(self) -> None:
+        """Do what waits: flushes, removals, checkpoints. A job that fails is logged."""
+        while self._jobs:
+            key = next(iter(self._jobs))
+            job = self._jobs.pop(key)
+            try:
+                await job()
+            except (KafkaError, OSError) as error:
+                self._log.error("background work on the logs failed: %s", error)
+
+    def _checkpoint_if_due(self) -> None:
+        if self._checkpoints_are_due:
+            self._enqueue("checkpoint", self.checkpoint)
+
+    def _expire_producers(self) -> None:
+        now_ms = self._clock.time_ms()
+        for log in self._logs.values():
+            if log.producer_state.producers:
+                log.producer_state.remove_expired(now_ms)
+
+    def delete_old_segments(self) -> int:
+        """Apply retention to every log; returns how many segments went."""
+        count = 0
+        for log in list(self._logs.values()):
+            try:
+                count += delete_old_segments(log)
+            except (KafkaError, OSError) as error:
+                self._log.error("%s: retention failed: %s", log.name, error)
+        return count
+
+    async def checkpoint(self) -> None:
+        """Write the checkpoints that changed. OSError."""
+        self._checkpoints_are_due = False
+        for directory in self.directories:
+            if directory.failure is None:
+                contents = self._checkpoint_contents(directory)
+                if contents:
+                    await self._offload.run(partial(directory.write_checkpoints, contents))
+
+    def _checkpoint_contents(self, directory: LogDirectory) -> dict[str, bytes]:
+        points: dict[tuple[str, int], int] = {}
+        starts: dict[tuple[str, int], int] = {}
+        watermarks: dict[tuple[str, int], int] = {}
+        for key, log in self._logs.items():
+            if log.has_files and self._directory_of[key] is directory:
+                points[key] = log.recovery_point
+                watermarks[key] = log.high_watermark
+                first = log.segments.first
+                if first is not None and log.log_start_offset > first.base_offset:
+                    starts[key] = log.log_start_offset
+        return directory.checkpoint_contents(points, starts, watermarks)
+
+    async def shutdown(self, clean: bool = True) -> None:
+        """Flush and close every log, write checkpoints and the clean shutdown marker.
+
+        Not ``clean``: only let go of files and locks, as a crash would. The background task must
+        have ended. A directory whose logs could not all be closed gets no marker.
+        """
+        for handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        try:
+            if clean and self._is_open:
+                await self._close_logs()
+        finally:
+            for log in self._logs.values():
+                log.abandon()
+            for directory in self.directories:
+                directory.release()
+            self._is_open = False
+
+    async def _close_logs(self) -> None:
+        failed: set[int] = set()
+        for key, log in self._logs.items():
+            try:
+                log.close()
+                await log.flush()
+            except KafkaError as error:
+                self._log.error("%s was not closed cleanly: %s", log.name, error)
+                failed.add(id(self._directory_of[key]))
+        for directory in self.directories:
+            if directory.failure is None and id(directory) not in failed:
+                contents = self._checkpoint_contents(directory)
+
+                def finish(
+                    directory: LogDirectory = directory, contents: dict[str, bytes] = contents
+                ) -> None:
+                    directory.write_checkpoints(contents)
+                    directory.write_clean_shutdown_marker()
+
+                try:
+                    await self._offload.run(finish)
+                except OSError as error:
+                    self._log.error("%s was not closed cleanly: %s", directory.path, error)

@@ -1,0 +1,367 @@
+"""Producers of one partition: sequence numbers, duplicates, open transactions (KIP-98, KIP-360).
+
+Memory is the truth; snapshots in the log's directory shorten the way back to it after a restart:
+the newest sound one is loaded and the batches behind it are replayed.
+"""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kbroker.common.files import remove_if_exists
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.record.batch import NO_PRODUCER_EPOCH
+from kbroker.storage.append_info import AppendOrigin
+from kbroker.storage.log_environment import LogEnvironment
+from kbroker.storage.log_segment import SNAPSHOT_SUFFIX, segment_file_name
+from kbroker.storage.producer_state_entry import (
+    MAX_SEQUENCE,
+    BatchMetadata,
+    CorruptSnapshotError,
+    ProducerStateEntry,
+    decode_snapshot,
+    encode_snapshot,
+)
+
+
+class CompletedTxn(NamedTuple):
+    """A transaction whose marker was appended at ``last_offset``."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+    is_aborted: bool
+
+
+def _no_history(entry: ProducerStateEntry) -> None:
+    entry.is_restored = False
+
+
+class ProducerStateManager:
+    """State of all producers that wrote to the partition, up to ``map_end_offset``."""
+
+    def __init__(
+        self,
+        env: LogEnvironment,
+        directory: str,
+        name: str,
+        load_history: Callable[[ProducerStateEntry], None] = _no_history,
+    ) -> None:
+        """``name`` is the partition's, for messages. Nothing is read yet.
+
+        ``load_history`` completes the batches of an entry that a snapshot restored, from the log.
+        """
+        self._env = env
+        self._load_history = load_history
+        self._directory = directory
+        self._name = name
+        self.producers: dict[int, ProducerStateEntry] = {}
+        # Open transactions, first offset to producer id. Offsets grow, so the first is the oldest.
+        self._ongoing_txns: dict[int, int] = {}
+        # Ended ones whose marker is not below the high watermark: first offset to marker's offset.
+        self._unreplicated_txns: dict[int, int] = {}
+        self.map_end_offset = 0
+        self.last_snapshot_offset = 0
+        self.snapshot_offsets: list[int] = []
+
+    # Checks before an append
+
+    def check_data_batch(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        first_sequence: int,
+        last_sequence: int,
+        *,
+        is_transactional: bool,
+        origin: AppendOrigin,
+    ) -> BatchMetadata | None:
+        """The earlier batch that this one repeats, None when it is to be appended.
+
+        KafkaError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE. A
+        coordinator's batch has no sequence numbers, so only its epoch is looked at.
+        """
+        entry = self.producers.get(producer_id)
+        if entry is None:
+            return None  # any sequence number: what was known may have expired or been deleted
+        is_client = origin is AppendOrigin.CLIENT
+        if is_client:
+            duplicate = entry.find_duplicate(producer_epoch, first_sequence, last_sequence)
+            if (
+                duplicate is None
+                and entry.is_restored
+                and first_sequence != entry.last_sequence + 1
+            ):
+                self._load_history(entry)
+                duplicate = entry.find_duplicate(producer_epoch, first_sequence, last_sequence)
+            if duplicate is not None:
+                return duplicate
+        if producer_epoch < entry.producer_epoch:
+            raise KafkaError(
+                ErrorCode.INVALID_PRODUCER_EPOCH,
+                f"Epoch of producer {producer_id} in {self._name} is {producer_epoch}, which is "
+                f"smaller than the last seen epoch {entry.producer_epoch}",
+            )
+        if is_client:
+            self._check_sequence(entry, producer_epoch, first_sequence)
+        if entry.current_txn_first_offset >= 0 and not is_transactional:
+            raise KafkaError(
+                ErrorCode.INVALID_TXN_STATE,
+                f"Expected transactional write from producer {producer_id} in {self._name}",
+            )
+        return None
+
+    def _check_sequence(
+        self, entry: ProducerStateEntry, producer_epoch: int, first_sequence: int
+    ) -> None:
+        if producer_epoch != entry.producer_epoch:
+            if first_sequence != 0 and entry.producer_epoch != NO_PRODUCER_EPOCH:
+                raise KafkaError(
+                    ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+                    f"Invalid sequence number for new epoch of producer {entry.producer_id} in "
+                    f"partition {self._name}: {producer_epoch} (request epoch), {first_sequence} "
+                    f"(seq. number), {entry.producer_epoch} (current producer epoch)",
+                )
+            return
+        last = entry.last_sequence
+        is_next = first_sequence == last + 1 or (first_sequence == 0 and last == MAX_SEQUENCE)
+        if not is_next and entry.producer_epoch != NO_PRODUCER_EPOCH:
+            raise KafkaError(
+                ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+                f"Out of order sequence number for producer {entry.producer_id} in partition "
+                f"{self._name}: {first_sequence} (incoming seq. number), {last} "
+                "(current end sequence number)",
+            )
+
+    def check_marker(self, producer_id: int, producer_epoch: int, coordinator_epoch: int) -> None:
+        """KafkaError INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED: a zombie's marker."""
+        entry = self.producers.get(producer_id)
+        if entry is None:
+            return
+        if producer_epoch < entry.producer_epoch:
+            raise KafkaError(
+                ErrorCode.INVALID_PRODUCER_EPOCH,
+                f"Epoch of producer {producer_id} in {self._name} is {producer_epoch}, which is "
+                f"smaller than the last seen epoch {entry.producer_epoch}",
+            )
+        if coordinator_epoch < entry.coordinator_epoch:
+            raise KafkaError(
+                ErrorCode.TRANSACTION_COORDINATOR_FENCED,
+                f"Invalid coordinator epoch for producerId {producer_id} in partition "
+                f"{self._name}: {coordinator_epoch} (zombie), {entry.coordinator_epoch} (current)",
+            )
+
+    # What was appended, or is replayed from the log
+
+    def _entry(self, producer_id: int) -> ProducerStateEntry:
+        entry = self.producers.get(producer_id)
+        if entry is None:
+            entry = self.producers[producer_id] = ProducerStateEntry(producer_id)
+        return entry
+
+    def append_data_batch(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        batch: BatchMetadata,
+        *,
+        is_transactional: bool,
+    ) -> None:
+        """Note a batch with a producer id; its first transactional one opens a transaction."""
+        entry = self._entry(producer_id)
+        entry.add_batch(producer_epoch, batch)
+        if is_transactional and entry.current_txn_first_offset < 0:
+            entry.current_txn_first_offset = batch.first_offset
+            self._ongoing_txns[batch.first_offset] = producer_id
+
+    def append_marker(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        *,
+        coordinator_epoch: int,
+        offset: int,
+        timestamp: int,
+        is_abort: bool,
+    ) -> CompletedTxn | None:
+        """Note a transaction marker; the transaction that it ends, None when none was open.
+
+        The caller passes the result to ``complete_txn`` once the transaction index has it.
+        """
+        entry = self._entry(producer_id)
+        first_offset = entry.current_txn_first_offset
+        if producer_epoch != entry.producer_epoch:
+            entry.producer_epoch = producer_epoch
+            entry.batches.clear()
+        entry.coordinator_epoch = coordinator_epoch
+        entry.current_txn_first_offset = -1
+        entry.last_timestamp = timestamp
+        if first_offset < 0:
+            return None
+        return CompletedTxn(producer_id, first_offset, offset, is_abort)
+
+    def complete_txn(self, completed: CompletedTxn) -> None:
+        """The transaction is over; it stays unstable until its marker is replicated."""
+        if self._ongoing_txns.pop(completed.first_offset, None) is None:
+            raise ValueError(f"{self._name}: {completed} was not started")
+        self._unreplicated_txns[completed.first_offset] = completed.last_offset
+
+    def last_stable_offset(self, completed: CompletedTxn) -> int:
+        """The last stable offset once ``completed`` is out of the way."""
+        for first_offset, producer_id in self._ongoing_txns.items():
+            if producer_id != completed.producer_id:
+                return first_offset
+        return completed.last_offset + 1
+
+    @property
+    def first_unstable_offset(self) -> int:
+        """First offset of the oldest transaction that is open or not replicated; -1 without any."""
+        first = next(iter(self._ongoing_txns), -1)
+        if self._unreplicated_txns:
+            unreplicated = min(self._unreplicated_txns)
+            if first < 0 or unreplicated < first:
+                return unreplicated
+        return first
+
+    @property
+    def has_transactions(self) -> bool:
+        """Some transaction is open or not replicated."""
+        return bool(self._ongoing_txns or self._unreplicated_txns)
+
+    def on_high_watermark_updated(self, high_watermark: int) -> None:
+        """Transactions whose marker is replicated are stable."""
+        if self._unreplicated_txns:
+            self._unreplicated_txns = {
+                first: last
+                for first, last in self._unreplicated_txns.items()
+                if last >= high_watermark
+            }
+
+    def on_log_start_offset_incremented(self, log_start_offset: int) -> None:
+        """Records below are gone; the producers that wrote them are still known."""
+        self.on_high_watermark_updated(log_start_offset)
+        self.map_end_offset = max(self.map_end_offset, log_start_offset)
+        self.last_snapshot_offset = (
+            self.snapshot_offsets[-1] if self.snapshot_offsets else log_start_offset
+        )
+
+    def remove_expired(self, now_ms: int) -> None:
+        """Forget producers that were idle for producer.id.expiration.ms and have nothing open."""
+        for producer_id in [
+            entry.producer_id
+            for entry in self.producers.values()
+            if self._is_expired(entry, now_ms)
+        ]:
+            del self.producers[producer_id]
+
+    def _is_expired(self, entry: ProducerStateEntry, now_ms: int) -> bool:
+        return (
+            entry.current_txn_first_offset < 0
+            and now_ms - entry.last_timestamp >= self._env.producer_id_expiration_ms
+        )
+
+    # Snapshots
+
+    def _snapshot_path(self, offset: int) -> str:
+        return os.path.join(self._directory, segment_file_name(offset, SNAPSHOT_SUFFIX))
+
+    def take_snapshot(self, *, sync: bool = False) -> None:
+        """Write the state as of ``map_end_offset`` unless a snapshot is there.
+
+        A kill in between leaves a file whose CRC is wrong: it is skipped for the one before.
+        """
+        offset = self.map_end_offset
+        if offset <= self.last_snapshot_offset:
+            return
+        file = self._env.files.open(self._snapshot_path(offset), create=True)
+        try:
+            file.truncate(0)
+            file.write_at(encode_snapshot(self.producers.values()), 0)
+            if sync:
+                file.sync()
+        finally:
+            file.close()
+        if offset not in self.snapshot_offsets:
+            self.snapshot_offsets.append(offset)
+            self.snapshot_offsets.sort()
+        self.last_snapshot_offset = offset
+
+    def set_snapshots(self, offsets: list[int], segment_base_offsets: list[int]) -> None:
+        """The snapshots that a directory listing shows.
+
+        Those that belong to no segment are removed, except the newest one when it lies above all
+        segments: a clean shutdown left it.
+        """
+        bases = set(segment_base_offsets)
+        strays = sorted(offset for offset in offsets if offset not in bases)
+        keep = strays[-1] if strays and strays[-1] > max(bases, default=-1) else None
+        for offset in strays:
+            if offset != keep:
+                remove_if_exists(self._env.files, self._snapshot_path(offset))
+        self.snapshot_offsets = sorted(
+            offset for offset in offsets if offset in bases or offset == keep
+        )
+
+    def _remove_snapshot(self, offset: int) -> None:
+        self.snapshot_offsets.remove(offset)
+        remove_if_exists(self._env.files, self._snapshot_path(offset))
+
+    def delete_snapshots_before(self, offset: int) -> None:
+        """Remove the snapshots below ``offset``."""
+        for each in [each for each in self.snapshot_offsets if each < offset]:
+            self._remove_snapshot(each)
+
+    def clear(self) -> None:
+        """Forget every producer and transaction; snapshots stay."""
+        self.producers.clear()
+        self._ongoing_txns.clear()
+        self._unreplicated_txns.clear()
+
+    def truncate_and_load(self, log_start_offset: int, log_end_offset: int) -> None:
+        """Go back to the newest snapshot in range; ``map_end_offset`` tells where replay begins.
+
+        Snapshots above ``log_end_offset``, and those at or below ``log_start_offset``, go.
+        """
+        for offset in [
+            offset
+            for offset in self.snapshot_offsets
+            if offset > log_end_offset or offset <= log_start_offset
+        ]:
+            self._remove_snapshot(offset)
+        if log_end_offset == self.map_end_offset:
+            self.on_log_start_offset_incremented(log_start_offset)
+            return
+        self.clear()
+        now_ms = self._env.clock.time_ms()
+        while self.snapshot_offsets:
+            offset = self.snapshot_offsets[-1]
+            try:
+                entries = decode_snapshot(self._env.files.read(self._snapshot_path(offset)))
+            except (CorruptSnapshotError, FileNotFoundError) as error:
+                self._env.log.warning(
+                    "%s: skipping the producer snapshot at %d: %s", self._name, offset, error
+                )
+                self._remove_snapshot(offset)
+                continue
+            for entry in entries:
+                if not self._is_expired(entry, now_ms):
+                    self._load_entry(entry)
+            self._ongoing_txns = dict(sorted(self._ongoing_txns.items()))
+            self.last_snapshot_offset = self.map_end_offset = offset
+            return
+        self.last_snapshot_offset = self.map_end_offset = log_start_offset
+
+    def _load_entry(self, entry: ProducerStateEntry) -> None:
+        self.producers[entry.producer_id] = entry
+        entry.is_restored = bool(entry.batches)
+        if entry.current_txn_first_offset >= 0:
+            self._ongoing_txns[entry.current_txn_first_offset] = entry.producer_id
+
+    def truncate_fully_and_start_at(self, offset: int) -> None:
+        """Forget everything, snapshots too."""
+        self.clear()
+        for each in list(self.snapshot_offsets):
+            self._remove_snapshot(each)
+        self.last_snapshot_offset = 0
+        self.map_end_offset = offset

@@ -22,7 +22,7 @@ ZERO_UUID: Final = bytes(16)
 MAX_STRING_SIZE: Final = 32767
 JOIN_BELOW: Final = 4096  # parts smaller than this are copied together, larger ones stand alone
 
-_ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+_ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]?")
 _REPLACEMENT: Final = b"\xef\xbf\xbd"
 _ONE_BYTE: Final = tuple(bytes((value,)) for value in range(256))
 

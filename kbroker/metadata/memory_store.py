@@ -1,8 +1,9 @@
 """A metadata store in memory: for ``--memory``, tests and simulation."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from kbroker.metadata.store import (
     Batch,
@@ -59,10 +60,21 @@ class SessionOwner:
         raise NotImplementedError
 
 
-async def iterate(entries: Sequence[Entry]) -> AsyncIterator[Entry]:
-    """The entries, one after the other."""
-    for entry in entries:
-        yield entry
+class Listing:
+    """Entries of one revision, one after the other; needs no closing, unlike a generator."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = iter(entries)
+
+    def __aiter__(self) -> "Listing":
+        return self
+
+    async def __anext__(self) -> Entry:
+        for entry in self._entries:
+            return entry
+        raise StopAsyncIteration
 
 
 class MemoryStore(SessionOwner):
@@ -82,6 +94,7 @@ class MemoryStore(SessionOwner):
         then: Sequence[Operation],
         orelse: Sequence[Operation] = (),
     ) -> TransactionResult:
+        await checkpoint()  # before anything is done: callers are really async, and cancellable
         succeeded = all(map(self._holds, when))
         self._apply(then if succeeded else orelse)
         return TransactionResult(succeeded, self._history.revision)
@@ -135,7 +148,7 @@ class MemoryStore(SessionOwner):
         if rev not in (0, revision):
             raise Compacted(revision)
         entries = sorted(e for e in self._entries.values() if e.key.startswith(prefix))
-        return revision, iterate(entries)
+        return revision, Listing(entries)
 
     def watch(self, prefix: bytes, from_rev: int) -> AsyncIterator[Batch]:
         return self._history.watch(prefix, from_rev)

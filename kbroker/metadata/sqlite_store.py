@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from kbroker.common.offload import Offload
-from kbroker.metadata.memory_store import EmbeddedSession, SessionOwner, iterate
+from kbroker.metadata.memory_store import EmbeddedSession, Listing, SessionOwner
 from kbroker.metadata.store import (
     Batch,
     Compacted,
@@ -177,7 +177,7 @@ class SqliteStore(SessionOwner):
             revision = self._history.revision
             if rev not in (0, revision):
                 raise Compacted(revision)
-            return revision, iterate(await self._offload.run(read))
+            return revision, Listing(await self._offload.run(read))
 
     def watch(self, prefix: bytes, from_rev: int) -> AsyncIterator[Batch]:
         return self._history.watch(prefix, from_rev)

@@ -1,11 +1,10 @@
 """The latest revisions of an embedded store, for its watchers."""
 
 from collections import deque
-from collections.abc import AsyncIterator
 
 import anyio
 
-from kbroker.metadata.store import MAX_WATCH_HISTORY, Batch, Compacted, Event
+from kbroker.metadata.store import MAX_WATCH_HISTORY, Batch, Compacted
 
 
 class WatchHistory:
@@ -36,20 +35,47 @@ class WatchHistory:
             self._wake.set()
             self._wake = None
 
-    async def watch(self, prefix: bytes, from_rev: int) -> AsyncIterator[Batch]:
-        """Batches with a change under ``prefix``; raises Compacted for a watcher left behind."""
-        next_revision = from_rev
+    def watch(self, prefix: bytes, from_rev: int) -> "Watcher":
+        """Batches with a change under ``prefix``, for ever."""
+        return Watcher(self, prefix, from_rev)
+
+    def next_batch(self, prefix: bytes, from_rev: int) -> Batch | None:
+        """The first from ``from_rev`` on; None when there is none yet, Compacted when it is gone."""
+        if from_rev < self._oldest:
+            raise Compacted(self._oldest)
+        for revision in range(from_rev, self._revision + 1):
+            batch = self._batches[revision - self._oldest]
+            events = [event for event in batch.events if event.key.startswith(prefix)]
+            if events:
+                return Batch(revision, events)
+        return None
+
+    async def wait(self) -> None:
+        """Until there is one more revision."""
+        if self._wake is None:
+            self._wake = anyio.Event()
+        await self._wake.wait()
+
+
+class Watcher:
+    """Iterates over batches; needs no closing, unlike a generator."""
+
+    __slots__ = ("_history", "_next_revision", "_prefix")
+
+    def __init__(self, history: WatchHistory, prefix: bytes, from_rev: int) -> None:
+        self._history = history
+        self._prefix = prefix
+        self._next_revision = from_rev
+
+    def __aiter__(self) -> "Watcher":
+        return self
+
+    async def __anext__(self) -> Batch:
         while True:
-            if next_revision < self._oldest:
-                raise Compacted(self._oldest)
-            while next_revision <= self._revision:
-                batch = self._batches[next_revision - self._oldest]
-                next_revision += 1
-                events: list[Event] = [e for e in batch.events if e.key.startswith(prefix)]
-                if events:
-                    yield Batch(batch.revision, events)
-                    if next_revision < self._oldest:  # while the watcher worked on it
-                        raise Compacted(self._oldest)
-            if self._wake is None:
-                self._wake = anyio.Event()
-            await self._wake.wait()
+            seen = self._history.revision
+            batch = self._history.next_batch(self._prefix, self._next_revision)
+            if batch is not None:
+                self._next_revision = batch.revision + 1
+                return batch
+            self._next_revision = max(self._next_revision, seen + 1)
+            await self._history.wait()

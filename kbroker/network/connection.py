@@ -1,0 +1,493 @@
+"""A connection without its socket: bytes in, requests dispatched in order, answers out.
+
+A shell owns the socket. It puts received bytes where ``get_buffer`` says, calls ``turn`` while
+there is work, sends ``output``, and awaits what ``turn`` says must be awaited. No method here
+sends, receives or sleeps; ``finish_waiting`` awaits nothing but the answer itself.
+"""
+
+import logging
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from kbroker.common.parts import Buffer
+from kbroker.network.frame import FrameCutter, looks_like
+from kbroker.network.limits import POOLED_FROM
+from kbroker.network.output import Output
+from kbroker.protocol.headers import read_request_header
+from kbroker.protocol.wire import DecodeError
+from kbroker.request_context import (
+    Answer,
+    CloseConnection,
+    ConnectionContext,
+    Dispatch,
+    RequestContext,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from kbroker.common.clock import Clock
+    from kbroker.network.limits import BufferPool, ByteBudget, NetworkCounters, NetworkLimits
+    from kbroker.network.proxy_protocol import ProxyHeader
+
+    ReadProxyHeader = Callable[[bytes | bytearray], tuple[ProxyHeader, int] | None]
+
+_OUTPUT_STEP = 65_536
+_COMPLAINT_EVERY = 10.0
+
+BAD_HEADER = "undecodable request header"
+BAD_PROXY_HEADER = "malformed PROXY header"
+CLOSED_IDLE = "idle"
+CLOSED_TOO_MANY = "too many connections from this address"
+CLOSED_SLOW_FRAME = "a request arrives too slowly"
+CLOSED_UNREAD_ANSWER = "answers are not read"
+CLOSED_BY_PEER = "closed by the peer"
+CLOSED_BY_SERVER = "server stops"
+CLOSED_BY_DISPATCH = "refused request"
+CLOSED_BY_FAILURE = "failed request"
+
+
+class Turn(Enum):
+    """Why a turn ended, and so what the shell does next."""
+
+    IDLE = "no complete request is left"
+    MORE = "there are more, but others have their turn first"
+    OUTPUT = "enough has been answered: send it, then go on"
+    WAIT = "await finish_waiting()"
+    CLOSE = "send what there is, then close"
+
+
+class Complaints:
+    """Warnings that peers cause, one in ten seconds at most: a peer must not fill the log."""
+
+    __slots__ = ("_last", "_suppressed", "log")
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self._last = float("-inf")
+        self._suppressed = 0
+
+    def about(self, subject: str, text: str, now: float) -> None:
+        """Log it, or count it when one was logged a moment ago."""
+        if now - self._last < _COMPLAINT_EVERY:
+            self._suppressed += 1
+            return
+        more = f" ({self._suppressed} similar since the last)" if self._suppressed else ""
+        self._last, self._suppressed = now, 0
+        self.log.warning("%s: %s%s", subject, text, more)
+
+
+class ConnectionSettings:
+    """What all connections of a server share."""
+
+    __slots__ = (
+        "budget",
+        "clock",
+        "complaints",
+        "counters",
+        "dispatch",
+        "limits",
+        "log",
+        "pool",
+        "scratch",
+    )
+
+    def __init__(
+        self,
+        *,
+        dispatch: Dispatch,
+        limits: "NetworkLimits",
+        clock: "Clock",
+        budget: "ByteBudget",
+        pool: "BufferPool",
+        counters: "NetworkCounters",
+        log: logging.Logger,
+    ) -> None:
+        self.dispatch = dispatch
+        self.limits = limits
+        self.clock = clock
+        self.budget = budget
+        self.pool = pool
+        self.counters = counters
+        self.log = log
+        self.complaints = Complaints(log)
+        self.scratch = memoryview(bytearray(limits.scratch_bytes))
+
+
+class Connection:
+    """The state of one connection.
+
+    ``on_room`` is called when reading may go on that the server's budget had stopped. With
+    ``read_proxy_header`` the connection begins with such a header; ``admit`` is then asked whether
+    the address it names may have another connection.
+    """
+
+    __slots__ = (
+        "_admit",
+        "_cutter",
+        "_frame",
+        "_is_closed",
+        "_on_room",
+        "_proxy_bytes",
+        "_read_proxy_header",
+        "_settings",
+        "_sweep",
+        "bytes_in",
+        "close_reason",
+        "context",
+        "output",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        context: ConnectionContext,
+        *,
+        on_room: "Callable[[], object]",
+        read_proxy_header: "ReadProxyHeader | None" = None,
+        admit: "Callable[[str], bool] | None" = None,
+    ) -> None:
+        self._settings = settings
+        self.context = context
+        self._on_room = on_room
+        self._cutter = FrameCutter(
+            scratch=settings.scratch,
+            max_frame_bytes=settings.limits.max_frame_bytes,
+            budget=settings.budget,
+            pool=settings.pool,
+            owner=self,
+        )
+        self._read_proxy_header = read_proxy_header
+        self._admit = admit
+        self._proxy_bytes: bytearray | None = None
+        self._frame: memoryview | None = None
+        self._is_closed = False
+        self._sweep: _SweepMarks | None = None
+        self.waiting: Coroutine[Any, Any, Answer] | None = None
+        self.output = Output(settings.limits.output_chunk_bytes)
+        self.bytes_in = 0
+        self.close_reason: str | None = None
+        """Why the connection closes when what is queued has been answered."""
+
+    @property
+    def peer(self) -> str:
+        """The client's address, for logs."""
+        return f"{self.context.client_host}:{self.context.client_port}"
+
+    # input
+
+    def get_buffer(self) -> memoryview:
+        """Where the next bytes are to be received; ``received`` must follow before anything else
+        happens on this thread: the memory is shared by all connections."""
+        return self._cutter.get_buffer()
+
+    def received(self, size: int) -> None:
+        """``size`` bytes have been put there."""
+        self.bytes_in += size
+        self._settings.counters.bytes_in += size
+        cutter = self._cutter
+        if self.close_reason is not None:
+            return
+        if self._read_proxy_header is not None:
+            self._receive_proxy_header(bytes(self._settings.scratch[:size]))
+            return
+        cutter.received(size)
+        if cutter.bad is not None:
+            self._on_bad_frame()
+
+    def feed(self, data: Buffer) -> None:
+        """The same for bytes that arrived in memory of their own."""
+        self.bytes_in += len(data)
+        self._settings.counters.bytes_in += len(data)
+        if self.close_reason is not None:
+            return
+        if self._read_proxy_header is not None:
+            self._receive_proxy_header(data)
+            return
+        self._cutter.feed(data)
+        if self._cutter.bad is not None:
+            self._on_bad_frame()
+
+    def end_input(self, reason: str = CLOSED_BY_PEER) -> None:
+        """No more is read: what is queued is still answered, then the connection closes."""
+        if self.close_reason is None:
+            self.close_reason = reason
+
+    def on_room(self) -> None:
+        """The budget may have room for the large frame that was stopped."""
+        if self._cutter.grow():
+            self._on_room()
+
+    @property
+    def must_pause(self) -> bool:
+        """Read no further for now."""
+        limits = self._settings.limits
+        cutter = self._cutter
+        return (
+            cutter.is_blocked
+            or self.close_reason is not None
+            or cutter.queued_frames >= limits.queued_frames_per_connection
+            or cutter.queued_bytes >= limits.queued_bytes_per_connection
+        )
+
+    @property
+    def may_resume(self) -> bool:
+        """Read again: with half the room free, so that this does not change at every request."""
+        limits = self._settings.limits
+        return not (
+            self.must_pause
+            or self._cutter.queued_frames * 2 > limits.queued_frames_per_connection
+            or self._cutter.queued_bytes * 2 > limits.queued_bytes_per_connection
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Requests are queued or one is being answered."""
+        return self._cutter.queued_frames > 0 or self._frame is not None
+
+    # requests
+
+    def turn(self) -> Turn:
+        """Answer queued requests, in order, until one must wait or others should have a turn."""
+        settings = self._settings
+        limits = settings.limits
+        counters = settings.counters
+        cutter = self._cutter
+        monotonic = settings.clock.monotonic
+        start = now = monotonic()
+        deadline = start + limits.turn_time
+        left = limits.turn_frames
+        while True:
+            if not cutter.queued_frames:
+                result = Turn.IDLE if self.close_reason is None else Turn.CLOSE
+                break
+            if left == 0 or now > deadline:
+                result = Turn.MORE
+                break
+            left -= 1
+            counters.requests += 1
+            self._frame = cutter.next_frame()
+            answer = self._dispatch(self._frame, now)
+            if answer is not None and type(answer) is not list:
+                self.waiting = answer
+                result = Turn.WAIT
+                now = monotonic()
+                break
+            self._finish_frame(answer)
+            now = monotonic()
+            if self.output.size >= _OUTPUT_STEP:
+                result = Turn.OUTPUT
+                break
+        spent = (now - start) * 1000
+        if spent > counters.longest_turn_ms:
+            counters.longest_turn_ms = spent
+        return result
+
+    async def finish_waiting(self) -> None:
+        """Await the answer for which ``turn`` returned WAIT."""
+        waiting, self.waiting = self.waiting, None
+        assert waiting is not None
+        answer: Answer = None
+        try:
+            answer = await waiting
+        except CloseConnection:
+            self._close(CLOSED_BY_DISPATCH)
+        except Exception:
+            self._on_failure()
+        self._finish_frame(answer)
+
+    def close(self) -> None:
+        """The transport is gone: free everything; an answer that comes later is dropped."""
+        self._close(CLOSED_BY_PEER)
+        self.output.clear()
+
+    def drop_waiting(self) -> None:
+        """The server ends and nobody will await the answer that ``turn`` said to wait for."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.close()
+
+    def _dispatch(self, frame: memoryview, now: float) -> Any:
+        """The answer, a coroutine for it, or None after ``_close``."""
+        try:
+            header, position = read_request_header(frame, 0)
+            context = RequestContext(
+                self.context,
+                header.request_api_key,
+                header.request_api_version,
+                header.correlation_id,
+                header.client_id,
+                now,
+            )
+            return self._settings.dispatch(context, frame, position)
+        except CloseConnection:
+            self._close(CLOSED_BY_DISPATCH)
+        except DecodeError as error:
+            self._count_bad(BAD_HEADER, f"{BAD_HEADER} ({error})")
+            self._close(BAD_HEADER)
+        except Exception:
+            self._on_failure()
+        return None
+
+    def _finish_frame(self, answer: Answer) -> None:
+        """The request being answered is done with; its memory may serve again."""
+        frame, self._frame = self._frame, None
+        if answer is not None and not self._is_closed:
+            self.output.add_answer(answer)
+        if frame is None:
+            return
+        size = len(frame)
+        if size < POOLED_FROM:
+            self._cutter.finished(size)
+            return
+        buffer = frame.obj
+        del frame, answer  # the pool takes no buffer that somebody can still see
+        self._cutter.finished_large(buffer, size)
+
+    def _on_failure(self) -> None:
+        self._settings.counters.dispatch_failures += 1
+        self._settings.log.exception("a request from %s failed; closing", self.peer)
+        self._close(CLOSED_BY_FAILURE)
+
+    def _close(self, reason: str) -> None:
+        """Close after the answers that are ready; requests queued behind this one are dropped."""
+        if self.close_reason is None:
+            self.close_reason = reason
+        self._is_closed = True
+        self._cutter.close(in_progress=0 if self._frame is None else len(self._frame) + 4)
+
+    # bad input
+
+    def _on_bad_frame(self) -> None:
+        """Frames before the bad one are still answered, then the connection closes."""
+        reason = self._cutter.bad
+        assert reason is not None
+        self.close_reason = reason
+        speech = looks_like(self._cutter.first_bytes)
+        hint = f"; the first bytes look like {speech}" if speech else ""
+        self._count_bad(reason, f"bad frame, {reason}{hint}")
+
+    def _count_bad(self, reason: str, text: str) -> None:
+        counters = self._settings.counters
+        counters.bad_frames += 1
+        counters.bad_frames_by_reason[reason] += 1
+        now = self._settings.clock.monotonic()
+        self._settings.complaints.about(f"closing the connection from {self.peer}", text, now)
+
+    def _receive_proxy_header(self, data: Buffer) -> None:
+        from kbroker.network.proxy_protocol import ProxyHeaderError
+
+        read = self._read_proxy_header
+        assert read is not None
+        if self._proxy_bytes is None:
+            self._proxy_bytes = bytearray()
+        self._proxy_bytes += data
+        try:
+            found = read(self._proxy_bytes)
+        except ProxyHeaderError as error:
+            self.close_reason = BAD_PROXY_HEADER
+            self._proxy_bytes = None
+            self._count_bad(BAD_PROXY_HEADER, f"{BAD_PROXY_HEADER} ({error})")
+            return
+        if found is None:
+            return
+        header, end = found
+        rest = self._proxy_bytes[end:]
+        self._proxy_bytes = self._read_proxy_header = None
+        if header.has_addresses:
+            self._take_addresses(header)
+        if self._admit is not None and not self._admit(self.context.client_host):
+            self.close_reason = CLOSED_TOO_MANY
+        elif rest:
+            self._cutter.feed(rest)
+            if self._cutter.bad is not None:
+                self._on_bad_frame()
+
+    def _take_addresses(self, header: "ProxyHeader") -> None:
+        context = self.context
+        context.client_host, context.client_port = header.source_host, header.source_port
+        if context.advertised_host is None:
+            context.advertised_host = header.destination_host
+            if context.advertised_port is None:
+                context.advertised_port = header.destination_port
+
+    # time
+
+    def overdue(self, now: float, unsent: int, sent: int, *, is_paused: bool) -> str | None:
+        """Why this connection has to be closed now; None when all is well.
+
+        ``unsent`` bytes wait in the transport, ``sent`` bytes have ever left it, ``is_paused``
+        tells that the server itself does not read. Called from time to time by the server.
+        """
+        marks = self._sweep
+        if marks is None:
+            marks = self._sweep = _SweepMarks(now)
+        limits = self._settings.limits
+        if self._is_too_slow(marks, now, is_paused=is_paused):
+            return CLOSED_SLOW_FRAME
+        if unsent and marks.is_unread(now, sent, limits):
+            return CLOSED_UNREAD_ANSWER
+        if not unsent:
+            marks.unread_since = None
+        moved = self.bytes_in + sent
+        if moved != marks.moved or self.has_work or is_paused:
+            marks.moved = moved
+            marks.active_at = now
+        elif now - marks.active_at >= limits.idle_close:
+            return CLOSED_IDLE
+        return None
+
+    def _is_too_slow(self, marks: "_SweepMarks", now: float, *, is_paused: bool) -> bool:
+        cutter = self._cutter
+        partial = cutter.partial
+        if self._proxy_bytes is not None:
+            partial = len(self._proxy_bytes)
+        if not partial or is_paused or cutter.frames_cut != marks.frames_cut:
+            marks.frames_cut = cutter.frames_cut
+            marks.frame_since = None
+            if not partial or is_paused:
+                return False
+        if marks.frame_since is None:
+            marks.frame_since = now
+            marks.frame_base = partial
+            return False
+        limits = self._settings.limits
+        is_crowded = partial >= POOLED_FROM and self._settings.budget.is_crowded
+        rate = limits.crowded_frame_rate if is_crowded else limits.slow_frame_rate
+        elapsed = now - marks.frame_since
+        grace = limits.slow_frame_grace
+        return elapsed > grace and partial - marks.frame_base < rate * elapsed
+
+
+class _SweepMarks:
+    """What the last visits of the sweep saw."""
+
+    __slots__ = (
+        "active_at",
+        "frame_base",
+        "frame_since",
+        "frames_cut",
+        "moved",
+        "unread_base",
+        "unread_since",
+    )
+
+    def __init__(self, now: float) -> None:
+        self.moved = -1
+        self.active_at = now
+        self.frames_cut = 0
+        self.frame_since: float | None = None
+        self.frame_base = 0
+        self.unread_since: float | None = None
+        self.unread_base = 0
+
+    def is_unread(self, now: float, sent: int, limits: "NetworkLimits") -> bool:
+        """The peer takes what is there for it too slowly."""
+        if self.unread_since is None:
+            self.unread_since, self.unread_base = now, sent
+            return False
+        elapsed = now - self.unread_since
+        if elapsed <= limits.unread_answer_grace:
+            return False
+        return sent - self.unread_base < limits.unread_answer_rate * elapsed

@@ -1,0 +1,413 @@
+"""The production shell: an asyncio transport around a ``Connection``, on asyncio and on uvloop.
+
+Requests are dispatched from within the read event. One coroutine per connection, started when
+first needed, takes over whenever something has to be waited for: an answer, a full write buffer,
+other connections' turns. Until it is done nothing else of that connection is begun, so answers
+leave in the order of their requests.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, cast
+
+from kbroker.network.connection import CLOSED_BY_SERVER, Connection, Turn
+
+if TYPE_CHECKING:
+    from kbroker.common.parts import Buffer
+    from kbroker.network.connection import ReadProxyHeader
+    from kbroker.network.server import ShellHost
+    from kbroker.request_context import ConnectionContext
+
+_GATHERING_ASYNCIO = sys.version_info >= (3, 12)
+_HAS_SENDFILE = hasattr(os, "sendfile") and hasattr(socket.socket, "sendmsg")
+_SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
+_SEND_MORE = getattr(socket, "MSG_MORE", 0) | _SEND_FLAGS
+
+
+class ProtocolShell(asyncio.BufferedProtocol):
+    """Moves bytes between a transport and a connection."""
+
+    __slots__ = (
+        "_admitted_host",
+        "_connection",
+        "_direct",
+        "_gathers",
+        "_has_worker",
+        "_host",
+        "_is_begun",
+        "_is_busy",
+        "_is_lost",
+        "_is_read_paused",
+        "_is_write_paused",
+        "_sends_files",
+        "_transport",
+        "_wake",
+        "_writable",
+        "bytes_out",
+    )
+
+    def __init__(
+        self,
+        host: "ShellHost",
+        context: "ConnectionContext",
+        read_proxy_header: "ReadProxyHeader | None" = None,
+    ) -> None:
+        self._host = host
+        self._admitted_host: str | None = None
+        if read_proxy_header is None:
+            self._admitted_host = context.client_host  # asked before it was accepted
+        self._connection = Connection(
+            host.settings,
+            context,
+            on_room=self._resume_reading,
+            read_proxy_header=read_proxy_header,
+            admit=self._admit,
+        )
+        self._transport = cast("asyncio.Transport", None)
+        self._gathers = False
+        self._sends_files = _HAS_SENDFILE and host.settings.limits.use_sendfile
+        self._direct: _DirectSocket | None = None
+        self._is_begun = False
+        self._is_busy = False  # the coroutine has the connection
+        self._has_worker = False
+        self._is_lost = False
+        self._is_read_paused = False
+        self._is_write_paused = False
+        self._wake: asyncio.Future[Turn | None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self.bytes_out = 0
+
+    # what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._is_begun = True
+        high = self._host.settings.limits.write_buffer_bytes
+        self._transport.set_write_buffer_limits(high=high, low=high // 4)
+        self._gathers = _GATHERING_ASYNCIO or type(transport).__module__.startswith("uvloop")
+        if not hasattr(asyncio.get_running_loop(), "add_writer"):
+            self._sends_files = False
+        self._host.on_connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._connection.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        connection = self._connection
+        try:
+            connection.received(nbytes)
+            if not self._is_busy:
+                self._advance()
+            elif connection.must_pause:
+                self._pause_reading()
+        except Exception:
+            self._fail()
+
+    def eof_received(self) -> bool:
+        """What was sent before the end is still answered: the transport stays open for that."""
+        self._connection.end_input()
+        if not self._is_busy:
+            try:
+                self._advance()
+            except Exception:
+                self._fail()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self._connection.close()
+        if self._direct is not None:
+            self._direct.close()
+        self.resume_writing()
+        self._wake_worker(None)
+        self._host.on_lost(self)
+        if not self._has_worker:
+            self._release()
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    # what the server calls
+
+    @property
+    def connection(self) -> Connection:
+        """The connection inside."""
+        return self._connection
+
+    def fileno(self) -> int:
+        """The socket's descriptor, -1 when it is gone."""
+        if self._is_lost:
+            return -1
+        found = self._transport.get_extra_info("socket")
+        return -1 if found is None else int(found.fileno())
+
+    def overdue(self, now: float) -> str | None:
+        """Why it must be aborted now, None when all is well."""
+        if self._is_lost:
+            return None
+        buffered = self._transport.get_write_buffer_size()
+        connection = self._connection
+        return connection.overdue(
+            now,
+            unsent=buffered + connection.output.size,
+            sent=self.bytes_out - buffered,
+            is_paused=self._is_read_paused,
+        )
+
+    def finish(self) -> None:
+        """Read no more; close when everything received has been answered and sent."""
+        if self._is_lost:
+            return
+        self._connection.end_input(CLOSED_BY_SERVER)
+        self._pause_reading()
+        if not self._is_busy:
+            try:
+                self._advance()
+            except Exception:
+                self._fail()
+
+    def abort(self, reason: str) -> None:
+        """Close now; what is unsent is lost."""
+        if not self._is_lost:
+            self._connection.end_input(reason)
+            self._transport.abort()
+
+    def abort_early(self) -> bool:
+        """Undo a connection that could not begin; False when there is no transport to close."""
+        if self._is_begun:
+            self.abort(CLOSED_BY_SERVER)
+            return True
+        if self._admitted_host is not None:
+            self._host.leave(self._admitted_host)
+        return False
+
+    # requests
+
+    def _advance(self) -> None:
+        """Answer what is queued; hand over to the coroutine what can not be done at once."""
+        connection = self._connection
+        turn = connection.turn()
+        output = connection.output
+        if output.size and not self._is_write_paused:
+            buffers = output.take(stop_at_files=self._sends_files)
+            if buffers:
+                self._write(buffers)
+        if turn is Turn.IDLE and not output.size and not self._is_write_paused:
+            if connection.must_pause:
+                self._pause_reading()
+        elif turn is Turn.CLOSE and not output.size:
+            self._transport.close()
+        else:
+            if connection.must_pause:
+                self._pause_reading()
+            self._is_busy = True
+            if not self._has_worker:
+                self._has_worker = True
+                self._host.spawn(self._work, turn)
+            else:
+                self._wake_worker(turn)
+
+    async def _work(self, turn: Turn) -> None:
+        """Do what waits, then give the connection back to the read event."""
+        try:
+            woken: Turn | None = turn
+            while woken is not None:
+                if not await self._finish_turns(woken):
+                    return
+                self._is_busy = False
+                self._wake = asyncio.get_running_loop().create_future()
+                woken = await self._wake
+        except Exception:
+            self._fail()
+        finally:
+            self._has_worker = False
+            self._wake = None
+            if self._is_lost:
+                self._release()
+            elif not self._transport.is_closing():
+                self._transport.abort()
+
+    async def _finish_turns(self, turn: Turn) -> bool:
+        """Go on until nothing is queued and all is sent; False when the connection is done."""
+        connection = self._connection
+        while True:
+            await self._send_output()
+            if turn is Turn.WAIT:  # also when the client has gone: what was begun is done
+                await connection.finish_waiting()
+            if self._is_lost:
+                return False
+            if turn is Turn.IDLE:
+                return True
+            if turn is Turn.CLOSE:
+                self._transport.close()
+                return False
+            if turn is Turn.MORE and not await self._give_way():
+                return False
+            turn = connection.turn()
+            if self._is_read_paused and connection.may_resume:
+                self._resume_reading()
+
+    async def _give_way(self) -> bool:
+        """Let others have a turn; False when the connection was lost in it."""
+        await asyncio.sleep(0)
+        return not self._is_lost
+
+    def _wake_worker(self, turn: Turn | None) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(turn)
+
+    def _pause_reading(self) -> None:
+        if not self._is_read_paused and not self._transport.is_closing():
+            self._is_read_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._is_read_paused and not self._is_lost and not self._transport.is_closing():
+            self._is_read_paused = False
+            self._transport.resume_reading()
+
+    # output
+
+    def _write(self, buffers: "list[Buffer]") -> None:
+        """Hand buffers to the transport, without joining large ones."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        size = sum(map(len, buffers))
+        self.bytes_out += size
+        self._host.settings.counters.bytes_out += size
+        if len(buffers) == 1:
+            transport.write(buffers[0])
+        elif self._gathers:
+            transport.writelines(buffers)
+        else:
+            for data in buffers:
+                transport.write(data)
+
+    async def _send_output(self) -> None:
+        """Send all output as the peer takes it; returns early when the connection is lost."""
+        output = self._connection.output
+        while not self._is_lost:
+            if self._is_write_paused:
+                await self._wait_writable()
+                continue
+            if not output.size:
+                return
+            if buffers := output.take(stop_at_files=self._sends_files):
+                self._write(buffers)
+            else:
+                await self._send_file()
+            if output.size and not self._is_write_paused:
+                await asyncio.sleep(0)
+
+    async def _wait_writable(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+        try:
+            await self._writable
+        finally:
+            self._writable = None
+
+    async def _send_file(self) -> None:
+        """Send the file range that is next with sendfile, on a duplicate of the socket.
+
+        uvloop allows no watcher on the descriptor of a transport, hence the duplicate.
+        """
+        output = self._connection.output
+        transport = self._transport
+        if transport.get_write_buffer_size():
+            high = self._host.settings.limits.write_buffer_bytes
+            transport.set_write_buffer_limits(high=0)
+            while self._is_write_paused and not self._is_lost:
+                await self._wait_writable()
+            if self._is_lost:
+                return
+            transport.set_write_buffer_limits(high=high, low=high // 4)
+        if self._direct is None:
+            self._direct = _DirectSocket(self.fileno())
+        file_range = output.first_file_range()
+        if file_range is None:
+            self._sends_files = False  # it was closed meanwhile: what is left is read, or fails
+            return
+        sent = await self._direct.send_file(*file_range)
+        if sent:
+            self.bytes_out += sent
+            self._host.settings.counters.bytes_out += sent
+            output.sent_from_file(sent)
+
+    # ends
+
+    def _admit(self, host: str) -> bool:
+        if not self._host.admit(host):
+            return False
+        self._admitted_host = host
+        return True
+
+    def _fail(self) -> None:
+        self._host.settings.log.exception("a connection failed; closing it")
+        self.abort("failure")
+
+    def _release(self) -> None:
+        """Neither transport nor coroutine is left."""
+        host, self._admitted_host = self._admitted_host, None
+        self._host.on_closed(self, host)
+
+
+class _DirectSocket:
+    """A duplicate of a connection's socket, for sendfile."""
+
+    __slots__ = ("_loop", "_socket", "_writable")
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=os.dup(descriptor))
+        self._socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._writable: asyncio.Future[None] | None = None
+
+    async def send_file(self, descriptor: int, position: int, size: int) -> int:
+        """Send what the socket takes of a file range, after waiting until it takes something.
+
+        0 only when the connection is gone. Raises OSError; EOFError when the file is shorter.
+        """
+        while self._socket.fileno() >= 0:
+            try:
+                sent = os.sendfile(self._socket.fileno(), descriptor, position, size)
+            except (BlockingIOError, InterruptedError):
+                await self._wait_writable()
+                continue
+            if sent == 0:
+                raise EOFError(f"a log slice of {size} bytes at {position} is shorter")
+            return sent
+        return 0
+
+    async def _wait_writable(self) -> None:
+        writable = self._writable = self._loop.create_future()
+        descriptor = self._socket.fileno()
+        self._loop.add_writer(descriptor, self._on_writable)
+        try:
+            await writable
+        finally:
+            self._writable = None
+            if self._socket.fileno() >= 0:
+                self._loop.remove_writer(descriptor)
+
+    def _on_writable(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    def close(self) -> None:
+        """Close the duplicate; a ``send_file`` that waits returns 0."""
+        if self._socket.fileno() < 0:
+            return
+        if self._writable is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._loop.remove_writer(self._socket.fileno())
+            self._on_writable()
+        self._socket.close()

@@ -135,9 +135,7 @@ class _Lookup:
             self.response.topics.append(topic)
         topic.partitions.append(self._answer(name, partition))
 
-    def _answer(
-        self, name: str, partition: "ListOffsetsPartition"
-    ) -> ListOffsetsPartitionResponse:
+    def _answer(self, name: str, partition: "ListOffsetsPartition") -> ListOffsetsPartitionResponse:
         index = partition.partition_index
         if (name, index) in self._repeated:
             return ListOffsetsPartitionResponse(index, ErrorCode.INVALID_REQUEST)

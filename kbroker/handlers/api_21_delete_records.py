@@ -1,4 +1,4 @@
-"""DeleteRecords, versions 0-2: let partitions start at a later offset, -1 meaning the high watermark.
+"""DeleteRecords, versions 0-2: let partitions start at a later offset, -1: the high watermark.
 
 Answers the low watermark, the lowest log start of all replicas, once it has reached the offset.
 Internal topics are refused, and topics that are only compacted.
@@ -125,9 +125,7 @@ def error_response(
     return _respond(
         (
             topic.name,
-            DeleteRecordsPartitionResult(
-                partition.partition_index, _UNKNOWN, error.error_code
-            ),
+            DeleteRecordsPartitionResult(partition.partition_index, _UNKNOWN, error.error_code),
         )
         for topic in request.topics
         for partition in topic.partitions

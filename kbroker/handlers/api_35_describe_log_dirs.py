@@ -5,6 +5,7 @@ is cordoned, which none is. Null topics ask for every partition. Logs never move
 directories, so there is no lag and no future key.
 """
 
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio.lowlevel import checkpoint
@@ -42,37 +43,37 @@ async def _describe(
     wanted: set[tuple[str, int]] | None = None
     if request.topics is not None:
         wanted = {(topic.topic, index) for topic in request.topics for index in topic.partitions}
+    logs = services.replica_manager.log_manager
     by_directory: dict[str, dict[str, DescribeLogDirsTopic]] = {
-        directory: {} for directory in services.replica_manager.data_directories
+        directory.path: {} for directory in logs.directories
     }
-    for number, partition in enumerate(list(services.replica_manager.partitions()), 1):
-        if wanted is None or (partition.topic, partition.index) in wanted:
-            topics = by_directory[services.replica_manager.data_directory(partition)]
-            topic = topics.get(partition.topic)
+    for number, log in enumerate(logs.logs, 1):
+        directory = logs.directory_of(log.topic, log.partition)
+        if directory is not None and (wanted is None or (log.topic, log.partition) in wanted):
+            topics = by_directory[directory.path]
+            topic = topics.get(log.topic)
             if topic is None:
-                topic = topics[partition.topic] = DescribeLogDirsTopic(partition.topic)
-            topic.partitions.append(
-                DescribeLogDirsPartition(partition.index, partition.log.size, 0, False)
-            )
+                topic = topics[log.topic] = DescribeLogDirsTopic(log.topic)
+            topic.partitions.append(DescribeLogDirsPartition(log.partition, log.size, 0, False))
         if number % _AT_ONCE == 0:
             await checkpoint()
     return DescribeLogDirsResponse(
         results=[
-            _result(services, directory, list(topics.values()))
-            for directory, topics in by_directory.items()
+            _result(services, path, list(topics.values())) for path, topics in by_directory.items()
         ]
     )
 
 
 def _result(
-    services: "Services", directory: str, topics: list[DescribeLogDirsTopic]
+    services: "Services", path: str, topics: list[DescribeLogDirsTopic]
 ) -> DescribeLogDirsResult:
+    absolute = os.path.abspath(path)
     try:
-        space = services.replica_manager.disk_space(directory)
+        space = services.replica_manager.log_manager.env.files.disk_space(path)
     except OSError as error:
-        services.log.error("looking at the volume of %s failed: %s", directory, error)
-        return DescribeLogDirsResult(ErrorCode.KAFKA_STORAGE_ERROR, directory)
-    return DescribeLogDirsResult(ErrorCode.NONE, directory, topics, space.total, space.usable)
+        services.log.error("looking at the volume of %s failed: %s", absolute, error)
+        return DescribeLogDirsResult(ErrorCode.KAFKA_STORAGE_ERROR, absolute)
+    return DescribeLogDirsResult(ErrorCode.NONE, absolute, topics, space.total, space.usable)
 
 
 def error_response(

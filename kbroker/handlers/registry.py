@@ -10,6 +10,9 @@ from types import MappingProxyType
 
 HANDLERS: Mapping[int, str] = MappingProxyType(
     {
+        0: "api_00_produce",
+        1: "api_01_fetch",
+        2: "api_02_list_offsets",
         3: "api_03_metadata",
         8: "api_08_offset_commit",
         9: "api_09_offset_fetch",
@@ -23,11 +26,16 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
         18: "api_18_api_versions",
         19: "api_19_create_topics",
         20: "api_20_delete_topics",
+        21: "api_21_delete_records",
+        22: "api_22_init_producer_id",
+        23: "api_23_offset_for_leader_epoch",
         32: "api_32_describe_configs",
+        35: "api_35_describe_log_dirs",
         37: "api_37_create_partitions",
         42: "api_42_delete_groups",
         47: "api_47_offset_delete",
         60: "api_60_describe_cluster",
+        61: "api_61_describe_producers",
         75: "api_75_describe_topic_partitions",
     }
 )
@@ -43,13 +51,7 @@ _QUORUM = "there is no Raft quorum: metadata lives in SQLite or etcd"
 
 NOT_YET: Mapping[int, str] = MappingProxyType(
     {
-        0: "Produce: being written",
-        1: "Fetch: being written",
-        2: "ListOffsets: being written",
         17: "SaslHandshake: no SASL listener yet",
-        21: "DeleteRecords: later",
-        22: "InitProducerId: being written",
-        23: "OffsetForLeaderEpoch: being written",
         24: _TRANSACTIONS,
         25: _TRANSACTIONS,
         26: _TRANSACTIONS,
@@ -60,7 +62,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         31: _ACLS,
         33: "AlterConfigs: being written",
         34: "AlterReplicaLogDirs: one log directory a broker",
-        35: "DescribeLogDirs: later",
         36: "SaslAuthenticate: no SASL listener yet",
         38: _TOKENS,
         39: _TOKENS,
@@ -76,7 +77,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         51: "AlterUserScramCredentials: no SASL listener yet",
         55: _QUORUM,
         57: "UpdateFeatures: later",
-        61: "DescribeProducers: later",
         64: "UnregisterBroker: later",
         65: _TRANSACTIONS,
         66: _TRANSACTIONS,

@@ -68,6 +68,7 @@ class ReplicaManager:
         self._faults = faults
         self._log = log or logging.getLogger("kbroker.replication")
         self._topics: dict[str, dict[int, Partition]] = {}
+        self._offline: set[tuple[str, int]] = set()  # the storage failed when they were to be led
         self._image: MetadataImage | None = None
         self._log_defaults: LogConfig = config.current.log_defaults()
         self._walk_records = _walks_records(config.current)
@@ -102,25 +103,36 @@ class ReplicaManager:
         if hosted is not None and hosted.topic_id != topic.topic_id:
             self._drop(hosted)
             hosted = None
-        if hosted is None:
-            log = self.log_manager.get_or_create_log(
-                topic.name, index, topic.topic_id, self.log_config(topic.name)
-            )
-            hosted = self._partition_class(
-                topic.name,
-                index,
-                topic.topic_id,
-                node_id=self.node_id,
-                log=log,
-                delayed=self.delayed,
-            )
-            self._topics.setdefault(topic.name, {})[index] = hosted
-        hosted.update(image)
+        try:
+            if hosted is None:
+                hosted = self._create(topic, index)
+            hosted.update(image)
+            self._offline.discard((topic.name, index))
+        except KafkaError as error:  # the other partitions must be led all the same
+            self._log.error("%s-%d is offline: %s", topic.name, index, error)
+            self._offline.add((topic.name, index))
+
+    def _create(self, topic: "TopicImage", index: int) -> Partition:
+        log = self.log_manager.get_or_create_log(
+            topic.name, index, topic.topic_id, self.log_config(topic.name)
+        )
+        partition = self._partition_class(
+            topic.name,
+            index,
+            topic.topic_id,
+            node_id=self.node_id,
+            log=log,
+            delayed=self.delayed,
+        )
+        self._topics.setdefault(topic.name, {})[index] = partition
+        return partition
 
     def _delete_topic(self, topic: "TopicImage") -> None:
         for partition in list(self._topics.get(topic.name, {}).values()):
             if partition.topic_id == topic.topic_id:
                 self._drop(partition)
+        if self._offline:
+            self._offline = {key for key in self._offline if key[0] != topic.name}
 
     def _drop(self, partition: Partition) -> None:
         partitions = self._topics[partition.topic]
@@ -128,14 +140,18 @@ class ReplicaManager:
         if not partitions:
             del self._topics[partition.topic]
         partition.delete()
-        self.log_manager.delete_log(partition.topic, partition.index)
+        try:
+            self.log_manager.delete_log(partition.topic, partition.index)
+        except KafkaError:
+            self._log.exception("the files of %r stay behind", partition)
 
     def _update_log_config(self, topic: str) -> None:
         partitions = self._topics.get(topic)
         if not partitions:
             return
-        self.log_manager.update_config(topic, self.log_config(topic))
+        config = self.log_config(topic)
         for partition in partitions.values():
+            partition.log.update_config(config)
             partition.update_min_isr()
             partition.maybe_increment_high_watermark()
             self.delayed.check_all(partition)
@@ -168,7 +184,10 @@ class ReplicaManager:
 
     def get_partition_or_raise(self, topic: str, index: int) -> Partition:
         """The partition; KafkaError: NOT_LEADER_OR_FOLLOWER when it exists but not here,
-        UNKNOWN_TOPIC_OR_PARTITION when the metadata has no such partition."""
+        UNKNOWN_TOPIC_OR_PARTITION when the metadata has no such partition, KAFKA_STORAGE_ERROR
+        when its log could not be opened."""
+        if self._offline and (topic, index) in self._offline:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
         partitions = self._topics.get(topic)
         if partitions is not None:
             partition = partitions.get(index)

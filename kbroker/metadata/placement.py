@@ -46,27 +46,34 @@ def place_replicas(
     return placed
 
 
-def _replicas_from(brokers: Sequence[int], turn: int, wanted: int) -> list[int]:
+def _replicas_from(brokers: Sequence[BrokerImage], turn: int, wanted: int) -> list[int]:
     """``wanted`` of the brokers (all, if there are fewer), beginning with number ``turn``."""
     count = len(brokers)
     if not count:
         return []
     first = turn % count
-    chosen = [brokers[first]]
-    others = count - 1
     shift = turn // count  # a new one for each round over the leaders
-    chosen += [
-        brokers[(first + 1 + (shift + follower) % others) % count]
-        for follower in range(min(wanted, count) - 1)
-    ]
-    return chosen
+    others = count - 1
+    ring = [brokers[(first + 1 + (shift + step) % others) % count] for step in range(others)]
+    chosen = [brokers[first]]
+    racks = {chosen[0].rack} - {None}
+    for must_be_new_rack in (True, False):
+        for broker in ring:
+            if len(chosen) == min(wanted, count):
+                break
+            if broker in chosen or (must_be_new_rack and broker.rack in racks):
+                continue
+            chosen.append(broker)
+            if broker.rack is not None:
+                racks.add(broker.rack)
+    return [broker.node_id for broker in chosen]
 
 
-def _racks_in_turn(brokers: Sequence[BrokerImage]) -> list[int]:
-    """Node ids, one of each rack after the other, so that neighbours are in different racks."""
-    racks: dict[str | None, list[int]] = {}
+def _racks_in_turn(brokers: Sequence[BrokerImage]) -> list[BrokerImage]:
+    """One of each rack after the other, so that leaders go from rack to rack."""
+    racks: dict[str | None, list[BrokerImage]] = {}
     for broker in sorted(brokers, key=lambda broker: broker.node_id):
-        racks.setdefault(broker.rack, []).append(broker.node_id)
+        racks.setdefault(broker.rack, []).append(broker)
     queues = [racks[rack] for rack in sorted(racks, key=lambda rack: (rack is None, rack or ""))]
     ordered = []
     for position in range(max(map(len, queues), default=0)):

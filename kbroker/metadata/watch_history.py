@@ -40,7 +40,7 @@ class WatchHistory:
         return Watcher(self, prefix, from_rev)
 
     def next_batch(self, prefix: bytes, from_rev: int) -> Batch | None:
-        """The first from ``from_rev`` on; None when there is none yet, Compacted when it is gone."""
+        """The first from ``from_rev`` on, None when there is none yet; may raise Compacted."""
         if from_rev < self._oldest:
             raise Compacted(self._oldest)
         for revision in range(from_rev, self._revision + 1):

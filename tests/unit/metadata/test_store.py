@@ -233,8 +233,6 @@ async def test_counters_incremented_by_many_lose_nothing(store: MetadataStore) -
     assert await value_of(store, b"n") == b"8"
 
 
-
-
 async def test_a_cancelled_caller_leaves_the_store_usable(store: MetadataStore) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()

@@ -17,11 +17,12 @@ from kbroker.broker.adapters import LogLoader, ReplicaWriter
 from kbroker.common.clock import Clock, SystemClock
 from kbroker.common.entropy import Entropy, SystemEntropy
 from kbroker.common.faults import NO_FAULTS, Faults
-from kbroker.common.files import AlreadyLockedError, FileSystem, MemoryFileSystem, OsFileSystem
+from kbroker.common.files import FileSystem, MemoryFileSystem, OsFileSystem
 from kbroker.common.offload import ThreadOffload
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.config.config_def import ConfigError
+from kbroker.config.topic_config import LogConfig
 from kbroker.coordinator.group.group_coordinator import GroupCoordinator
 from kbroker.handlers.dispatch import Dispatcher
 from kbroker.handlers.services import Services
@@ -32,10 +33,14 @@ from kbroker.metadata.producer_ids import ProducerIdManager
 from kbroker.metadata.publisher import MetadataPublisher
 from kbroker.metadata.store import StoreError
 from kbroker.network.limits import NetworkLimits
-from kbroker.network.server import BoundListener, ListenerEndpoint, NetworkServer
+from kbroker.network.listener import BoundListener, ListenerEndpoint
+from kbroker.network.server import NetworkServer
+from kbroker.protocol.wire import ZERO_UUID
 from kbroker.replication.fetch_session import FetchSessionCache
 from kbroker.replication.replica_manager import ReplicaManager
+from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_manager import LogManager
+from kbroker.storage.unified_log import UnifiedLog
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -87,6 +92,7 @@ class BrokerServer:
         self._offload = ThreadOffload()
         self._stack = AsyncExitStack()
         self._listeners: list[BoundListener] = []
+        self._logs_are_loaded = False
         self.timer = Timer(self.clock)
 
     @property
@@ -105,10 +111,9 @@ class BrokerServer:
         try:
             await self._start()
         except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await self._stack.aclose()
-            if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-                raise error.exceptions[0] from None
+            await self._stack.__aexit__(type(error), error, error.__traceback__)
+            if isinstance(error, (DataDirectoryError, StoreError)):
+                raise StartError(str(error)) from error
             raise
         return self
 
@@ -124,38 +129,37 @@ class BrokerServer:
 
     async def _start(self) -> None:
         """Everything entered on the stack is left in the opposite order."""
-        self.log_manager = self._make_log_manager()
-        try:
-            await self.log_manager.open()
-        except AlreadyLockedError as error:
-            raise StartError(f"{error}; is another broker running on it?") from None
-        except OSError as error:
-            raise StartError(f"data directory {error.filename}: {error.strerror}") from None
-        self._stack.callback(self.log_manager.unlock)
+        config = self.config.current
+        self.log_manager = LogManager(
+            self._files,
+            self._directories,
+            config.log_defaults(),
+            self.clock,
+            self.timer,
+            self._offload,
+            self.entropy,
+            logging.getLogger("kbroker.storage"),
+            faults=self._faults,
+            producer_id_expiration_ms=config.producer_id_expiration_ms,
+        )
+        self.log_manager.open_directories()
+        self._stack.push_async_callback(self._stop_logs)
         store = await self._open_store()
         background = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(background.cancel_scope.cancel)
         background.start_soon(self.timer.run)
         await self._start_metadata(store, background)
-        await self._start_logs(background)
+        await self._load_logs()
         self._start_services(background)
         await self._bind()
         await self._register()
-        self.network.start_accepting()
+        self.log_manager.start_background(background)
+        try:
+            self.network.start_accepting()
+        except OSError as error:
+            raise _cannot_listen(self._listeners[0].host, self._listeners[0].port, error) from None
         background.start_soon(self.network.serve)
         background.start_soon(self.dispatcher.import_ahead)
-
-    def _make_log_manager(self) -> LogManager:
-        return LogManager(
-            files=self._files,
-            directories=self._directories,
-            config=self.config,
-            clock=self.clock,
-            timer=self.timer,
-            offload=self._offload,
-            entropy=self.entropy,
-            faults=self._faults,
-        )
 
     async def _open_store(self) -> "MetadataStore":
         if self._memory:
@@ -163,12 +167,13 @@ class BrokerServer:
         from kbroker.metadata.sqlite_store import SqliteStore
 
         path = os.path.join(self._directories[0], METADATA_FILE)
-        try:
-            store = await SqliteStore.open(path, self._offload)
-        except StoreError as error:
-            raise StartError(str(error)) from None
+        store = await SqliteStore.open(path, self._offload)
         self._stack.push_async_callback(store.close)
         return store
+
+    async def _stop_logs(self) -> None:
+        """What was not loaded must not be marked as cleanly shut down."""
+        await self.log_manager.shutdown(clean=self._logs_are_loaded)
 
     async def _start_metadata(self, store: "MetadataStore", background: "TaskGroup") -> None:
         keys = Keys()
@@ -189,10 +194,26 @@ class BrokerServer:
         background.start_soon(self.controller.run)
         self.publisher.subscribe(self._apply_dynamic_settings)
 
-    async def _start_logs(self, background: "TaskGroup") -> None:
-        await self.log_manager.load(cluster_id=self.cluster_id, node_id=self.node_id)
-        self._stack.push_async_callback(self.log_manager.shutdown)
-        self.log_manager.start_background(background)
+    async def _load_logs(self) -> None:
+        self.log_manager.claim_directories(self.cluster_id, self.node_id)
+        image = self.publisher.image
+        defaults = self.config.current.log_defaults()
+
+        def config_of(topic: str) -> LogConfig:
+            overrides = image.topic_overrides(topic)
+            return LogConfig.from_properties(overrides, defaults) if overrides else defaults
+
+        def is_known(log: UnifiedLog) -> bool:
+            topic = image.topics.get(log.topic)
+            return (
+                topic is not None
+                and log.partition < len(topic.partitions)
+                and log.topic_id in (topic.topic_id, ZERO_UUID)
+            )
+
+        await self.log_manager.load(config_of)
+        self._logs_are_loaded = True
+        self.log_manager.set_aside_strays(is_known)
 
     def _start_services(self, background: "TaskGroup") -> None:
         """Order of subscription matters: partitions are led before a coordinator is told."""
@@ -267,10 +288,7 @@ class BrokerServer:
             try:
                 self._listeners.extend(await self.network.bind([endpoint]))
             except OSError as error:
-                raise StartError(
-                    f"cannot listen on {endpoint.host or '0.0.0.0'}:{endpoint.port}: "
-                    f"{error.strerror or error}"
-                ) from None
+                raise _cannot_listen(endpoint.host, endpoint.port, error) from None
 
     async def _register(self) -> None:
         """Become a broker of the cluster: from here on the partitions are led."""
@@ -283,7 +301,7 @@ class BrokerServer:
         await self.controller.register_broker(
             endpoints=endpoints,
             rack=self.config.current.broker_rack,
-            clean_shutdown=self.log_manager.was_clean,
+            clean_shutdown=all(each.was_clean for each in self.log_manager.directories),
         )
 
     # -- dynamic settings
@@ -313,6 +331,10 @@ def _limits(config: BrokerConfig) -> NetworkLimits:
         idle_close=config.connections_max_idle_ms / 1000,
         use_sendfile=config.kbroker_fetch_sendfile,
     )
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> StartError:
+    return StartError(f"cannot listen on {host or '0.0.0.0'}:{port}: {error.strerror or error}")
 
 
 def _dialled(listener: BoundListener) -> str:

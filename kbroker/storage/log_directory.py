@@ -28,6 +28,7 @@ from kbroker.storage.checkpoints import (
 LOCK_FILE = ".lock"
 KRAFT_METADATA_DIRECTORY = "__cluster_metadata-0"
 DELETE_DIRECTORY_SUFFIX = "-delete"
+STRAY_DIRECTORY_SUFFIX = "-stray"
 _LEGAL_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _PARTITION_DIRECTORY = re.compile(r"(.+)-(\d{1,10})")
 _LONGEST_NAME = 255
@@ -56,7 +57,12 @@ def parse_partition_directory_name(name: str) -> tuple[str, int] | None:
 
 def deleted_directory_name(topic: str, partition: int, unique: str) -> str:
     """The name under which a deleted partition waits; as Kafka's, cut to what a name may be."""
-    suffix = f"-{partition}.{unique}{DELETE_DIRECTORY_SUFFIX}"
+    return set_aside_directory_name(topic, partition, unique, DELETE_DIRECTORY_SUFFIX)
+
+
+def set_aside_directory_name(topic: str, partition: int, unique: str, suffix: str) -> str:
+    """``topic-partition.unique-suffix``, the topic cut to what a name may be."""
+    suffix = f"-{partition}.{unique}{suffix}"
     return topic[: _LONGEST_NAME - len(suffix)] + suffix
 
 

@@ -26,11 +26,13 @@ from kbroker.protocol.wire import ZERO_UUID
 from kbroker.storage.checkpoints import MetaProperties
 from kbroker.storage.log_directory import (
     DELETE_DIRECTORY_SUFFIX,
+    STRAY_DIRECTORY_SUFFIX,
     DataDirectoryError,
     LogDirectory,
     deleted_directory_name,
     parse_partition_directory_name,
     partition_directory_name,
+    set_aside_directory_name,
 )
 from kbroker.storage.log_environment import OPEN_SEGMENTS_LIMIT, LogEnvironment
 from kbroker.storage.log_loader import load_log
@@ -151,6 +153,8 @@ class LogManager:
                 key = parse_partition_directory_name(name)
                 if name.endswith(DELETE_DIRECTORY_SUFFIX):
                     self._remove_directory_later(os.path.join(directory.path, name), 0)
+                elif name.endswith(STRAY_DIRECTORY_SUFFIX):
+                    continue
                 elif key is None:
                     self._log.warning("ignoring %s/%s: no partition", directory.path, name)
                 else:
@@ -299,6 +303,28 @@ class LogManager:
             raise log.storage_error("deleting", error) from error
         self._checkpoints_are_due = True
         self._remove_directory_later(path, log.config.file_delete_delay_ms)
+
+    def set_aside_strays(self, is_known: Callable[[UnifiedLog], bool]) -> None:
+        """Forget the logs that the metadata does not know; their directories are kept, renamed.
+
+        As Kafka: a directory whose topic was deleted, or whose metadata was lost, is not removed
+        without being asked. Call it after ``load``.
+        """
+        for key, log in list(self._logs.items()):
+            if is_known(log):
+                continue
+            del self._logs[key]
+            directory = self._directory_of.pop(key)
+            log.abandon()
+            name = set_aside_directory_name(
+                *key, self._entropy.uuid_bytes().hex(), STRAY_DIRECTORY_SUFFIX
+            )
+            self._log.warning("%s belongs to no topic; it is kept as %s", log.directory, name)
+            try:
+                self._files.rename(log.directory, os.path.join(directory.path, name))
+            except OSError as error:
+                raise DataDirectoryError(f"{log.directory} cannot be renamed: {error}") from error
+            self._checkpoints_are_due = True
 
     # What is done later
 

@@ -542,15 +542,25 @@ class LogSegment:
         self._env.open_files.forget(self)
 
     def mark_deleted(self) -> list[str]:
-        """Rename the files to ``.deleted``; returns their new paths. Slices stay readable."""
-        self.release_file()
-        self._env.open_files.forget(self)
+        """Rename the files to ``.deleted``; returns their new paths. Slices stay readable.
+
+        The log file goes first: an OSError means that the segment is still there. Whatever else
+        cannot be renamed then is an index without a log, which the next start removes.
+        """
+        self.abandon()
         paths = []
         for suffix in SEGMENT_SUFFIXES:
             path = self.path(suffix)
-            if self._env.files.exists(path):
+            try:
                 self._env.files.rename(path, path + DELETED_SUFFIX)
-                paths.append(path + DELETED_SUFFIX)
+            except FileNotFoundError:
+                continue  # not every segment has every index
+            except OSError as error:
+                if suffix == LOG_SUFFIX:
+                    raise
+                self._env.log.warning("cannot rename %s: %s", path, error)
+                continue
+            paths.append(path + DELETED_SUFFIX)
         return paths
 
     def __repr__(self) -> str:

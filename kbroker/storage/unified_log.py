@@ -724,31 +724,47 @@ class UnifiedLog:
                 self.epochs.truncate_from_end(self.log_end_offset)
                 return False
             first = self.segments.first
-            assert first is not None
-            if offset < first.base_offset:
+            if first is None or offset < first.base_offset:
                 self.truncate_fully_and_start_at(offset)
                 return True
-            self.delete_segments(self.segments.above(offset)[::-1])
-            active = self._active = self.segments.active
-            assert active is not None
-            active.truncate_to(offset)
-            self.log_end_offset = offset
-            self.recovery_point = min(self.recovery_point, offset)
-            self.log_start_offset = min(self.log_start_offset, offset)
+            self._truncate_segments(offset)
             self.epochs.truncate_from_end(offset)
-            self._rebuild_producer_state()
         except OSError as error:
             raise self.storage_error("truncating", error) from error
-        self.update_high_watermark(min(self.high_watermark, offset))
+        self._rebuild_producer_state()
         return True
+
+    def _truncate_segments(self, offset: int) -> None:
+        """After an OSError the log is what is left so far."""
+        for segment in self.segments.above(offset)[::-1]:
+            self.delete_segments([segment])
+            self._end_at(segment.base_offset)
+        active = self.segments.active
+        assert active is not None
+        size = active.size
+        try:
+            active.truncate_to(offset)
+        except OSError:
+            if active.size != size:
+                self._end_at(offset)
+            raise
+        self._end_at(offset)
+
+    def _end_at(self, offset: int) -> None:
+        """The log ends at ``offset`` now, lower than before."""
+        self._active = self.segments.active
+        self.log_end_offset = offset
+        self.recovery_point = min(self.recovery_point, offset)
+        self.log_start_offset = min(self.log_start_offset, offset)
+        self.update_high_watermark(min(self.high_watermark, offset))
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Drop everything; the next record gets ``offset``. KAFKA_STORAGE_ERROR."""
         try:
-            self.delete_segments(list(self.segments)[::-1])
-            self._active = None
-            self.log_start_offset = self.log_end_offset = offset
-            self.recovery_point = offset
+            for segment in list(self.segments)[::-1]:
+                self.delete_segments([segment])
+                self._end_at(segment.base_offset)
+            self.log_start_offset = self.log_end_offset = self.recovery_point = offset
             self.epochs.clear()
             self.producer_state.truncate_fully_and_start_at(offset)
             if self.env.files.exists(self.directory):
@@ -781,12 +797,19 @@ class UnifiedLog:
             raise self.storage_error("deleting segments of", error) from error
 
     def _rebuild_producer_state(self) -> None:
-        """After a truncation: back to a snapshot, and the batches behind it again."""
+        """After a truncation: back to a snapshot, and the batches behind it again.
+
+        When that fails the state may tell of batches that are gone, so the log takes no more.
+        """
         state = self.producer_state
-        state.truncate_and_load(self.log_start_offset, self.log_end_offset)
-        self.replay_producers(state.map_end_offset)
-        state.map_end_offset = self.log_end_offset
-        state.take_snapshot()
+        try:
+            state.truncate_and_load(self.log_start_offset, self.log_end_offset)
+            self.replay_producers(state.map_end_offset)
+            state.map_end_offset = self.log_end_offset
+            state.take_snapshot()
+        except OSError as error:
+            self.failure = error
+            raise self.storage_error("rebuilding the producer state of", error) from error
 
     def replay_producers(self, start_offset: int, end_offset: int | None = None) -> None:
         """Replay the batches of this range of offsets into the producer state. OSError."""

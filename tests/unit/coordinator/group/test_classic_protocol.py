@@ -541,7 +541,7 @@ class TestWaitingRequests:
 
     def test_all_who_wait_are_sent_away_when_the_partition_moves(self) -> None:
         bench = GroupBench()
-        (member_id,) = bench.stable_group()
+        bench.stable_group()
         _, joining = bench.join_new()
         bench.coordinator.on_resigned(0)
         assert error_of(joining) is ErrorCode.NOT_COORDINATOR

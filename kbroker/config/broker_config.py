@@ -120,7 +120,7 @@ class BrokerConfig(BrokerSettings):
         )
 
     def connections_per_ip_overrides(self) -> dict[str, int]:
-        """max.connections.per.ip.overrides: ``host:limit,host:limit``. ConfigError when unreadable."""
+        """max.connections.per.ip.overrides (``host:limit,...``); ConfigError when unreadable."""
         limits: dict[str, int] = {}
         for item in filter(None, map(str.strip, self.max_connections_per_ip_overrides.split(","))):
             host, _, limit = item.rpartition(":")

@@ -295,7 +295,8 @@ class Connection:
             self._close(CLOSED_BY_DISPATCH)
         except Exception:
             self._on_failure()
-        self._finish_frame(answer)
+        finally:
+            self._finish_frame(answer)
 
     def close(self) -> None:
         """The transport is gone: free everything; an answer that comes later is dropped."""

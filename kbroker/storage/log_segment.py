@@ -39,6 +39,7 @@ SEGMENT_SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFI
 INDEX_INTERVAL_BYTES = 4096
 """Between entries of an index that is rebuilt (the default of index.interval.bytes)."""
 _REMEMBERED_POSITIONS = 8
+_UNKNOWN_LIMIT = -(2**63)
 
 
 def segment_file_name(base_offset: int, suffix: str) -> str:
@@ -55,8 +56,10 @@ class LogSegment:
         "_env",
         "_file",
         "_first_timestamp",
+        "_is_appendable",
         "_is_closed",
-        "_largest",
+        "_max_offset",
+        "_max_timestamp",
         "_offset_index",
         "_positions",
         "_tail_may_be_dirty",
@@ -64,6 +67,8 @@ class LogSegment:
         "_transaction_index",
         "base_offset",
         "created_ms",
+        "fits_until_offset",
+        "fits_until_timestamp",
         "has_transaction_index",
         "is_preallocated",
         "log_path",
@@ -101,13 +106,17 @@ class LogSegment:
         self._offset_index: OffsetIndex | None = None
         self._time_index: TimeIndex | None = None
         self._transaction_index: TransactionIndex | None = None
-        self._largest: TimestampOffset | None = (
-            None  # (largest timestamp, last offset of its batch)
-        )
+        # The largest timestamp (None: not looked up yet) and the last offset of its batch.
+        self._max_timestamp: int | None = None
+        self._max_offset = base_offset
         self._first_timestamp: int | None = None  # of the first batch; -1 when it has none
         self._bytes_since_index_entry = 0
         self._tail_may_be_dirty = False
         self._is_closed = is_closed  # the time index's last entry is the largest timestamp
+        self._is_appendable = False  # file open, tail clean, indexes and largest timestamp known
+        # A batch up to this timestamp and offset, if there is room, needs no ``should_roll``.
+        self.fits_until_timestamp = _UNKNOWN_LIMIT
+        self.fits_until_offset = base_offset + MAX_RELATIVE_OFFSET
         self._positions: dict[int, int] = {}  # (next offset, position) of the last reads
 
     @classmethod
@@ -157,12 +166,11 @@ class LogSegment:
         the last slice of it is gone.
         """
         file, self._file = self._file, None
+        self._is_appendable = False
         if file is not None and not self._env.files.renames_open_files:
             file.close()
-        offset_index, time_index = self._offset_index, self._time_index
-        if (offset_index is None or offset_index.is_saved) and (
-            time_index is None or time_index.is_saved
-        ):
+        indexes = (self._offset_index, self._time_index)
+        if self._is_closed and all(index is None or index.is_saved for index in indexes):
             self._offset_index = self._time_index = None
 
     # Indexes
@@ -197,8 +205,13 @@ class LogSegment:
         """Forget what the index files hold; they are overwritten when they are next saved."""
         self._offset_index = OffsetIndex(self.path(INDEX_SUFFIX), self.base_offset, stale=True)
         self._time_index = TimeIndex(self.path(TIME_INDEX_SUFFIX), self.base_offset, stale=True)
-        self._largest = TimestampOffset(NO_TIMESTAMP, self.base_offset)
+        self._max_timestamp = NO_TIMESTAMP
+        self._max_offset = self.base_offset
         self._bytes_since_index_entry = 0
+
+    def on_config_changed(self) -> None:
+        """Whether a batch fits must be looked at anew."""
+        self.fits_until_timestamp = _UNKNOWN_LIMIT
 
     def read_index_files(self) -> None:
         """Load both indexes. CorruptIndexError or FileNotFoundError when they are not to be had."""
@@ -224,7 +237,7 @@ class LogSegment:
     def rebuild_indexes(self) -> None:
         """Make both indexes from the batch headers; the log itself is taken as it is."""
         self.reset_indexes()
-        self._is_closed = False
+        self._is_closed = self._is_appendable = False
         for header in iter_headers(self.file(), 0, self.size):
             self.add_to_indexes(
                 header.size, header.position, header.last_offset, header.max_timestamp
@@ -243,37 +256,42 @@ class LogSegment:
         An entry is due once more than ``interval`` bytes went by since the last one, and points at
         the batch that comes then.
         """
-        largest = self._largest or self.largest_timestamp
-        if max_timestamp > largest.timestamp:
-            largest = self._largest = TimestampOffset(max_timestamp, last_offset)
+        assert self._max_timestamp is not None, "an appendable segment knows it"
+        if max_timestamp > self._max_timestamp:
+            self._max_timestamp = max_timestamp
+            self._max_offset = last_offset
         if self._bytes_since_index_entry > interval:
-            self.offset_index.append(last_offset, position)
-            self.time_index.maybe_append(largest.timestamp, largest.offset)
-            self._bytes_since_index_entry = 0
+            self._add_index_entries(last_offset, position)
         self._bytes_since_index_entry += size
+
+    def _add_index_entries(self, last_offset: int, position: int) -> None:
+        """Only memory: both indexes are loaded."""
+        assert self._max_timestamp is not None
+        self.offset_index.append(last_offset, position)
+        self.time_index.maybe_append(self._max_timestamp, self._max_offset)
+        self._bytes_since_index_entry = 0
+        self.fits_until_timestamp = _UNKNOWN_LIMIT  # an index may be full now
 
     @property
     def largest_timestamp(self) -> TimestampOffset:
         """The largest timestamp and the last offset of its batch; (-1, base offset) without any."""
-        largest = self._largest
-        if largest is None:
+        if self._max_timestamp is None:
             largest = self.time_index.last_entry
-            if self._largest is not None:  # the indexes had to be rebuilt
-                return self._largest
+        if self._max_timestamp is None:  # unless the indexes had to be rebuilt just now
             if not self._is_closed:
                 position = self.offset_index.lookup(largest.offset)
                 for header in iter_headers(self.file(), position, self.size):
                     if header.max_timestamp > largest.timestamp:
                         largest = TimestampOffset(header.max_timestamp, header.last_offset)
-            self._largest = largest
-        return largest
+            self._max_timestamp, self._max_offset = largest
+        return TimestampOffset(self._max_timestamp, self._max_offset)
 
     def cut_indexes(self, position: int, offset: int) -> None:
         """Recovery begins at the batch at ``position`` with base offset ``offset``: forget what
         the indexes say of it and of what follows, but where it begins."""
         self.offset_index.truncate_to_position(position + 1)
         self.time_index.truncate_to(offset)
-        self._largest = self.time_index.last_entry
+        self._max_timestamp, self._max_offset = self.time_index.last_entry
         if self.has_transaction_index:
             self.transaction_index.truncate_to(self._env.files, offset)
 
@@ -285,15 +303,23 @@ class LogSegment:
         An OSError means that nothing of it counts: the size stands, and what may have been
         written is cut off now or, when that fails too, before the next append.
         """
+        if not self._is_appendable:
+            self._prepare_append()
+        file = self._file
+        assert file is not None and self._max_timestamp is not None
         position = self.size
-        largest = self._largest or self.largest_timestamp
-        self._write(data)
-        if not position:
-            self._first_timestamp = max_timestamp
-        # What add_to_indexes does, here without a call.
+        try:
+            file.write_at(data, position)
+        except OSError:
+            self._cut_tail(file)
+            raise
+        # What add_to_indexes does, here without a call. From here on nothing can fail.
         size = len(data)
-        if max_timestamp > largest.timestamp:
-            self._largest = TimestampOffset(max_timestamp, last_offset)
+        self.size = position + size
+        self.recently_used = True
+        if max_timestamp > self._max_timestamp:
+            self._max_timestamp = max_timestamp
+            self._max_offset = last_offset
         if self._bytes_since_index_entry > interval:
             self._add_index_entries(last_offset, position)
         self._bytes_since_index_entry += size
@@ -302,12 +328,16 @@ class LogSegment:
         self, data: memoryview, batches: list[RecordBatchHeader], interval: int
     ) -> None:
         """``append`` for several batches with one write; their positions are those in ``data``."""
+        if not self._is_appendable:
+            self._prepare_append()
         position = self.size
-        if self._largest is None:
-            self._largest = self.largest_timestamp  # before the write: it may have to read
-        self._write(data)
-        if not position:
-            self._first_timestamp = batches[0].max_timestamp
+        file = self.file()
+        try:
+            file.write_at(data, position)
+        except OSError:
+            self._cut_tail(file)
+            raise
+        self.size = position + len(data)
         for batch in batches:
             self.add_to_indexes(
                 batch.size,
@@ -317,28 +347,22 @@ class LogSegment:
                 interval,
             )
 
-    def _write(self, data: Buffer) -> None:
-        position = self.size
-        file = self._file or self.file()
-        self.recently_used = True
+    def _prepare_append(self) -> None:
+        """Everything that may fail, before the write. OSError."""
+        if self._offset_index is None or self._time_index is None:
+            self._load_indexes()
+        assert self.largest_timestamp  # looks it up
+        file = self.file()
         if self._tail_may_be_dirty:
-            file.truncate(position)
+            file.truncate(self.size)
             self._tail_may_be_dirty = False
-        try:
-            file.write_at(data, position)
-        except OSError:
-            self._tail_may_be_dirty = True
-            self._cut_tail(file)
-            raise
-        self.size = position + len(data)
         self._is_closed = False
-
-    def _add_index_entries(self, last_offset: int, position: int) -> None:
-        self.offset_index.append(last_offset, position)
-        self.time_index.maybe_append(*self.largest_timestamp)
-        self._bytes_since_index_entry = 0
+        self._is_appendable = True
 
     def _cut_tail(self, file: File) -> None:
+        """A write failed: cut off what it left, now or before the next one."""
+        self._is_appendable = False
+        self._tail_may_be_dirty = True
         try:
             file.truncate(self.size)
             self._tail_may_be_dirty = False
@@ -377,13 +401,18 @@ class LogSegment:
             waited = max_timestamp - first
         else:
             waited = self._env.clock.time_ms() - self.created_ms
-        if waited > config.segment_ms - self.roll_jitter_ms:
+        longest_ms = config.segment_ms - self.roll_jitter_ms
+        if waited > longest_ms:
             return True
         index_bytes = config.segment_index_bytes
-        return (
+        if (
             len(self.offset_index) >= index_bytes // OFFSET_ENTRY_SIZE
             or len(self.time_index) >= index_bytes // TIME_ENTRY_SIZE - 1
-        )
+        ):
+            return True
+        if first >= 0:
+            self.fits_until_timestamp = first + longest_ms
+        return False
 
     def _read_first_timestamp(self) -> int:
         for header in iter_headers(self.file(), 0, self.size):
@@ -409,6 +438,7 @@ class LogSegment:
             self.is_preallocated = False
         self.save_indexes()
         self._is_closed = True
+        self._is_appendable = False
 
     def save_indexes(self) -> list[str]:
         """Write what the index files lack; returns the paths that a flush has to sync."""
@@ -492,8 +522,10 @@ class LogSegment:
         self.time_index.truncate_to(offset)
         if self.has_transaction_index:
             self.transaction_index.truncate_to(self._env.files, offset)
-        self._largest = None
+        self._max_timestamp = None
         self._is_closed = False
+        self._is_appendable = False
+        self.fits_until_timestamp = _UNKNOWN_LIMIT
         cut = 0
         if found is not None:
             cut = self.size - found[0]
@@ -506,7 +538,6 @@ class LogSegment:
             self._first_timestamp = None
             self.created_ms = self._env.clock.time_ms()
         self._bytes_since_index_entry = 0
-        self._largest = self.largest_timestamp
         return cut
 
     def set_recovered(
@@ -516,7 +547,7 @@ class LogSegment:
         if self._env.files.size(self.log_path) != size:
             self.file().truncate(size)
         self.size = size
-        self._largest = largest
+        self._max_timestamp, self._max_offset = largest
         self._bytes_since_index_entry = bytes_since_index_entry
 
     def append_aborted_transaction(self, transaction: AbortedTxn) -> None:

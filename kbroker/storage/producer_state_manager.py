@@ -224,7 +224,6 @@ class ProducerStateManager:
                 return unreplicated
         return first
 
-    @property
     def has_transactions(self) -> bool:
         """Some transaction is open or not replicated."""
         return bool(self._ongoing_txns or self._unreplicated_txns)

@@ -92,7 +92,6 @@ class LogAppendInfo:
         last_offset: int,
         log_append_time_ms: int,
         log_start_offset: int,
-        *,
         duplicate: bool = False,
         must_flush: bool = False,
     ) -> None:
@@ -197,7 +196,6 @@ class UnifiedLog:
         if self.failure is not None:
             raise self.storage_error("appending to", self.failure)
         producer_id = records.producer_id
-        completed: CompletedTxn | None = None
         if producer_id >= 0:
             duplicate = self._check_producer(records, origin)
             if duplicate is not None:
@@ -206,35 +204,49 @@ class UnifiedLog:
                     duplicate.last_offset,
                     duplicate.timestamp,
                     self.log_start_offset,
-                    duplicate=True,
+                    True,
+                    False,
                 )
         data = records.data
+        size = len(data)
         first_offset = self.log_end_offset
         last_offset = first_offset + records.last_offset_delta
+        max_timestamp = records.max_timestamp
+        config = self.config
+        segment = self._active
         try:
-            segment = self._segment_for(len(data), records.max_timestamp, last_offset, leader_epoch)
+            if (
+                segment is None
+                or leader_epoch != self.epochs.latest_epoch
+                or segment.size + size > config.segment_bytes
+                or max_timestamp > segment.fits_until_timestamp
+                or last_offset > segment.fits_until_offset
+            ):
+                segment = self._segment_for(size, max_timestamp, last_offset, leader_epoch)
             patch(data, 0, first_offset, leader_epoch)
             if self._has_failpoint:
                 self._pass_failpoints_before_write(segment, data)
-            segment.append(
-                data, last_offset, records.max_timestamp, self.config.index_interval_bytes
-            )
+            segment.append(data, last_offset, max_timestamp, config.index_interval_bytes)
         except OSError as error:
             raise self.storage_error("appending to", error) from error
         if self._has_failpoint:
             self.env.faults.hit("append.after_write")
-        self.log_end_offset = last_offset + 1
+        self.log_end_offset = end_offset = last_offset + 1
         if producer_id >= 0:
             completed = self._update_producer(records, first_offset, last_offset)
-        self.producer_state.map_end_offset = last_offset + 1
-        if completed is not None:
-            self._complete_txn(completed, segment)
+            if completed is not None:
+                self._complete_txn(completed, segment)
+        self.producer_state.map_end_offset = end_offset
+        if not self._is_dirty:
+            self._is_dirty = True
+            self.env.on_dirty(self)
         return LogAppendInfo(
             first_offset,
             last_offset,
             records.log_append_time_ms,
             self.log_start_offset,
-            must_flush=self._note_unflushed(),
+            False,
+            end_offset - self.recovery_point >= config.flush_messages,
         )
 
     def _segment_for(
@@ -331,13 +343,6 @@ class UnifiedLog:
             )
         self.producer_state.complete_txn(completed)
 
-    def _note_unflushed(self) -> bool:
-        config = self.config
-        if not self._is_dirty:
-            self._is_dirty = True
-            self.env.on_dirty(self)
-        return self.log_end_offset - self.recovery_point >= config.flush_messages
-
     def append_as_follower(self, view: memoryview) -> LogAppendInfo | None:
         """Append what a leader sent, offsets and epochs as they are; a cut last batch is dropped.
 
@@ -373,12 +378,15 @@ class UnifiedLog:
             if completed is not None:
                 self._complete_txn(completed, segment)
         self.producer_state.map_end_offset = self.log_end_offset
+        if not self._is_dirty:
+            self._is_dirty = True
+            self.env.on_dirty(self)
         return LogAppendInfo(
             first.base_offset,
             last.last_offset,
             -1,
             self.log_start_offset,
-            must_flush=self._note_unflushed(),
+            must_flush=self.unflushed_messages >= self.config.flush_messages,
         )
 
     def replay_batch(self, batch: RecordBatchHeader, data: memoryview) -> CompletedTxn | None:
@@ -476,28 +484,28 @@ class UnifiedLog:
         self.segments.add(fresh)
         self._active = fresh
         self._new_names = True
-        if self.high_watermark == self.log_end_offset:
-            self._high_watermark_position = (fresh, 0)
         self.env.flush_later(self)
         return fresh
 
     def update_config(self, config: LogConfig) -> None:
         """The topic's settings changed; they act from the next append, roll or retention on."""
         self.config = config
+        if self._active is not None:
+            self._active.on_config_changed()
 
     # Offsets
 
     def update_high_watermark(self, offset: int) -> None:
         """Everything below ``offset`` is replicated; held between log start and log end."""
-        offset = max(self.log_start_offset, min(offset, self.log_end_offset))
-        self.high_watermark = offset
-        active = self._active
-        if offset == self.log_end_offset and active is not None:
-            self._high_watermark_position = (active, active.size)
-        else:
+        if offset >= self.log_end_offset:
+            offset = self.log_end_offset  # its position is where the active segment ends
+        elif offset < self.log_start_offset:
+            offset = self.log_start_offset
+        if self.high_watermark != offset:
             self._high_watermark_position = None
+        self.high_watermark = offset
         state = self.producer_state
-        if state.has_transactions:
+        if state.has_transactions():
             state.on_high_watermark_updated(offset)
             self._update_last_stable_offset()
         else:
@@ -644,6 +652,8 @@ class UnifiedLog:
             found = segment.translate_offset(offset)
             if found is not None:
                 segment.remember(offset, found[0])
+                if offset == self.high_watermark:
+                    self._high_watermark_position = (segment, found[0])
                 return segment, found[0]
             segment = self.segments.higher(segment.base_offset)
         return active, active.size if active is not None else 0

@@ -45,6 +45,7 @@ _XERIAL_HEADER = struct.Struct(">8sii")
 _XERIAL_BLOCK_SIZE = 32 * 1024
 _MAX_SNAPPY_RATIO = 22  # a copy of 64 bytes takes 3: no honest block announces more
 _INT32 = struct.Struct(">i")
+_GZIP_TRAILER = struct.Struct("<II")
 _GZIP_MIN_MEMBER = 18  # header and trailer; fewer bytes after a member are no member
 _ZSTD_MAGIC = 0xFD2FB528
 _ZSTD_SKIPPABLE_MAGIC = 0x184D2A50
@@ -81,22 +82,35 @@ class Inflater(Protocol):
 
 
 class _GzipInflater:
-    __slots__ = ("_data", "_decoder", "_module", "_pending", "_position")
+    """Members by hand: the output of a member is handed out before its checksum is looked at.
+
+    So a record that is wrong is found before the checksum that is wrong, as in Java.
+    """
+
+    __slots__ = ("_checksum", "_data", "_decoder", "_module", "_pending", "_position", "_size")
 
     def __init__(self, data: memoryview) -> None:
         self._module = _gzip_module()
         self._data = data
         self._position = 0
+        self._pending: Buffer = b""
+        self._checksum = self._size = 0
+        start = _gzip_header_end(data, 0)
+        if start is None:
+            raise UndecodableDataError("data that is not in gzip format")
+        self._begin_member(start)
+
+    def _begin_member(self, start: int) -> None:
+        self._decoder: Any = self._module.decompressobj(-15)
+        self._position = start
         self._pending = b""
-        self._decoder: Any = self._module.decompressobj(31)
-        if not data:
-            raise UndecodableDataError("empty gzip data")
+        self._checksum = self._size = 0
 
     def read(self, size: int) -> bytes:
         while True:
             if self._decoder.eof and not self._next_member():
                 return b""
-            source: Buffer = self._pending
+            source = self._pending
             if not source:
                 source = self._data[self._position : self._position + _INPUT_STEP]
                 self._position += len(source)
@@ -106,19 +120,52 @@ class _GzipInflater:
                 raise UndecodableDataError(f"gzip: {error}") from None
             self._pending = self._decoder.unconsumed_tail
             if output:
+                self._checksum = self._module.crc32(output, self._checksum)
+                self._size += len(output)
                 return output
             if not source and not self._decoder.eof:
                 raise UndecodableDataError("gzip data ends too early")
 
     def _next_member(self) -> bool:
-        self._position -= len(self._decoder.unused_data)
-        rest = self._data[self._position :]
-        self._pending = b""
-        if len(rest) < _GZIP_MIN_MEMBER or rest[0] != 0x1F or rest[1] != 0x8B or rest[2] != 8:
-            self._position = len(self._data)
+        """Checks the trailer of the member that has ended; False when no other follows."""
+        if self._position < 0:
             return False
-        self._decoder = self._module.decompressobj(31)
+        self._position -= len(self._decoder.unused_data)
+        trailer = self._data[self._position : self._position + _GZIP_TRAILER.size]
+        if len(trailer) < _GZIP_TRAILER.size:
+            raise UndecodableDataError("gzip data ends too early")
+        if _GZIP_TRAILER.unpack(trailer) != (self._checksum, self._size & 0xFFFFFFFF):
+            raise UndecodableDataError("gzip data with a wrong checksum or size")
+        position = self._position + len(trailer)
+        start = None
+        if len(self._data) - position >= _GZIP_MIN_MEMBER:
+            start = _gzip_header_end(self._data, position)
+        if start is None:
+            self._position = -1
+            return False
+        self._begin_member(start)
         return True
+
+
+def _gzip_header_end(data: memoryview, position: int) -> int | None:
+    """Where the deflated data of the member at ``position`` begins; None: no member (RFC 1952)."""
+    if len(data) - position < 10 or bytes(data[position : position + 3]) != b"\x1f\x8b\x08":
+        return None
+    flags = data[position + 3]
+    position += 10
+    try:
+        if flags & 0x04:  # extra field
+            position += 2 + data[position] + (data[position + 1] << 8)
+        for flag in (0x08, 0x10):  # name, comment: each ends with a zero
+            if flags & flag:
+                while data[position]:
+                    position += 1
+                position += 1
+    except IndexError:
+        return None
+    if flags & 0x02:  # checksum of the header
+        position += 2
+    return position
 
 
 class _BlockInflater:

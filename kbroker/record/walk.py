@@ -22,6 +22,7 @@ from kbroker.protocol.errors import KafkaError
 Data = bytes | bytearray | memoryview
 
 NO_TIMESTAMP: Final = -1
+NO_MINIMUM: Final = 0x8000000000000000
 _MAX_INT64: Final = 0x7FFFFFFFFFFFFFFF
 _MIN_INT64: Final = -0x8000000000000000
 
@@ -46,8 +47,8 @@ class WalkResult:
         """The largest timestamp, -1 when none is larger (Kafka starts counting there)."""
         self.index_of_max_timestamp: int = 0
         """Index of the first record that has it (0 when all are below 0)."""
-        self.min_timestamp: int = _MAX_INT64
-        """The smallest timestamp other than -1, 2^63 - 1 when there is none."""
+        self.min_timestamp: int = NO_MINIMUM
+        """The smallest timestamp other than -1, NO_MINIMUM when there is none."""
         self.first_timestamp: int = NO_TIMESTAMP
         self.contiguous: bool = True
         """Offset deltas are 0, 1, 2 and so on."""
@@ -203,7 +204,7 @@ def walk_records(
             if strict and _holds_a_record(data, position, end):
                 raise invalid("a record is shorter than its fields") from None
             break
-        if cursor != record_end:
+        if cursor != record_end or record_end > end:
             if strict:
                 raise invalid("the fields of a record do not end where its length says")
             if cursor > end:

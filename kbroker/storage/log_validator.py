@@ -29,11 +29,7 @@ from kbroker.record import compression
 from kbroker.record.batch import (
     HEADER_SIZE,
     KNOWN_ATTRIBUTES,
-    LENGTH_POSITION,
     LOG_APPEND_TIME_BIT,
-    LOG_OVERHEAD,
-    MAGIC,
-    MAGIC_POSITION,
     NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID,
     NO_TIMESTAMP,
@@ -44,21 +40,28 @@ from kbroker.record.batch import (
     patch_timestamps,
     verify_crc,
 )
-from kbroker.record.compression import Inflater, UndecodableDataError, open_inflater
-from kbroker.record.encoding import wrap_int64
+from kbroker.record.chunks import ChunkReader, inflate_small
+from kbroker.record.compression import UndecodableDataError, open_inflater
 from kbroker.record.rebuild import rebuild_records
 from kbroker.record.stream_walk import StreamWalker
-from kbroker.record.walk import WalkResult, check_end, walk_records, walk_uncompressed
+from kbroker.record.walk import NO_MINIMUM, WalkResult, check_end, walk_records, walk_uncompressed
 from kbroker.storage.append_info import AppendOrigin
+from kbroker.storage.record_errors import RecordErrors, RecordValidationError
+from kbroker.storage.request_records import check_request_records, next_batch_size
+
+__all__ = [
+    "RecordValidationError",
+    "ValidatedRecords",
+    "check_request_records",
+    "inflated_limit",
+    "validate_records",
+]
 
 INLINE_SIZE: Final = 64 * 1024
 """Inflated or compressed bytes that are worth no thread: about a quarter of a millisecond."""
 
 WALK_SLICE: Final = 2048
 """Records that are walked before others get their turn: 1 to 2 ms interpreted."""
-
-CHUNK_SIZE: Final = 512 * 1024
-"""Inflated bytes that are held at a time."""
 
 MIN_INFLATED_LIMIT: Final = 128 * 1024 * 1024
 INFLATED_RATIO: Final = 16
@@ -68,28 +71,11 @@ Kafka has no limit: 1 MiB of zstd makes it walk 32 GiB. At the default max.messa
 still takes data that shrinks to less than a hundredth, and ends a bomb within a second of decoding
 in a thread. The answer makes a Java producer split the batch, see OutputLimitError."""
 
-MAX_RECORD_ERRORS: Final = 10_000
-"""Errors that are listed one by one; librdkafka's batches hold at most as many records."""
-MAX_EXAMINED_RECORDS: Final = 200_000
-"""Records that are looked at again, one by one, to tell which of them are wrong."""
 MAX_NON_CONTIGUOUS_RECORDS: Final = 100_000
 """A compressed batch whose offset deltas are wrong is lost already: when it is walked on, to see
 whether something in it has another error that Kafka would give, it is not walked on for long."""
 
-_MAX_INT32 = 0x7FFFFFFF
 _MAX_INT64 = 0x7FFFFFFFFFFFFFFF
-_MIN_BATCH_LENGTH = 14  # the overhead of a version 0 message, the least that Kafka's framing takes
-_TIMESTAMPS_MESSAGE = "One or more records have been rejected due to invalid timestamp"
-
-
-class RecordValidationError(KafkaError):
-    """Some records are refused, and with them the batch: (index in the batch, message) each."""
-
-    def __init__(
-        self, error_code: ErrorCode, message: str, record_errors: list[tuple[int, str | None]]
-    ) -> None:
-        super().__init__(error_code, message)
-        self.record_errors = record_errors
 
 
 class ValidatedRecords:
@@ -148,64 +134,6 @@ def inflated_limit(config: LogConfig) -> int:
     return max(MIN_INFLATED_LIMIT, INFLATED_RATIO * config.max_message_bytes)
 
 
-def check_request_records(records: memoryview, *, allow_zstd: bool) -> int:
-    """Checks that there is exactly one whole batch of magic 2; returns its size in bytes.
-
-    Raises KafkaError INVALID_RECORD, CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, or
-    UNKNOWN_SERVER_ERROR for what Kafka fails the whole request for. Fewer than 12 bytes after the
-    batch, or a second batch that is cut short, are ignored, here and when appending.
-    """
-    size = _next_batch_size(records, 0)
-    if size is None:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD,
-            "a Produce request must have at least one record batch per partition",
-        )
-    if records[MAGIC_POSITION] != MAGIC:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD,
-            "a Produce request may only contain record batches with magic version 2",
-        )
-    if not allow_zstd:
-        codec = records[22] & 0x07
-        if codec > compression.ZSTD:
-            raise UndecodableDataError(f"unknown compression type id: {codec}")
-        if codec == compression.ZSTD:
-            raise KafkaError(
-                ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
-                "Produce requests below version 7 are not allowed to use ZStandard compression",
-            )
-    if size != len(records) and _next_batch_size(records, size) is not None:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD,
-            "a Produce request may only contain exactly one record batch per partition",
-        )
-    return size
-
-
-def _next_batch_size(records: memoryview, position: int) -> int | None:
-    """Size of the batch at ``position``, None when there is none or it is cut short."""
-    remaining = len(records) - position
-    if remaining < LOG_OVERHEAD:
-        return None
-    start = position + LENGTH_POSITION
-    length = int.from_bytes(records[start : start + 4], "big", signed=True)
-    if length < _MIN_BATCH_LENGTH:
-        raise KafkaError(
-            ErrorCode.CORRUPT_MESSAGE,
-            f"Record size {length} is less than the minimum record overhead ({_MIN_BATCH_LENGTH})",
-        )
-    if remaining <= MAGIC_POSITION:
-        return None
-    magic = records[position + MAGIC_POSITION]
-    if magic > MAGIC:
-        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"Invalid magic found in record: {magic}")
-    size = length + LOG_OVERHEAD
-    if size > _MAX_INT32:  # Kafka's sum overflows, which its framing does not expect
-        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, f"a batch of {size} bytes")
-    return None if remaining < size else size
-
-
 def validate_records(
     records: memoryview,
     *,
@@ -228,7 +156,7 @@ def validate_records(
     if origin is AppendOrigin.CLIENT:
         size = check_request_records(records, allow_zstd=allow_zstd)
     else:
-        size = _next_batch_size(records, 0) or len(records)
+        size = next_batch_size(records, 0) or len(records)
     batch = records if size == len(records) else records[:size]
     header = _check_batch(batch, config, origin)
     validation = _Validation(batch, header, config, now_ms, offload, topic_partition)
@@ -344,7 +272,7 @@ class _Validation:
         data = self._record_data()
         if len(data) > INLINE_SIZE:
             return self._run_inflating(data)
-        inflated = _inflate_small(open_inflater(self._source, data, limit=self._limit))
+        inflated = inflate_small(open_inflater(self._source, data, limit=self._limit), INLINE_SIZE)
         if inflated is None:
             return self._run_inflating(data)
         walker = self._walker()
@@ -414,9 +342,9 @@ class _Validation:
         """Feeds the record data, inflated chunk by chunk in a thread, until ``go_on`` is False."""
         data = self._record_data()
         if self._source == compression.NONE:
-            chunks = _Chunks(None, [data])
+            chunks = ChunkReader(None, [data])
         else:
-            chunks = _Chunks(open_inflater(self._source, data, limit=self._limit), [])
+            chunks = ChunkReader(open_inflater(self._source, data, limit=self._limit), [])
         while chunk := await self._offload.run(chunks.next):
             walker.begin(chunk)
             finished = False
@@ -431,7 +359,7 @@ class _Validation:
     ) -> Validated:
         """Inline conclusion for a batch whose record data, inflated, is at hand."""
         if self._is_suspicious(result):
-            errors = _RecordErrors(self)
+            errors = self._record_errors()
             walker = self._walker(errors)
             walker.feed(record_data)
             errors.maybe_raise()
@@ -444,7 +372,7 @@ class _Validation:
     async def _conclude_later(self, result: WalkResult) -> ValidatedRecords:
         """The same for a batch that needs a coroutine anyway."""
         if self._is_suspicious(result):
-            errors = _RecordErrors(self)
+            errors = self._record_errors()
             await self._feed(self._walker(errors), errors.wants_more)
             errors.maybe_raise()
         if self.in_place:
@@ -453,6 +381,15 @@ class _Validation:
 
     async def _rebuild_later(self, result: WalkResult) -> ValidatedRecords:
         return await self._offload.run(partial(self._rebuild, result))
+
+    def _record_errors(self) -> RecordErrors:
+        return RecordErrors(
+            self._config,
+            self._header,
+            now_ms=self._now_ms,
+            topic_partition=self._topic_partition,
+            skips_fields=self._source != compression.NONE and self.in_place,
+        )
 
     def _is_suspicious(self, result: WalkResult) -> bool:
         """Whether some record may have an error of its own; the exact look costs more."""
@@ -468,7 +405,7 @@ class _Validation:
         high = header.max_timestamp if append_time else result.max_timestamp
         if append_time and high == NO_TIMESTAMP:
             return True
-        if low == _MAX_INT64:  # no record has a timestamp
+        if low == NO_MINIMUM:  # no record has a timestamp
             return False
         age = self._now_ms - low
         return (
@@ -611,137 +548,3 @@ def _level(config: LogConfig, codec: int) -> int | None:
     if codec == compression.ZSTD:
         return config.compression_zstd_level
     return None
-
-
-class _RecordErrors:
-    """An observer of the walk that notes what is wrong with single records."""
-
-    __slots__ = ("_has_timestamp_error", "_validation", "errors", "total")
-
-    def __init__(self, validation: _Validation) -> None:
-        self._validation = validation
-        self._has_timestamp_error = False
-        self.errors: list[tuple[int, str | None]] = []
-        self.total = 0
-
-    def __call__(
-        self, index: int, timestamp: int, offset_delta: int, key_size: int, value_size: int
-    ) -> None:
-        validation = self._validation
-        config, header = validation._config, validation._header
-        if config.compact and key_size < 0:
-            self._add(
-                index,
-                "Compacted topic cannot accept message without key in topic partition "
-                f"{validation._topic_partition}",
-            )
-            return
-        if header.is_log_append_time:
-            timestamp = header.max_timestamp
-        if config.message_timestamp_type == "CreateTime" and timestamp != NO_TIMESTAMP:
-            now = validation._now_ms
-            before = config.message_timestamp_before_max_ms
-            after = config.message_timestamp_after_max_ms
-            age = wrap_int64(now - timestamp)
-            if age > before or wrap_int64(-age) > after:
-                self._has_timestamp_error = True
-                self._add(
-                    index,
-                    f"Timestamp {timestamp} of message with offset {offset_delta} is out of range."
-                    f" The timestamp should be within [{wrap_int64(now - before)}, "
-                    f"{wrap_int64(now + after)}]",
-                )
-        elif header.is_log_append_time:
-            self._has_timestamp_error = True
-            kind = "DefaultRecord"
-            if header.codec and validation.in_place:
-                kind = "PartialDefaultRecord"
-            else:
-                key_size, value_size = max(key_size, 0), max(value_size, 0)
-            self._add(
-                index,
-                f"Invalid timestamp type in message {kind}(offset={offset_delta}, "
-                f"timestamp={timestamp}, key={key_size} bytes, value={value_size} bytes). "
-                "Producer should not set timestamp type to LogAppendTime.",
-            )
-
-    def _add(self, index: int, message: str) -> None:
-        self.total += 1
-        if len(self.errors) < MAX_RECORD_ERRORS:
-            self.errors.append((index, message))
-
-    def wants_more(self, walker: StreamWalker) -> bool:
-        return walker.result.index < MAX_EXAMINED_RECORDS
-
-    def maybe_raise(self) -> None:
-        """Raises RecordValidationError when a record has an error."""
-        if not self.total:
-            return
-        if self._has_timestamp_error:
-            raise RecordValidationError(
-                ErrorCode.INVALID_TIMESTAMP, _TIMESTAMPS_MESSAGE, self.errors
-            )
-        shown = ", ".join(
-            f"RecordError(batchIndex={index}, message='{message}')"
-            for index, message in self.errors[:3]
-        )
-        raise RecordValidationError(
-            ErrorCode.INVALID_RECORD,
-            f"One or more records have been rejected due to {self.total} record errors in total, "
-            f"and only showing the first three errors at most: [{shown}]",
-            self.errors,
-        )
-
-
-class _Chunks:
-    """Inflated data in chunks of about CHUNK_SIZE; an error comes after what preceded it."""
-
-    __slots__ = ("_error", "_inflater", "_ready")
-
-    def __init__(self, inflater: Inflater | None, ready: list[memoryview]) -> None:
-        self._inflater = inflater
-        self._ready = ready
-        self._error: KafkaError | None = None
-
-    def next(self) -> bytes | memoryview:
-        """The next chunk, b"" at the end."""
-        if self._ready:
-            return self._ready.pop()
-        if self._error is not None:
-            raise self._error
-        if self._inflater is None:
-            return b""
-        parts: list[bytes] = []
-        size = 0
-        try:
-            while size < CHUNK_SIZE and (part := self._inflater.read(CHUNK_SIZE - size)):
-                parts.append(part)
-                size += len(part)
-        except KafkaError as error:
-            if not parts:
-                raise
-            self._error = error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-class _SmallData:
-    __slots__ = ("chunks", "error")
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.error: KafkaError | None = None
-
-
-def _inflate_small(inflater: Inflater) -> _SmallData | None:
-    """The whole output when it is at most INLINE_SIZE bytes (up to an error), else None."""
-    small = _SmallData()
-    left = INLINE_SIZE
-    try:
-        while chunk := inflater.read(left + 1):
-            left -= len(chunk)
-            if left < 0:
-                return None
-            small.chunks.append(chunk)
-    except KafkaError as error:
-        small.error = error
-    return small

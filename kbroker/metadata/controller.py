@@ -179,10 +179,10 @@ class Controller:
 
     async def stop(self) -> None:
         """End the session: this broker is neither registered nor controller any more."""
+        session, self._session = self._session, None  # so that run does not campaign again
         self._epoch = _NOT_CONTROLLER
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if session is not None:
+            await session.close()
 
     def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
         self._topics.on_metadata(delta, image)

@@ -1,8 +1,9 @@
 """From a message to everything its module's template prints."""
 
+import textwrap
 from dataclasses import dataclass
 
-from codegen.lines import Lines
+from codegen.lines import WIDTH, Lines
 from codegen.names import attribute, snake_case
 from codegen.plan import ModuleNames, format_name, live_fields, struct_class, where
 from codegen.python_types import (
@@ -28,7 +29,7 @@ class FunctionPlan:
 class StructPlan:
     name: str
     docstring: str
-    attributes: list[str]
+    fields: list[str]
     parameters: list[str]
     assignments: list[str]
     functions: list[FunctionPlan]
@@ -92,7 +93,7 @@ def _module_docstring(message: Message) -> str:
         return f"{message.name}: API key {message.api_key}, {versions}, {form}."
     key = "" if message.api_key is None else f" of record type {message.api_key}"
     kind = message.type.replace("coordinator-", "coordinator ")
-    return f"{message.name}: {kind}{key}, {versions}, {form}."
+    return f"{message.name}:\n{kind}{key}, {versions}, {form}."
 
 
 def _default_tested(message: Message) -> set[str]:
@@ -155,15 +156,31 @@ def _plan_struct(
     if struct.name in tested:
         signature = f"def {default_test(struct)}(message: {struct_class(struct)}) -> bool:"
         functions.append(FunctionPlan(signature, DefaultTest(message, struct, names).body()))
-    title = f"{message.name} in versions" if not path else f"{message.name}.{path} in versions"
     return StructPlan(
         struct_class(struct),
-        f"{title} {struct.versions}.",
-        attributes,
+        _struct_docstring(message, struct, path),
+        _fields(attributes),
         parameters,
         assignments.lines,
         functions,
     )
+
+
+def _fields(attributes: list[str]) -> list[str]:
+    """The class attribute that names every field."""
+    lines = Lines(1)
+    quoted = [f'"{name}"' for name in attributes]
+    lines.call("FIELDS: ClassVar[tuple[str, ...]] = (", quoted, ")", comma=True)
+    return lines.lines
+
+
+def _struct_docstring(message: Message, struct: Struct, path: str) -> str:
+    """Where the struct stands in its message, and in which versions."""
+    if not path:
+        return f"{message.name} in versions {struct.versions}."
+    text = f"{path} of {message.name} in versions {struct.versions}."
+    wrapped = textwrap.fill(text, WIDTH - 10, subsequent_indent="    ", break_long_words=False)
+    return wrapped if "\n" not in wrapped else f"{wrapped}\n    "
 
 
 def _conditional(assignment: str) -> tuple[str, str]:

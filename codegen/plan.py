@@ -74,7 +74,9 @@ def target(item: Field) -> str:
 
 def element_name(struct: Struct, item: Field) -> str:
     """The variable that holds one element of an array field."""
-    name = snake_case(item.type) if item.struct is not None else f"{local(item)}_item"
+    name = snake_case(item.type) if item.struct is not None else ""
+    if not 0 < len(name) <= 30:  # longer ones make every line that names them too long
+        name = f"{local(item)}_item"
     taken = {local(other) for other in struct.fields}
     return f"{name}_item" if name in taken or name in _TAKEN else name
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from codegen.lines import Lines
+from codegen.lines import WIDTH, Lines
 from codegen.names import attribute
 from codegen.plan import (
     ModuleNames,
@@ -128,13 +128,7 @@ class Writer:
     def _pack(self, present: Sequence[Field]) -> None:
         pack = self.names.packer(present)
         values = [f"message.{attribute(item.name)}" for item in present]
-        head = f"{self.parts}.append("
-        if len(f"        {head}{pack}({', '.join(values)}))") <= 100:
-            self.lines.add(f"{head}{pack}({', '.join(values)}))")
-            return
-        with self.lines.block(head):
-            self.lines.call(f"{pack}(", values, ")")
-        self.lines.add(")")
+        self.lines.add(f"{self.parts}.append({pack}({', '.join(values)}))")
 
     # Fields of variable size
 
@@ -168,7 +162,7 @@ class Writer:
         for index in branches(self.lines, present, [part for part, _ in found]):
             part, write = found[index]
             argument = self._required(item, part, value)
-            self.lines.add(f"{self.names.use(write)}({parts}, {argument})")
+            self.lines.call(f"{self.names.use(write)}(", [parts, argument], ")")
 
     def _required(self, item: Field, part: Versions, value: str) -> str:
         """``value``; wrapped where its type allows null but these versions do not."""
@@ -185,7 +179,7 @@ class Writer:
             part, nullable = found[index]
             if not nullable:
                 argument = self._required(item, part, value)
-                self.lines.add(f"{write}({parts}, {argument}, version)")
+                self.lines.call(f"{write}(", [parts, argument, "version"], ")")
                 continue
             with self.lines.block(f"if {value} is None:"):
                 self.lines.add(f'{parts}.append(b"\\xff")')
@@ -199,7 +193,7 @@ class Writer:
         for index in branches(self.lines, present, [part for part, _ in found]):
             part, write = found[index]
             argument = self._required(item, part, value)
-            self.lines.add(f"{self.names.use(write)}({parts}, {argument})")
+            self.lines.call(f"{self.names.use(write)}(", [parts, argument], ")")
         if can_be_null(item):
             with self.lines.block(f"if {value} is not None:"):
                 self._elements(item, present, parts, value)
@@ -313,9 +307,16 @@ class DefaultTest:
             tests.append(test)
         if not (self.message.flexible & self.struct.versions).empty:
             tests.append("message.unknown_tagged_fields")
-        lines.add("return not (")
-        for index, test in enumerate(tests):
-            lines.add(f"    {'or ' if index else ''}{test}")
+        flat = " or ".join(tests)
+        if len(flat) + len("    return not ()") <= WIDTH:
+            lines.add(f"return not ({flat})")
+            return lines.lines
+        with lines.block("return not ("):
+            if len(flat) + 8 <= WIDTH:
+                lines.add(flat)
+            else:
+                for index, test in enumerate(tests):
+                    lines.add(f"{'or ' if index else ''}{test}")
         lines.add(")")
         return lines.lines
 

@@ -191,7 +191,7 @@ def _beyond(end: int, buffer: Buffer) -> DecodeError:
 
 
 def _replaced(raw: Buffer) -> str:
-    """Text that is not UTF-8. Java replaces an encoded surrogate as a whole, Python byte by byte."""
+    """Text that is not UTF-8: Java replaces an encoded surrogate as a whole, Python its bytes."""
     return _ENCODED_SURROGATE.sub(_REPLACEMENT, bytes(raw)).decode("utf-8", "replace")
 
 

@@ -28,6 +28,7 @@ _SCALARS = {
 }
 _UNKNOWN_TAGS = st.lists(
     st.tuples(st.integers(100, 20000), st.binary(max_size=5)),
+    min_size=1,
     max_size=2,
     unique_by=lambda field: field[0],
 ).map(sorted)
@@ -41,17 +42,20 @@ def module_of(schema: dict[str, Any]) -> Any:
     )
 
 
-def read(schema: dict[str, Any], version: int, data: bytes | memoryview) -> tuple[Any, int]:
+def read(
+    schema: dict[str, Any], version: int, data: bytes | memoryview, module: Any = None
+) -> tuple[Any, int]:
     """What the generated reader makes of ``data``."""
-    function = getattr(module_of(schema), f"read_{snake_case(schema['name'])}")
-    found: tuple[Any, int] = function(data, 0, version)
+    name = f"read_{snake_case(schema['name'])}"
+    found: tuple[Any, int] = getattr(module or module_of(schema), name)(data, 0, version)
     return found
 
 
-def write(schema: dict[str, Any], version: int, message: Any) -> bytes:
+def write(schema: dict[str, Any], version: int, message: Any, module: Any = None) -> bytes:
     """What the generated writer makes of ``message``."""
     parts: list[Any] = []
-    getattr(module_of(schema), f"write_{snake_case(schema['name'])}")(parts, message, version)
+    name = f"write_{snake_case(schema['name'])}"
+    getattr(module or module_of(schema), name)(parts, message, version)
     return b"".join(parts)
 
 
@@ -125,9 +129,10 @@ def _random_value(
     return unsigned if kind.startswith("u") else unsigned - 2 ** (bits - 1)
 
 
-def to_object(schema: dict[str, Any], message: dict[str, Any]) -> Any:
+def to_object(schema: dict[str, Any], message: dict[str, Any], module: Any = None) -> Any:
     """The same message as an object of the generated class."""
-    return _to_object(module_of(schema), schema, schema["name"], schema["fields"], message)
+    used = module or module_of(schema)
+    return _to_object(used, schema, schema["name"], schema["fields"], message)
 
 
 def _to_object(

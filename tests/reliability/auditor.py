@@ -32,7 +32,7 @@ class Anomaly(Enum):
 
 @dataclass(frozen=True)
 class Violation:
-    """One anomaly, in one partition."""
+    """One anomaly, in one partition; -1 where it is not about a certain one."""
 
     anomaly: Anomaly
     partition: int
@@ -58,6 +58,7 @@ def audit(history: History, log: Mapping[int, Sequence[LogEntry]]) -> list[Viola
         for record, offsets in places.items()
         if len(offsets) > 1
     ]
+    found += [Violation(Anomaly.FAILED, -1, error) for error in history.fatal]
     found += [
         Violation(Anomaly.FAILED, record.partition, f"{record}: {error}")
         for record, error in history.failed.items()

@@ -20,12 +20,14 @@ class History:
 
     ``sent`` counts per (producer, partition): numbers 0 .. sent-1 were handed to the client, in
     that order. A record neither in ``acked`` nor in ``failed`` has an unknown outcome. A failed
-    one may still have been written: the error can come after the append.
+    one may still have been written: the error can come after the append. ``fatal`` lists errors
+    after which a producer could not go on.
     """
 
     sent: dict[tuple[int, int], int] = field(default_factory=dict)
     acked: dict[RecordId, int] = field(default_factory=dict)
     failed: dict[RecordId, str] = field(default_factory=dict)
+    fatal: list[str] = field(default_factory=list)
 
 
 class LogEntry(NamedTuple):

@@ -11,6 +11,7 @@ from tests.peers.process import BrokerDied
 from tests.reliability import workload
 from tests.reliability.auditor import Anomaly, Violation, audit
 from tests.reliability.history import History
+from tests.reliability.reader import read_everything
 from tests.reliability.torn_tail import append_torn_batch
 
 if TYPE_CHECKING:
@@ -116,10 +117,18 @@ def run_round(broker: Broker, topic: str, death: Death, *, tear_tail: bool = Tru
         workload.LoadProducer(broker.bootstrap, topic, number, result.history)
         for number in range(workload.PRODUCERS)
     ]
-    committer = workload.Committer(broker.bootstrap, topic)
+    threads: list[workload.LoadProducer | workload.Committer] = [*producers]
     try:
+        # First the load: a failpoint's passes are to be counted in its batches.
+        _poll(
+            lambda: any(producer.acks for producer in producers) or not broker.is_running,
+            FIRST_ACK_DEADLINE_S,
+            "first ack",
+        )
+        committer = workload.Committer(broker.bootstrap, topic)
+        threads.append(committer)
         if not died_early:
-            _await_death(broker, death, producers)
+            _await_death(broker, death)
             result.acked_before_death = sum(producer.acks for producer in producers)
             if tear_tail:
                 append_torn_batch(broker.data_dir, topic)
@@ -127,7 +136,6 @@ def run_round(broker: Broker, topic: str, death: Death, *, tear_tail: bool = Tru
         result.ready_after_s = broker.ready_after_s
         _await_progress(producers)
     finally:
-        threads: list[workload.LoadProducer | workload.Committer] = [*producers, committer]
         for thread in threads:
             thread.stop()
         for thread in threads:
@@ -142,7 +150,7 @@ def run_round(broker: Broker, topic: str, death: Death, *, tear_tail: bool = Tru
 
 def audit_topic(bootstrap: str, result: RoundResult) -> list[Violation]:
     """Reads a round's topic as it is now, and audits it."""
-    log, unreadable = workload.read_everything(bootstrap, result.topic)
+    log, unreadable = read_everything(bootstrap, result.topic, workload.PARTITIONS)
     result.records_read = sum(map(len, log.values()))
     return unreadable + audit(result.history, log)
 
@@ -160,23 +168,24 @@ def _restart_with_failpoint(broker: Broker, death: Death) -> bool:
     return True
 
 
-def _await_death(broker: Broker, death: Death, producers: list[workload.LoadProducer]) -> None:
-    if death.failpoint:
-        status = broker.wait_for_end(timeout_s=FAILPOINT_DEADLINE_S)
-        if status != -signal.SIGKILL:
-            raise BrokerDied(f"{death} ended the broker with {status}")
+def _await_death(broker: Broker, death: Death) -> None:
+    """Called after the first ack."""
+    if not death.failpoint:
+        time.sleep(death.delay_s)  # the length of this wait is what the round varies
+        broker.kill()
         return
-    _poll(lambda: any(producer.acks for producer in producers), FIRST_ACK_DEADLINE_S, "first ack")
-    time.sleep(death.delay_s)  # the length of this wait is what the round varies
-    broker.kill()
+    status = broker.wait_for_end(timeout_s=FAILPOINT_DEADLINE_S)
+    if status != -signal.SIGKILL:
+        raise BrokerDied(f"{death} ended the broker with {status}")
 
 
 def _await_progress(producers: list[workload.LoadProducer]) -> None:
-    """After the restart every producer gets on: the liveness half of a round."""
+    """After the restart every producer gets on, unless it is broken for good."""
     reached = [producer.acks + AFTER_RESTART_ACKS for producer in producers]
     _poll(
         lambda: all(
-            producer.acks >= goal for producer, goal in zip(producers, reached, strict=True)
+            producer.acks >= goal or producer.is_broken
+            for producer, goal in zip(producers, reached, strict=True)
         ),
         workload.PATIENCE_S,
         "acks after the restart",

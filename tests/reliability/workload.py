@@ -10,16 +10,12 @@ import random
 import threading
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.reliability.auditor import Anomaly, Violation
-from tests.reliability.history import History, LogEntry, RecordId, record_of, value_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.reliability.history import History, RecordId, record_of, value_of
 
 PARTITIONS = 8
 PRODUCERS = 4
@@ -48,6 +44,7 @@ class LoadProducer:
 
     def __init__(self, bootstrap: str, topic: str, number: int, history: History) -> None:
         self.acks = 0
+        self.is_broken = False
         self._topic = topic
         self._number = number
         self._history = history
@@ -66,6 +63,13 @@ class LoadProducer:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._load()
+        except KafkaException as fatal:
+            self._history.fatal.append(f"producer {self._number}: {fatal}")
+            self.is_broken = True
+
+    def _load(self) -> None:
         next_number = [0] * PARTITIONS
         while not self._stopping.is_set():
             partition = self._source.randrange(PARTITIONS)
@@ -147,6 +151,7 @@ class Committer:
                 self._stopping.wait(0.02)  # the broker is down, or still loading
                 continue
             self.acked = offset
+            self._stopping.wait(0.01)  # the producers are the load, this is a background
 
 
 def create_topic(bootstrap: str, topic: str) -> None:
@@ -154,44 +159,3 @@ def create_topic(bootstrap: str, topic: str) -> None:
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     new = NewTopic(topic, PARTITIONS, 1, config={"segment.bytes": str(SEGMENT_BYTES)})
     client.create_topics([new])[topic].result(timeout=PATIENCE_S)
-
-
-def read_everything(
-    bootstrap: str, topic: str
-) -> tuple[dict[int, list[LogEntry]], list[Violation]]:
-    """The whole topic, CRCs checked, and a violation for each partition that cannot be read."""
-    settings = {
-        "bootstrap.servers": bootstrap,
-        "group.id": "auditor",
-        "enable.auto.commit": False,
-        "check.crcs": True,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "error",
-        "log_level": 0,
-    }
-    log: dict[int, list[LogEntry]] = {partition: [] for partition in range(PARTITIONS)}
-    with closing(Consumer(settings)) as consumer:
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in log])
-        open_ends = set(log)
-        quiet_since = time.monotonic()
-        while open_ends and time.monotonic() - quiet_since < 20:
-            for message in _batch(consumer):
-                error = message.error()
-                partition, offset = message.partition(), message.offset()
-                assert partition is not None
-                if error is None and offset is not None:
-                    value = message.value()
-                    record = record_of(value if isinstance(value, bytes) else None)
-                    log[partition].append(LogEntry(offset, record))
-                    quiet_since = time.monotonic()
-                elif error is not None and error.name() == "_PARTITION_EOF":
-                    open_ends.discard(partition)
-    unreadable = [
-        Violation(Anomaly.UNREADABLE, partition, f"stuck after {len(log[partition])} records")
-        for partition in sorted(open_ends)
-    ]
-    return log, unreadable
-
-
-def _batch(consumer: Consumer) -> Iterator[Message]:
-    yield from consumer.consume(num_messages=5000, timeout=0.5)

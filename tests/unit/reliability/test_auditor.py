@@ -81,6 +81,10 @@ def test_an_error_for_an_idempotent_producer_is_a_violation() -> None:
     history.failed[RecordId(0, 0, 0)] = "out of order sequence"
     assert _anomalies(history, {0: []}) == [Anomaly.FAILED]
 
+    history = _history(0, {})
+    history.fatal.append("producer 0: fenced")
+    assert _anomalies(history, {0: []}) == [Anomaly.FAILED]
+
 
 @given(
     st.builds(RecordId, *[st.integers(0, 10**6)] * 3),

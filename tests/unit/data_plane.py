@@ -1,7 +1,8 @@
 """A broker's data plane without a broker: real logs in memory, metadata that a test writes."""
 
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 from kbroker.common.clock import ManualClock
@@ -42,28 +43,31 @@ class Logs:
 
     def __init__(self, env: LogEnvironment) -> None:
         self.env = env
-        self.logs: dict[tuple[str, int], UnifiedLog] = {}
+        self.by_partition: dict[tuple[str, int], UnifiedLog] = {}
+        self.directories = [SimpleNamespace(path="/data")]
         self.deleted: list[tuple[str, int]] = []
 
     def get_or_create_log(
         self, topic: str, partition: int, topic_id: bytes, config: LogConfig
     ) -> UnifiedLog:
         key = (topic, partition)
-        if key not in self.logs:
+        if key not in self.by_partition:
             directory = f"/data/{topic}-{partition}"
-            self.logs[key] = UnifiedLog(
+            self.by_partition[key] = UnifiedLog(
                 self.env, directory, topic, partition, topic_id=topic_id, config=config
             )
-        return self.logs[key]
+        return self.by_partition[key]
 
     def delete_log(self, topic: str, partition: int) -> None:
         self.deleted.append((topic, partition))
-        del self.logs[topic, partition]
+        del self.by_partition[topic, partition]
 
-    def update_config(self, topic: str, config: LogConfig) -> None:
-        for (name, _), log in self.logs.items():
-            if name == topic:
-                log.update_config(config)
+    @property
+    def logs(self) -> Iterator[UnifiedLog]:
+        return iter(list(self.by_partition.values()))
+
+    def directory_of(self, topic: str, partition: int) -> SimpleNamespace | None:
+        return self.directories[0] if (topic, partition) in self.by_partition else None
 
 
 class Metadata:
@@ -98,6 +102,7 @@ class World:
         self.entropy = SeededEntropy(7)
         self.offload = InlineOffload()
         self.env = LogEnvironment(MemoryFileSystem(), self.clock, self.entropy)
+        self.env.files.make_directory("/data")
         self.logs = Logs(self.env)
         properties = {name.replace("_", "."): value for name, value in settings.items()}
         self.config = ConfigHolder(BrokerConfig.from_properties(properties))
@@ -203,9 +208,7 @@ class World:
         """Another leader, ISR or replica set of one partition."""
         old = self.metadata.image.topics.by_name[name]
         partitions = list(old.partitions)
-        partitions[index] = partition_image(
-            leader, replicas, isr, leader_epoch, self._revision + 1
-        )
+        partitions[index] = partition_image(leader, replicas, isr, leader_epoch, self._revision + 1)
         new = TopicImage(name, old.topic_id, partitions, is_internal=old.is_internal)
         self.publish({**self.metadata.image.topics.by_name, name: new})
 
@@ -238,9 +241,7 @@ class World:
         assert not isinstance(info, Coroutine)
         return info.first_offset
 
-    def context(
-        self, api_key: int, version: int, client_id: str | None = "test"
-    ) -> RequestContext:
+    def context(self, api_key: int, version: int, client_id: str | None = "test") -> RequestContext:
         """A request over a connection to this broker."""
         connection = ConnectionContext(connection_id=1, local_host="127.0.0.1", local_port=9092)
         return RequestContext(connection, api_key, version, 1, client_id, self.clock.monotonic())

@@ -187,9 +187,7 @@ def test_enough_replicas_after_the_append() -> None:
     partition.update_follower(follower, log_end_offset=1, log_start_offset=0)
     assert partition.check_enough_replicas_reach(1) == ErrorCode.NONE
     world.change_partition(replicas=(1, 2), isr=(1,), leader_epoch=0)
-    assert (
-        partition.check_enough_replicas_reach(1) == ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
-    )
+    assert partition.check_enough_replicas_reach(1) == ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
 
 
 def test_delete_records_moves_the_low_watermark() -> None:

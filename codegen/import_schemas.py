@@ -34,6 +34,9 @@ MODULES = (
     "raft",
     "storage",
 )
+# Where a module keeps its schemas, in its resources and so in its jar.
+_FOLDERS = ("common/message", "common/metadata", "message")
+_ENTRY = re.compile(rf"(?:{'|'.join(_FOLDERS)})/\w+\.json")
 _JAR = re.compile(r"^(?:kafka-)?(?P<module>[a-z-]+?)-(?P<release>\d+\.\d+\.\d+[\w.-]*)\.jar$")
 _RELEASE_IN_NAME = re.compile(r"(\d+\.\d+\.\d+)")
 
@@ -71,7 +74,9 @@ def read_source(path: Path) -> Source:
 def _read_source_tree(root: Path) -> Source:
     messages = {}
     for module in MODULES:
-        texts = _texts(root / module / "src/main/resources/common/message")
+        texts: dict[str, str] = {}
+        for folder in _FOLDERS:
+            texts |= _texts(root / module / "src/main/resources" / folder)
         if texts:
             messages[module] = texts
     properties = root / "gradle.properties"
@@ -109,12 +114,12 @@ def _read_jars(folder: Path) -> Source:
             texts = {
                 Path(entry).stem: archive.read(entry).decode("utf-8")
                 for entry in sorted(archive.namelist())
-                if re.fullmatch(r"common/message/\w+\.json", entry)
+                if _ENTRY.fullmatch(entry)
             }
         if texts:
             messages[name["module"]] = texts
             release = name["release"]
-    return Source("jars", release, messages, None, None)
+    return Source("set of jars", release, messages, None, None)
 
 
 def _texts(folder: Path) -> dict[str, str]:
@@ -171,12 +176,11 @@ def render_configs(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return source_json.render(table) + "\n"
 
 
-def render_readme(source: Source, messages: Mapping[str, str]) -> str:
-    counts: dict[str, int] = {}
-    for path in messages:
-        folder = path.rpartition("/")[0]
-        counts[folder] = counts.get(folder, 0) + 1
-    rows = "\n".join(f"| `{folder}/` | {count} |" for folder, count in sorted(counts.items()))
+def render_readme(source: Source, target: Path) -> str:
+    """The page beside the schemas; counts what ``target`` holds."""
+    folders = ("api", *(f"internal_records/{module}" for module in sorted(MODULES)))
+    counts = {folder: len(list((target / folder).glob("*.json"))) for folder in folders}
+    rows = "\n".join(f"| `{folder}/` | {count} |" for folder, count in counts.items() if count)
     return _README.format(release=source.release or "an unknown release", rows=rows)
 
 
@@ -208,27 +212,34 @@ def write(source: Source, target: Path) -> Iterator[str]:
     messages = render_messages(source)
     if not messages:
         raise ImportSchemasError("the source holds no message schema")
-    for folder in ("api", "internal_records"):
-        for stale in sorted((target / folder).rglob("*.json")):
-            if stale.relative_to(target).as_posix() not in messages:
-                stale.unlink()
-                yield f"removed {stale.relative_to(target)}"
-    for path, text in messages.items():
-        file = target / path
+    for module in MODULES:
+        folders = [f"internal_records/{module}", *(["api"] if module == "clients" else [])]
+        there = [path for folder in folders for path in sorted((target / folder).glob("*.json"))]
+        if module not in source.messages:
+            if there:
+                yield f"STALE: {folders[0]}/ is left as it was; the {source.kind} has no {module}"
+            continue
+        for path in there:
+            name = path.relative_to(target).as_posix()
+            if name not in messages:
+                path.unlink()
+                yield f"removed {name}"
+    for name, text in messages.items():
+        file = target / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    (target / "README.md").write_text(render_readme(source, messages), encoding="utf-8")
+    (target / "README.md").write_text(render_readme(source, target), encoding="utf-8")
     yield f"{len(messages)} schemas of Kafka {source.release or '(unknown release)'}"
     if source.errors is not None:
         (target / "errors.json").write_text(render_errors(source.errors), encoding="utf-8")
         yield f"{len(source.errors)} error codes"
     else:
-        yield f"STALE: errors.json is left as it was; a {source.kind} holds no error table"
+        yield f"STALE: errors.json is left as it was; the {source.kind} has no error table"
     if source.configs is not None:
         (target / "configs.json").write_text(render_configs(source.configs), encoding="utf-8")
         yield f"{sum(map(len, source.configs.values()))} settings"
     else:
-        yield f"STALE: configs.json is left as it was; a {source.kind} holds no settings table"
+        yield f"STALE: configs.json is left as it was; the {source.kind} has no settings table"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

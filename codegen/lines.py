@@ -52,8 +52,19 @@ class Lines:
         with self.block(f"{keyword} ("):
             self.add(first)
             for other in others:
-                self.add(f"and {other}")
+                self._condition(f"and {other}")
         self.add("):")
+
+    def _condition(self, test: str) -> None:
+        first, *others = test.removeprefix("and (").removesuffix(")").split(" or ")
+        if self.fits(test) or not others:
+            self.add(test)
+            return
+        with self.block("and ("):
+            self.add(first)
+            for other in others:
+                self.add(f"or {other}")
+        self.add(")")
 
     def call(self, head: str, items: Sequence[str], tail: str, *, comma: bool = False) -> None:
         """``head(items)tail`` on one line, or the items on lines of their own where it is too long.

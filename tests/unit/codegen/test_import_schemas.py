@@ -31,6 +31,8 @@ REQUEST = """
 """
 VALUE = """{ "apiKey": 3, "type": "coordinator-value", "name": "SampleValue",
 "validVersions": "0", "flexibleVersions": "0+", "fields": [] }"""
+RECORD = VALUE.replace("coordinator-value", "metadata").replace("SampleValue", "SampleRecord")
+SNAPSHOT = VALUE.replace("coordinator-value", "data").replace("SampleValue", "SampleSnapshot")
 ERRORS_JAVA = """
 package org.apache.kafka.common.protocol;
 public enum Errors {
@@ -122,6 +124,8 @@ def test_jars(tmp_path, capsys):
     for jar, entries in (
         ("kafka-clients-9.8.7.jar", {"common/message/SampleRequest.json": REQUEST, "A.class": ""}),
         ("kafka-group-coordinator-9.8.7.jar", {"common/message/SampleValue.json": VALUE}),
+        ("kafka-metadata-9.8.7.jar", {"common/metadata/SampleRecord.json": RECORD}),
+        ("kafka-storage-9.8.7.jar", {"message/SampleSnapshot.json": SNAPSHOT}),
         ("kafka-clients-9.8.7-test.jar", {"common/message/Other.json": VALUE}),
         ("jackson-core-2.21.2.jar", {"common/message/Stranger.json": VALUE}),
     ):
@@ -134,6 +138,8 @@ def test_jars(tmp_path, capsys):
         "README.md",
         "api/SampleRequest.json",
         "internal_records/group-coordinator/SampleValue.json",
+        "internal_records/metadata/SampleRecord.json",
+        "internal_records/storage/SampleSnapshot.json",
     }
     assert "Kafka 9.8.7" in out
     assert "STALE: errors.json" in out
@@ -171,6 +177,18 @@ def test_what_vanished_from_the_source_vanishes_here(tmp_path, capsys):
     assert "removed api/GoneRequest.json" in out
     assert not (target / "api/GoneRequest.json").exists()
     assert (target / "configs.json").read_text() == "kept"
+
+
+def test_a_module_that_the_source_does_not_have_stays(tmp_path, capsys):
+    source_tree(tmp_path / "kafka")
+    target = tmp_path / "schemas"
+    other = target / "internal_records/streams/Other.json"
+    other.parent.mkdir(parents=True)
+    other.write_text("{}")
+    _, (out, _) = run(tmp_path / "kafka", target, capsys)
+    assert "STALE: internal_records/streams/ is left" in out
+    assert other.exists()
+    assert "| `internal_records/streams/` | 1 |" in (target / "README.md").read_text()
 
 
 def test_neither_of_the_three(tmp_path, capsys):

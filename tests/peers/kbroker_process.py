@@ -20,6 +20,9 @@ READY = re.compile(
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 
+# As installed: some images forbid writing bytecode, and compiling at each start trebles it.
+WITH_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+
 
 class KbrokerProcess:
     """One broker on one data directory, which can be stopped or killed and started again.
@@ -81,7 +84,7 @@ class KbrokerProcess:
         self._process = ChildProcess(
             self.command(),
             error_log=self.folder / "stderr.log",
-            environment={**self.environment, **(environment or {})},
+            environment={**WITH_BYTECODE, **self.environment, **(environment or {})},
         )
         line = self._process.wait_for_line("kbroker ready", timeout_s=START_TIMEOUT_S)
         self.ready_after_s = time.monotonic() - self._process.started_at

@@ -160,7 +160,12 @@ def test_a_short_buffer_has_no_header():
 
 def test_an_empty_batch_as_the_cleaner_leaves_it():
     built = b.assemble_batch(
-        b"", record_count=0, base_timestamp=-1, max_timestamp=9, last_offset_delta=4, base_sequence=3
+        b"",
+        record_count=0,
+        base_timestamp=-1,
+        max_timestamp=9,
+        last_offset_delta=4,
+        base_sequence=3,
     )
     header = b.RecordBatchHeader(built)
     assert (header.record_count, header.last_offset, header.last_sequence) == (0, 4, 7)

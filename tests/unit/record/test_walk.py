@@ -242,7 +242,10 @@ def test_an_observer_sees_every_record():
     for size in (1, 4, 1000):
         rows = []
         walker = StreamWalker(
-            record_count=3, base_timestamp=10, strict=True, observer=lambda *row: rows.append(row)
+            record_count=3,
+            base_timestamp=10,
+            strict=True,
+            observer=lambda *row, seen=rows: seen.append(row),
         )
         for chunk in pieces(data, size):
             walker.begin(chunk)

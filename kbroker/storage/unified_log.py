@@ -688,17 +688,17 @@ class UnifiedLog:
         start = max(start_offset, self.log_start_offset)
         if start >= end:
             return
-        bound_segment, bound_position = self._position_of(end)
-        for segment in self.segments.starting_from(start):
-            found = segment.translate_offset(start)
-            if found is not None:
+        try:
+            bound_segment, bound_position = self._position_of(end)
+            for segment in self.segments.starting_from(start):
                 limit = bound_position if segment is bound_segment else segment.size
-                try:
+                found = segment.translate_offset(start)
+                if found is not None:
                     yield from iter_whole_batches(segment.file(), found[0], limit)
-                except OSError as error:
-                    raise self.storage_error("reading from", error) from error
-            if segment is bound_segment:
-                return
+                if segment is bound_segment:
+                    return
+        except OSError as error:
+            raise self.storage_error("reading from", error) from error
 
     # By time
 

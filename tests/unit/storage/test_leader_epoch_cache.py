@@ -1,12 +1,15 @@
 """Leader epochs and their offsets; restates LeaderEpochFileCacheTest."""
 
 import errno
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kbroker.storage.checkpoints import EpochEntry
 from kbroker.storage.leader_epoch_cache import LeaderEpochCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Written:

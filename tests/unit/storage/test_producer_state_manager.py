@@ -1,0 +1,400 @@
+"""Sequence numbers, duplicates, epochs, transactions and snapshots of one partition.
+
+Restates ProducerStateManagerTest where it applies.
+"""
+
+import os
+
+import pytest
+
+from kbroker.common.clock import ManualClock
+from kbroker.common.files import write_atomically
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.storage.append_info import AppendOrigin
+from kbroker.storage.log_environment import LogEnvironment
+from kbroker.storage.producer_state_entry import BatchMetadata, ProducerStateEntry
+from kbroker.storage.producer_state_manager import CompletedTxn, ProducerStateManager
+from tests.unit.storage.log_fixture import environment
+
+DIRECTORY = "/p"
+PID = 17
+MAX = 2**31 - 1
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(time_ms=100_000)
+
+
+@pytest.fixture
+def env(clock: ManualClock) -> LogEnvironment:
+    env = environment(clock=clock)
+    env.files.make_directory(DIRECTORY)
+    return env
+
+
+@pytest.fixture
+def state(env: LogEnvironment) -> ProducerStateManager:
+    return ProducerStateManager(env, DIRECTORY, "topic-0")
+
+
+def check(
+    state: ProducerStateManager,
+    epoch: int,
+    first: int,
+    last: int | None = None,
+    *,
+    transactional: bool = False,
+    origin: AppendOrigin = AppendOrigin.CLIENT,
+    producer_id: int = PID,
+) -> BatchMetadata | None:
+    return state.check_data_batch(
+        producer_id,
+        epoch,
+        first,
+        first if last is None else last,
+        is_transactional=transactional,
+        origin=origin,
+    )
+
+
+def append(
+    state: ProducerStateManager,
+    epoch: int,
+    first: int,
+    offset: int,
+    *,
+    count: int = 1,
+    timestamp: int = 99_000,
+    transactional: bool = False,
+    producer_id: int = PID,
+) -> BatchMetadata:
+    last = (first + count - 1) % (MAX + 1)
+    assert (
+        check(state, epoch, first, last, transactional=transactional, producer_id=producer_id)
+        is None
+    )
+    batch = BatchMetadata(first, last, offset, offset + count - 1, timestamp)
+    state.append_data_batch(producer_id, epoch, batch, is_transactional=transactional)
+    state.map_end_offset = offset + count
+    return batch
+
+
+def end_txn(
+    state: ProducerStateManager,
+    offset: int,
+    *,
+    epoch: int = 0,
+    abort: bool = False,
+    coordinator_epoch: int = 1,
+    producer_id: int = PID,
+) -> CompletedTxn | None:
+    state.check_marker(producer_id, epoch, coordinator_epoch)
+    completed = state.append_marker(
+        producer_id,
+        epoch,
+        coordinator_epoch=coordinator_epoch,
+        offset=offset,
+        timestamp=99_000,
+        is_abort=abort,
+    )
+    if completed is not None:
+        state.complete_txn(completed)
+    state.map_end_offset = offset + 1
+    return completed
+
+
+def refused(state: ProducerStateManager, code: ErrorCode, epoch: int, first: int) -> None:
+    with pytest.raises(KafkaError) as caught:
+        check(state, epoch, first)
+    assert caught.value.error_code is code
+
+
+def test_sequences_follow_each_other(state: ProducerStateManager) -> None:
+    append(state, 0, 0, 0)
+    append(state, 0, 1, 1)
+    refused(state, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 0, 3)
+    refused(state, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 1, 5)
+    append(state, 1, 0, 2)
+    refused(state, ErrorCode.INVALID_PRODUCER_EPOCH, 0, 2)
+
+
+def test_a_check_changes_nothing(state: ProducerStateManager) -> None:
+    append(state, 0, 0, 0)
+    before = repr(state.producers[PID])
+    check(state, 0, 1)
+    check(state, 1, 0)
+    assert repr(state.producers[PID]) == before
+
+
+def test_an_unknown_producer_may_begin_anywhere(state: ProducerStateManager) -> None:
+    append(state, 3, 12345, 0)
+    append(state, 3, 12346, 1)
+
+
+def test_sequences_wrap_around(state: ProducerStateManager) -> None:
+    append(state, 0, MAX, 0)
+    append(state, 0, 0, 1)
+    append(state, 0, 1, 2, count=MAX - 3)
+    batch = append(state, 0, MAX - 2, MAX, count=9)
+    assert batch.last_sequence == 5
+    refused(state, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 0, 7)
+    append(state, 0, 6, MAX + 9)
+
+
+def test_only_the_largest_sequence_is_followed_by_zero(state: ProducerStateManager) -> None:
+    append(state, 0, MAX - 1, 0)
+    refused(state, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 0, 0)
+
+
+def test_the_last_five_batches_are_recognised(state: ProducerStateManager) -> None:
+    batches = [append(state, 0, number * 2, number * 2, count=2) for number in range(7)]
+    for batch in batches[2:]:
+        assert check(state, 0, batch.first_sequence, batch.last_sequence) == batch
+    refused(state, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 0, batches[1].first_sequence)
+    # The same first sequence number with another length is no duplicate.
+    refused(state, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 0, batches[6].first_sequence)
+
+
+def test_a_duplicate_has_the_epoch_of_the_original(state: ProducerStateManager) -> None:
+    append(state, 0, 0, 0)
+    append(state, 1, 0, 1)
+    refused(state, ErrorCode.INVALID_PRODUCER_EPOCH, 0, 0)
+
+
+def test_a_duplicate_is_found_whatever_its_transactional_flag(
+    state: ProducerStateManager,
+) -> None:
+    batch = append(state, 0, 0, 0)
+    assert check(state, 0, 0, transactional=True) == batch
+
+
+def test_an_epoch_of_minus_one_is_deduplicated_and_never_out_of_order(
+    state: ProducerStateManager,
+) -> None:
+    batch = append(state, -1, 0, 0)
+    assert check(state, -1, 0) == batch
+    append(state, -1, 7, 1)
+
+
+def test_a_coordinator_has_no_sequence_numbers(state: ProducerStateManager) -> None:
+    for offset in range(3):
+        assert check(state, 1, -1, origin=AppendOrigin.COORDINATOR) is None
+        batch = BatchMetadata(-1, -1, offset, offset, 0)
+        state.append_data_batch(PID, 1, batch, is_transactional=False)
+    with pytest.raises(KafkaError) as caught:
+        check(state, 0, -1, origin=AppendOrigin.COORDINATOR)
+    assert caught.value.error_code is ErrorCode.INVALID_PRODUCER_EPOCH
+
+
+def test_a_transaction_bounds_what_is_stable(state: ProducerStateManager) -> None:
+    assert state.first_unstable_offset == -1
+    append(state, 0, 0, 10, transactional=True)
+    append(state, 0, 0, 11, transactional=True, producer_id=PID + 1)
+    append(state, 0, 1, 12, transactional=True)
+    assert state.first_unstable_offset == 10
+    completed = end_txn(state, 13)
+    assert completed == CompletedTxn(PID, 10, 13, False)
+    assert state.first_unstable_offset == 10  # until its marker is replicated
+    state.on_high_watermark_updated(13)
+    assert state.first_unstable_offset == 10
+    state.on_high_watermark_updated(14)
+    assert state.first_unstable_offset == 11
+    assert end_txn(state, 14, producer_id=PID + 1, abort=True) == CompletedTxn(
+        PID + 1, 11, 14, True
+    )
+    state.on_high_watermark_updated(15)
+    assert state.first_unstable_offset == -1
+    assert not state.has_transactions()
+
+
+def test_the_last_stable_offset_of_a_completed_transaction(state: ProducerStateManager) -> None:
+    append(state, 0, 0, 10, transactional=True)
+    append(state, 0, 0, 11, transactional=True, producer_id=PID + 1)
+    assert state.last_stable_offset(CompletedTxn(PID, 10, 20, False)) == 11
+    assert state.last_stable_offset(CompletedTxn(PID + 1, 11, 20, False)) == 10
+    end_txn(state, 12)
+    assert state.last_stable_offset(CompletedTxn(PID + 1, 11, 20, False)) == 21
+
+
+def test_an_empty_transaction_completes_nothing(state: ProducerStateManager) -> None:
+    assert end_txn(state, 0) is None
+    with pytest.raises(ValueError, match="not started"):
+        state.complete_txn(CompletedTxn(PID, 0, 1, False))
+
+
+def test_a_plain_write_inside_a_transaction_is_refused(state: ProducerStateManager) -> None:
+    append(state, 0, 0, 0, transactional=True)
+    refused(state, ErrorCode.INVALID_TXN_STATE, 0, 1)
+
+
+def test_a_marker_bumps_the_epoch_and_forgets_the_sequences(state: ProducerStateManager) -> None:
+    append(state, 0, 0, 0)
+    end_txn(state, 1, epoch=1)
+    assert state.producers[PID].producer_epoch == 1
+    refused(state, ErrorCode.INVALID_PRODUCER_EPOCH, 0, 1)
+    refused(state, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 1, 2)
+    append(state, 1, 0, 2)
+
+
+def test_a_marker_of_the_same_epoch_keeps_the_sequences(state: ProducerStateManager) -> None:
+    append(state, 0, 0, 0, transactional=True)
+    end_txn(state, 1)
+    append(state, 0, 1, 2, transactional=True)
+
+
+def test_zombies_markers_are_refused(state: ProducerStateManager) -> None:
+    append(state, 5, 0, 0, transactional=True)
+    with pytest.raises(KafkaError) as caught:
+        end_txn(state, 1, epoch=4)
+    assert caught.value.error_code is ErrorCode.INVALID_PRODUCER_EPOCH
+    end_txn(state, 1, epoch=5, coordinator_epoch=9)
+    with pytest.raises(KafkaError) as caught:
+        end_txn(state, 2, epoch=5, coordinator_epoch=8)
+    assert caught.value.error_code is ErrorCode.TRANSACTION_COORDINATOR_FENCED
+    state.check_marker(PID + 5, 0, 0)
+
+
+def test_producers_expire_unless_a_transaction_is_open(
+    state: ProducerStateManager, env: LogEnvironment, clock: ManualClock
+) -> None:
+    append(state, 0, 0, 0, timestamp=100_000)
+    append(state, 0, 0, 1, timestamp=100_000, producer_id=PID + 1, transactional=True)
+    state.remove_expired(100_000 + env.producer_id_expiration_ms - 1)
+    assert len(state.producers) == 2
+    state.remove_expired(100_000 + env.producer_id_expiration_ms)
+    assert list(state.producers) == [PID + 1]
+    append(state, 0, 99, 2)  # forgotten: any sequence number
+
+
+def restored(env: LogEnvironment, end: int, start: int = 0) -> ProducerStateManager:
+    state = ProducerStateManager(env, DIRECTORY, "topic-0")
+    names = [entry.name for entry in env.files.list(DIRECTORY)]
+    offsets = [int(name.split(".")[0]) for name in names if name.endswith(".snapshot")]
+    state.set_snapshots(offsets, offsets)
+    state.truncate_and_load(start, end)
+    return state
+
+
+def test_a_snapshot_restores_the_last_batch(
+    state: ProducerStateManager, env: LogEnvironment
+) -> None:
+    append(state, 2, 0, 0, count=3)
+    append(state, 2, 3, 3, count=2)
+    append(state, 0, 9, 5, producer_id=PID + 1, transactional=True)
+    state.take_snapshot(sync=True)
+    again = restored(env, 6)
+    assert again.map_end_offset == again.last_snapshot_offset == 6
+    assert again.producers[PID].batches == [BatchMetadata(3, 4, 3, 4, 99_000)]
+    assert again.first_unstable_offset == 5
+    append(again, 2, 5, 6)
+    assert end_txn(again, 7, producer_id=PID + 1) == CompletedTxn(PID + 1, 5, 7, False)
+
+
+def test_no_snapshot_without_news(state: ProducerStateManager, env: LogEnvironment) -> None:
+    state.take_snapshot()
+    assert env.files.list(DIRECTORY) == []
+    append(state, 0, 0, 0)
+    state.take_snapshot()
+    state.take_snapshot()
+    assert state.snapshot_offsets == [1]
+
+
+def test_an_empty_snapshot_is_one(state: ProducerStateManager, env: LogEnvironment) -> None:
+    state.map_end_offset = 5
+    state.take_snapshot()
+    again = restored(env, 9)
+    assert again.producers == {}
+    assert again.map_end_offset == 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "version"])
+def test_a_damaged_snapshot_gives_way_to_the_one_before(
+    state: ProducerStateManager, env: LogEnvironment, damage: str
+) -> None:
+    append(state, 0, 0, 0)
+    state.take_snapshot()
+    append(state, 0, 1, 1)
+    state.take_snapshot()
+    path = os.path.join(DIRECTORY, f"{2:020d}.snapshot")
+    data = bytearray(env.files.read(path))
+    if damage == "cut":
+        del data[-3:]
+    elif damage == "flip":
+        data[20] ^= 1
+    elif damage == "empty":
+        data.clear()
+    else:
+        data[1] = 9
+    write_atomically(env.files, path, bytes(data))
+    again = restored(env, 2)
+    assert again.map_end_offset == 1
+    assert again.producers[PID].last_sequence == 0
+    assert not env.files.exists(path)
+
+
+def test_expired_producers_are_not_restored(
+    state: ProducerStateManager, env: LogEnvironment, clock: ManualClock
+) -> None:
+    append(state, 0, 0, 0)
+    append(state, 0, 0, 1, producer_id=PID + 1, timestamp=100_000 + 1000)
+    state.take_snapshot()
+    clock.advance(env.producer_id_expiration_ms / 1000)
+    assert list(restored(env, 2).producers) == [PID + 1]
+
+
+def test_snapshots_out_of_range_go(state: ProducerStateManager, env: LogEnvironment) -> None:
+    for offset in range(6):
+        append(state, 0, offset, offset)
+        state.take_snapshot()
+    state.truncate_and_load(2, 4)
+    assert state.snapshot_offsets == [3, 4]
+    assert state.map_end_offset == 4
+    assert state.producers[PID].last_sequence == 3
+    assert len(env.files.list(DIRECTORY)) == 2
+    state.delete_snapshots_before(4)
+    assert state.snapshot_offsets == [4]
+
+
+def test_strays_go_but_the_one_of_a_clean_shutdown(
+    state: ProducerStateManager, env: LogEnvironment
+) -> None:
+    for offset in range(1, 7):
+        state.map_end_offset = offset
+        state.take_snapshot()
+    state.set_snapshots([1, 2, 3, 4, 5, 6], [2, 4])
+    assert state.snapshot_offsets == [2, 4, 6]
+    state.set_snapshots([2, 4, 6], [2, 9])
+    assert state.snapshot_offsets == [2]
+
+
+def test_truncation_to_nothing(state: ProducerStateManager, env: LogEnvironment) -> None:
+    append(state, 0, 0, 0, transactional=True)
+    state.take_snapshot()
+    state.truncate_fully_and_start_at(30)
+    assert (state.producers, state.map_end_offset, state.snapshot_offsets) == ({}, 30, [])
+    assert state.first_unstable_offset == -1
+    assert env.files.list(DIRECTORY) == []
+
+
+def test_history_is_asked_for_when_a_restored_producer_repeats(env: LogEnvironment) -> None:
+    asked: list[int] = []
+
+    def history(entry: ProducerStateEntry) -> None:
+        asked.append(entry.producer_id)
+        entry.is_restored = False
+        entry.batches.insert(0, BatchMetadata(0, 1, 0, 1, 5))
+
+    state = ProducerStateManager(env, DIRECTORY, "topic-0")
+    append(state, 0, 2, 2, count=2)
+    state.take_snapshot()
+    again = ProducerStateManager(env, DIRECTORY, "topic-0", history)
+    again.set_snapshots([4], [4])
+    again.truncate_and_load(0, 4)
+    assert check(again, 0, 2, 3) is not None
+    assert check(again, 0, 4) is None
+    assert asked == []
+    assert check(again, 0, 0, 1) == BatchMetadata(0, 1, 0, 1, 5)
+    refused(again, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 0, 9)
+    assert asked == [PID]

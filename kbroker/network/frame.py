@@ -22,7 +22,7 @@ _OWN_BUFFER_FROM = 8_192
 _FIRST_BUFFER = 1_048_576
 _AHEAD = 16
 _AT_LEAST = 65_536
-SMALLEST_SCRATCH = 65_536
+SMALLEST_SCRATCH = 2 * _FIRST_BUFFER // _AHEAD
 
 BAD_NEGATIVE_SIZE = "negative size"
 BAD_TOO_LARGE = "larger than socket.request.max.bytes"
@@ -227,7 +227,7 @@ class FrameCutter:
         self._held = rest
         if not rest:
             self._leftover = b""
-        elif size >= _OWN_BUFFER_FROM and rest > min(size // _AHEAD, _AT_LEAST, len(scratch) // 4):
+        elif size >= _OWN_BUFFER_FROM and rest > min(size, _FIRST_BUFFER) // _AHEAD:
             self._leftover = b""
             self._begin_large(size + 4, scratch[position:end])
         else:

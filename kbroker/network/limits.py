@@ -74,7 +74,7 @@ class NetworkLimits:
     """Time after which others have their turn."""
 
     scratch_bytes: int = 131_072
-    """The buffer all connections receive into; larger frames get one of their own."""
+    """The buffer all connections receive into, at least so large; large frames have their own."""
 
     pooled_bytes: int = 8_388_608
     """Large frame buffers kept for the next large frame."""

@@ -49,7 +49,8 @@ class Output:
         """
         taken: list[Buffer]
         if not self._slices:
-            taken, self._parts = self._parts, []  # type: ignore[assignment]
+            taken = self._parts[self._next :] if self._next else self._parts  # type: ignore[assignment]
+            self._parts = []
             size, self.size = self.size, 0
             self._next = 0
         else:

@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, cast
 
-from kbroker.network.connection import CLOSED_BY_SERVER, Connection, Turn
+from kbroker.network.connection import CLOSED_BY_PEER, CLOSED_BY_SERVER, Connection, Turn
 
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer
@@ -225,6 +225,8 @@ class ProtocolShell(asyncio.BufferedProtocol):
                 self._is_busy = False
                 self._wake = asyncio.get_running_loop().create_future()
                 woken = await self._wake
+        except ConnectionError:  # from sendfile, before the transport noticed
+            self.abort(CLOSED_BY_PEER)
         except Exception:
             self._fail()
         finally:

@@ -139,14 +139,14 @@ class StreamShell:
                 return
             if turn is Turn.CLOSE:
                 return
+            if self._readable is not None and connection.may_resume:
+                self._readable.set()
             if turn is Turn.WAIT:
                 await connection.finish_waiting()
             elif turn is Turn.MORE:
                 await anyio.lowlevel.checkpoint()
             elif turn is Turn.IDLE:
                 await self._work.wait()
-            if self._readable is not None and connection.may_resume:
-                self._let_read()
 
     async def _send_output(self) -> None:
         output = self._connection.output

@@ -1,5 +1,6 @@
 """A client and a server joined without a port, the same for every shell and event loop."""
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -105,7 +106,7 @@ class Dispatcher:
 
 
 class MemoryStream(anyio.abc.ByteStream):
-    """One end of a pipe for bytes; ``sent_size`` bytes wait in it at most before send blocks."""
+    """One end of a pipe for bytes, in memory."""
 
     def __init__(self, receive: Any, send: Any) -> None:
         self._receive = receive
@@ -126,6 +127,35 @@ class MemoryStream(anyio.abc.ByteStream):
     async def aclose(self) -> None:
         await self._send.aclose()
         await self._receive.aclose()
+
+
+class SocketStream(anyio.abc.ByteStream):
+    """A socket on asyncio or uvloop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        try:
+            data = await asyncio.get_running_loop().sock_recv(self._socket, max_bytes)
+        except OSError:
+            raise anyio.BrokenResourceError from None
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def send(self, item: bytes) -> None:
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._socket, item)
+        except OSError:
+            raise anyio.BrokenResourceError from None
+
+    async def send_eof(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        self._socket.close()
 
 
 def memory_pair(pieces: int = 4) -> tuple[MemoryStream, MemoryStream]:
@@ -214,14 +244,12 @@ class World:
         return client
 
     async def _connect_socket(self, context: ConnectionContext, reader: Any) -> Any:
-        import asyncio
-
         near, far = socket.socketpair()
         near.setblocking(False)
         far.setblocking(False)
         shell = ProtocolShell(self.server, context, reader)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: shell, near)
-        return await anyio.abc.UNIXSocketStream.from_socket(far)
+        return SocketStream(far)
 
     async def pass_time(self, seconds: float, *, step: float = 1.0) -> None:
         """Move the clock in steps, running timers and tasks in between."""
@@ -269,7 +297,6 @@ async def world(kind: str, **limits: Any) -> AsyncIterator[World]:
                 yield made
             finally:
                 tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await made.close()
+        await made.close()
         await settle()
     assert made.server.settings.budget.used == 0

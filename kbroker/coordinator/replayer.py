@@ -9,11 +9,11 @@ import logging
 
 from anyio.lowlevel import checkpoint
 
+from kbroker.coordinator.record_scan import scan_records
 from kbroker.coordinator.shard import CoordinatorRecordSerde, CoordinatorShard, UnknownRecord
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.wire import DecodeError
 from kbroker.record.batch import CONTROL_ABORT, CONTROL_COMMIT, RecordBatchHeader, read_control_type
-from kbroker.record.record import iter_records
 
 WINDOW = 20_000
 """Distinct keys held before they are replayed: some megabytes."""
@@ -51,28 +51,28 @@ class Replayer:
                 self._add_in_order(batch, header)
             else:
                 latest = self._latest
-                for record in iter_records(batch, header):
-                    key = record.key
+                for offset, key, value in scan_records(batch, header):
                     if key is None:
                         continue
-                    latest.pop(key, None)  # the order is that of the last record of each key
-                    latest[key] = (record.offset, record.value)
+                    if key in latest:  # the order is that of the last record of each key
+                        del latest[key]
+                    latest[key] = (offset, value)
         except KafkaError as error:
             self._log.error("skipped a batch at offset %d: %s", header.base_offset, error)
         return len(self._latest) >= WINDOW or bool(self._in_order)
 
     def _add_in_order(self, batch: memoryview, header: RecordBatchHeader) -> None:
-        for record in iter_records(batch, header):
-            if record.key is not None:
-                producer_id = header.producer_id
-                if header.is_control:
-                    kind = read_control_type(record.key)
-                    if kind in (CONTROL_ABORT, CONTROL_COMMIT):
-                        marker = b"" if kind == CONTROL_ABORT else b"commit"
-                        self._in_order.append((_MARKER, producer_id, b"", marker))
-                else:
-                    entry = (record.offset, producer_id, record.key, record.value)
-                    self._in_order.append(entry)
+        producer_id = header.producer_id
+        for offset, key, value in scan_records(batch, header):
+            if key is None:
+                continue
+            if not header.is_control:
+                self._in_order.append((offset, producer_id, key, value))
+                continue
+            kind = read_control_type(key)
+            if kind in (CONTROL_ABORT, CONTROL_COMMIT):
+                marker = b"" if kind == CONTROL_ABORT else b"commit"
+                self._in_order.append((_MARKER, producer_id, b"", marker))
 
     async def flush(self) -> None:
         """Replay what has been collected, giving way now and then."""

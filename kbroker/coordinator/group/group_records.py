@@ -12,6 +12,10 @@ from struct import error as StructError
 from typing import Any, Final
 
 from kbroker.coordinator.group.classic_group import ClassicGroup
+from kbroker.coordinator.group.offset_commit_reader import (
+    read_offset_commit_key_fast,
+    read_offset_commit_value_fast,
+)
 from kbroker.coordinator.result import CoordinatorRecord
 from kbroker.coordinator.shard import UnknownRecord
 from kbroker.protocol.internal_records.group_metadata_key import GroupMetadataKey
@@ -34,6 +38,7 @@ _RECORD_TYPES: Final = {
 }
 """Record type (the key's leading int16) -> module names without ``_key`` and ``_value``."""
 
+_OFFSET_COMMIT: Final = 1
 _INT16 = Struct(">h")
 
 _Reader = Callable[[Buffer, int, int], tuple[Any, int]]
@@ -128,6 +133,21 @@ def offset_commit_tombstone(group_id: str, topic: str, partition: int) -> Coordi
     return CoordinatorRecord(OffsetCommitKey(group_id, topic, partition), None)
 
 
+def _read_offset_commit(
+    key: bytes, value: Buffer | None
+) -> tuple[OffsetCommitKey, OffsetCommitValue | None] | None:
+    """The short way, None when the general one must be taken."""
+    key_message = read_offset_commit_key_fast(key)
+    if key_message is None:
+        return None
+    if value is None:
+        return key_message, None
+    if value.__class__ is not bytes:
+        return None
+    value_message = read_offset_commit_value_fast(value)
+    return None if value_message is None else (key_message, value_message)
+
+
 class GroupRecordSerde:
     """Records of ``__consumer_offsets`` to bytes and back.
 
@@ -165,6 +185,10 @@ class GroupRecordSerde:
         """Key and value messages. UnknownRecord; DecodeError for damaged bytes."""
         try:
             (record_type,) = _INT16.unpack_from(key)
+            if record_type == _OFFSET_COMMIT and key.__class__ is bytes:
+                found = _read_offset_commit(key, value)
+                if found is not None:
+                    return found
             readers = self._readers.get(record_type) or self._load(record_type)
             read_key, read_value, max_version = readers
             key_message, _ = read_key(key, 2, 0)

@@ -67,8 +67,9 @@ class MemoryLog:
     async def load(self, topic: str, partition: int) -> AsyncIterator[memoryview]:
         if self.load_failures:
             raise self.load_failures.pop()
-        for batch in list(self.batches[partition]):
-            await checkpoint()
+        for number, batch in enumerate(list(self.batches[partition])):
+            if number % 64 == 0:
+                await checkpoint()
             yield memoryview(batch)
 
     # -- what tests look at

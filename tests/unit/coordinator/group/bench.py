@@ -76,7 +76,11 @@ class GroupBench:
     """One broker's coordinator with one partition of the offsets topic, elected already."""
 
     def __init__(
-        self, settings: Mapping[str, str] | None = None, *, log: MemoryLog | None = None
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        log: MemoryLog | None = None,
+        seed: int = 1,
     ) -> None:
         self.clock = ManualClock()
         self.timer = Timer(self.clock)
@@ -89,7 +93,7 @@ class GroupBench:
             config=self.config,
             clock=self.clock,
             timer=self.timer,
-            entropy=SeededEntropy(1),
+            entropy=SeededEntropy(seed),
             writer=self.log,
             loader=self.log,
             log=logging.getLogger("test"),
@@ -120,11 +124,11 @@ class GroupBench:
 
     def load(self, **settings: Any) -> "GroupBench":
         """Another broker that takes the log over."""
-        other = GroupBench(log=self.log, **settings)
+        other = GroupBench(log=self.log, seed=2, **settings)
         other.clock.set_time_ms(self.clock.time_ms())
 
         async def run() -> None:
-            with anyio.move_on_after(5):
+            with anyio.move_on_after(60):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(other.coordinator.run)
                     while other.coordinator._runtime.is_loading(0):

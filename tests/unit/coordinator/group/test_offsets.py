@@ -12,6 +12,7 @@ from kbroker.protocol.messages.offset_delete_request import (
     OffsetDeleteRequestPartition,
     OffsetDeleteRequestTopic,
 )
+from kbroker.protocol.messages.offset_delete_response import OffsetDeleteResponse
 from kbroker.protocol.wire import ZERO_UUID
 from tests.unit.coordinator.group.bench import (
     GROUP,
@@ -26,19 +27,12 @@ from tests.unit.coordinator.group.bench import (
 WEEK_S = 7 * 24 * 3600.0
 
 
-def delete_offsets(bench: GroupBench, *indexes: int, topic: str = "topic", group: str = GROUP):  # type: ignore[no-untyped-def] # noqa: ANN201
-    return now(
-        bench.coordinator.delete_offsets(
-            OffsetDeleteRequest(
-                group,
-                [
-                    OffsetDeleteRequestTopic(
-                        topic, [OffsetDeleteRequestPartition(index) for index in indexes]
-                    )
-                ],
-            )
-        )
-    )
+def delete_offsets(
+    bench: GroupBench, *indexes: int, topic: str = "topic", group: str = GROUP
+) -> OffsetDeleteResponse:
+    partitions = [OffsetDeleteRequestPartition(index) for index in indexes]
+    request = OffsetDeleteRequest(group, [OffsetDeleteRequestTopic(topic, partitions)])
+    return now(bench.coordinator.delete_offsets(request))
 
 
 class TestCommit:

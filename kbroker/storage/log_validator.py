@@ -149,7 +149,8 @@ def validate_records(
 
     ``records`` may be changed in place, and is what ``ValidatedRecords.data`` shows unless the
     batch is rebuilt; it must stay untouched until a coroutine has ended. ``topic_partition`` only
-    appears in messages. ``walk=False`` (kbroker.record.validation=header) trusts the records
+    appears in messages. Records of our own coordinators are never a coroutine: they are trusted, or
+    rebuilt at once where the topic asks for another codec. ``walk=False`` (kbroker.record.validation=header) trusts the records
     wherever nothing depends on them. Raises KafkaError, RecordValidationError; UndecodableDataError
     and OutputLimitError are KafkaErrors too.
     """
@@ -160,6 +161,8 @@ def validate_records(
     batch = records if size == len(records) else records[:size]
     header = _check_batch(batch, config, origin)
     validation = _Validation(batch, header, config, now_ms, offload, topic_partition)
+    if origin is AppendOrigin.COORDINATOR:
+        return validation.trust() if validation.in_place else validation.rebuild_at_once()
     if not walk and validation.in_place and not config.compact:
         return validation.trust()
     return validation.run()
@@ -261,6 +264,10 @@ class _Validation:
         """Accepts the records as the header describes them."""
         header = self._header
         return self._keep(header.max_timestamp, header.last_offset_delta)
+
+    def rebuild_at_once(self) -> ValidatedRecords:
+        """Another codec for records of our own, which are uncompressed and few."""
+        return self._rebuild(self._walk_uncompressed())
 
     def run(self) -> Validated:
         """Walks the records, then concludes; inline where it is little work."""

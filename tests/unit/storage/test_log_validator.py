@@ -525,6 +525,21 @@ def test_coordinators_write_what_clients_must_not():
     assert code_of(negative, origin=AppendOrigin.COORDINATOR) == "INVALID_RECORD"
 
 
+@pytest.mark.parametrize("codec", ["producer", "gzip"])
+def test_coordinators_never_wait(codec):
+    """Not even for a batch with more records than a client's is walked at a time."""
+    validated = validate_records(
+        memoryview(many(5000)),
+        config=config(compression_type=codec, cleanup_policy="compact"),
+        origin=AppendOrigin.COORDINATOR,
+        now_ms=NOW,
+        offload=InlineOffload(),
+    )
+    assert not inspect.iscoroutine(validated)
+    assert (validated.record_count, validated.max_timestamp) == (5000, 1000)
+    assert len(list(iter_records(validated.data))) == 5000
+
+
 def test_small_work_is_inline_and_large_work_a_coroutine():
     def is_coroutine(batch, settings=None):
         validated = validate_records(

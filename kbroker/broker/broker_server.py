@@ -7,6 +7,7 @@ next. Stop: the other way round; requests in flight are finished first.
 
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -111,7 +112,7 @@ class BrokerServer:
         try:
             await self._start()
         except BaseException as error:
-            await self._stack.__aexit__(type(error), error, error.__traceback__)
+            await self._stack.aclose()  # without the error: task groups would wrap it
             if isinstance(error, (DataDirectoryError, StoreError)):
                 raise StartError(str(error)) from error
             raise
@@ -168,12 +169,13 @@ class BrokerServer:
 
         path = os.path.join(self._directories[0], METADATA_FILE)
         store = await SqliteStore.open(path, self._offload)
-        self._stack.push_async_callback(store.close)
+        self._stack.push_async_callback(_shielded, store.close)
         return store
 
     async def _stop_logs(self) -> None:
         """What was not loaded must not be marked as cleanly shut down."""
-        await self.log_manager.shutdown(clean=self._logs_are_loaded)
+        with anyio.CancelScope(shield=True):
+            await self.log_manager.shutdown(clean=self._logs_are_loaded)
 
     async def _start_metadata(self, store: "MetadataStore", background: "TaskGroup") -> None:
         keys = Keys()
@@ -190,7 +192,7 @@ class BrokerServer:
             log=logging.getLogger("kbroker.controller"),
         )
         await self.controller.start()
-        self._stack.push_async_callback(self.controller.stop)
+        self._stack.push_async_callback(_shielded, self.controller.stop)
         background.start_soon(self.controller.run)
         self.publisher.subscribe(self._apply_dynamic_settings)
 
@@ -318,6 +320,12 @@ class BrokerServer:
             self.log.exception("dynamic settings cannot be used and do not act")
             return
         self.config.replace(new)
+
+
+async def _shielded(finish: Callable[[], Awaitable[object]]) -> None:
+    """Finish even when the broker's task is being cancelled."""
+    with anyio.CancelScope(shield=True):
+        await finish()
 
 
 def _limits(config: BrokerConfig) -> NetworkLimits:

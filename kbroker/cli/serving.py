@@ -43,14 +43,20 @@ async def _main(config: BrokerConfig, memory: bool) -> None:
     server = BrokerServer(config, memory=memory, faults=Faults.from_environment(os.environ))
     _tell_where(config, memory=memory)
     stop = anyio.Event()
+    failure: StartError | None = None
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             await tasks.start(_receive_signals, stop)
-        async with server:
-            _print_ready(server)
-            _settle_garbage_collector()
-            await stop.wait()
+        try:
+            async with server:
+                _print_ready(server)
+                _settle_garbage_collector()
+                await stop.wait()
+        except StartError as error:
+            failure = error  # raised here, it would leave the task group as an ExceptionGroup
         tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     log.info("stopped")
 
 

@@ -26,6 +26,7 @@ from kbroker.protocol.messages.produce_response import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from kbroker.record.batch import HEADER_SIZE
 from kbroker.replication.delayed_produce import PendingAck
 from kbroker.request_context import CloseConnection
 from kbroker.storage.record_errors import RecordValidationError
@@ -54,6 +55,8 @@ _LOG_OVERHEAD: Final = 12  # base offset and length, which the length does not c
 _SMALLEST_LENGTH: Final = 14
 _MAGIC: Final = 2
 _TRANSACTIONAL_BIT: Final = 16
+_CODEC_BITS: Final = 7
+_ZSTD: Final = 4
 _HEADER: Final = Struct(">8xi4xb4xH")  # length, magic, attributes
 _ATTRIBUTES_POSITION: Final = 22  # the byte with the bits in use
 _PRODUCER_ID: Final = Struct(">q")
@@ -77,6 +80,7 @@ class _Entry:
     """One partition of the request, and what is answered for it."""
 
     __slots__ = (
+        "is_plain",
         "name",
         "partition",
         "records",
@@ -88,6 +92,7 @@ class _Entry:
     def __init__(self, topic_key: str | bytes, index: int, records: Any) -> None:
         self.topic_key = topic_key
         self.records = records
+        self.is_plain = False
         self.name = ""
         self.partition: Partition | None = None
         self.required_offset = -1
@@ -151,10 +156,10 @@ def _entries(request: "ProduceRequest", version: int) -> list[_Entry]:
         for data in topic.partition_data:
             entry = _Entry(topic_key, data.index, data.records)
             entries.append(entry)
-            if is_transactional or data.records is None:
-                continue  # Kafka stops to look at the first transactional one
-            if _attributes(data.records) & _TRANSACTIONAL_BIT:
-                is_transactional = True
+            if data.records is None or _is_one_plain_batch(entry):
+                continue
+            if not is_transactional:  # Kafka stops to look at the first transactional one
+                is_transactional = bool(_attributes(data.records) & _TRANSACTIONAL_BIT)
     if is_transactional and request.transactional_id is None:
         raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     return entries if len(entries) < 2 else _distinct(entries)
@@ -163,6 +168,22 @@ def _entries(request: "ProduceRequest", version: int) -> list[_Entry]:
 def _distinct(entries: "Iterable[_Entry]") -> list[_Entry]:
     """Each partition once: at its first place, with its last records."""
     return list({(entry.topic_key, entry.response.index): entry for entry in entries}.values())
+
+
+def _is_one_plain_batch(entry: _Entry) -> bool:
+    """What nearly every entry is, seen with one look: exactly one batch of magic 2, no transaction,
+    no codec that depends on the request's version."""
+    records = entry.records
+    if len(records) < HEADER_SIZE:
+        return False
+    length, magic, attributes = _HEADER.unpack_from(records)
+    entry.is_plain = (
+        magic == _MAGIC
+        and length == len(records) - _LOG_OVERHEAD
+        and not attributes & _TRANSACTIONAL_BIT
+        and attributes & _CODEC_BITS < _ZSTD
+    )
+    return entry.is_plain
 
 
 def _attributes(records: "Buffer") -> int:
@@ -218,11 +239,11 @@ def _accept(
             )
         elif not 0 <= response.index < len(topic.partitions):
             response.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        elif error := _check_records(entry.records, version):
+        elif not entry.is_plain and (error := _check_records(entry.records, version)):
             response.error_code = error
         elif not valid_acks:
             response.error_code = ErrorCode.INVALID_REQUIRED_ACKS
-        elif _belongs_to_transaction(entry.records):
+        elif not entry.is_plain and _belongs_to_transaction(entry.records):
             response.error_code = ErrorCode.INVALID_PRODUCER_ID_MAPPING
         elif topic.is_internal and context.client_id != _ADMIN_CLIENT:
             response.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
@@ -338,10 +359,13 @@ def _finish(
     if acks == _ACKS_ALL:
         pending = []
         for entry in entries:
-            if entry.required_offset >= 0 and entry.partition is not None:
-                ack = PendingAck(entry.partition, entry.required_offset, entry.response)
-                if not ack.settle():
-                    pending.append(ack)
+            partition, required = entry.partition, entry.required_offset
+            if required >= 0 and partition is not None:
+                outcome = partition.check_enough_replicas_reach(required)
+                if outcome is None:
+                    pending.append(PendingAck(partition, required, entry.response))
+                else:
+                    entry.response.error_code = outcome
         if pending:
             return _wait_for_acks(services, context, request, entries, pending)
     return _answer(services, context, entries)
@@ -380,8 +404,8 @@ def _name_leader(
 
 
 def _respond(entries: list[_Entry], version: int, nodes: list[NodeEndpoint]) -> ProduceResponse:
-    topics: dict[str | bytes, TopicProduceResponse] = {}
     uses_ids = _uses_ids(version)
+    topics: dict[str | bytes, TopicProduceResponse] = {}
     for entry in entries:
         topic_key = entry.topic_key
         topic = topics.get(topic_key)

@@ -8,7 +8,9 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.messages.fetch_response import (
     AbortedTransaction,
     EpochEndOffset,
+    LeaderIdAndEpoch,
     PartitionData,
+    SnapshotId,
 )
 from kbroker.protocol.wire import ZERO_UUID
 from kbroker.storage.fetch_info import EMPTY_SLICE, FetchDataInfo, FetchIsolation
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from kbroker.replication.replica_manager import ReplicaManager
 
 _UNKNOWN: Final = -1
+_NO_DIVERGENCE: Final = EpochEndOffset()  # shared by answers and never changed, as the next two
+_NO_LEADER: Final = LeaderIdAndEpoch()
+_NO_SNAPSHOT: Final = SnapshotId()
 _FIRST_VERSION_WITH_STORAGE_ERROR: Final = 6
 _FIRST_VERSION_FOR_FOLLOWERS: Final = 11
 
@@ -163,11 +168,14 @@ class LogRead:
             high_watermark,
             last_stable_offset,
             log_start_offset,
-            diverging,
-            aborted_transactions=None
+            diverging or _NO_DIVERGENCE,
+            _NO_LEADER,
+            _NO_SNAPSHOT,
+            None
             if aborted is None
             else [AbortedTransaction(producer_id, first) for producer_id, first in aborted],
-            records=info.records,
+            _UNKNOWN,
+            info.records,
         )
 
     def _failed(self, asked: "CachedPartition", error: ErrorCode) -> PartitionData:

@@ -16,18 +16,20 @@ _LONGEST_SLEEP_S = 3600.0
 class TimerHandle:
     """A scheduled callback; ``cancel`` makes it never run."""
 
-    __slots__ = ("_timer", "callback", "deadline")
+    __slots__ = ("_timer", "callback", "deadline", "is_queued")
 
     def __init__(self, timer: "Timer", deadline: float, callback: Callable[[], object]) -> None:
         self._timer = timer
         self.deadline = deadline
         self.callback: Callable[[], object] | None = callback
+        self.is_queued = True
 
     def cancel(self) -> None:
         """Forget the callback; harmless when it has run or was cancelled before."""
         if self.callback is not None:
             self.callback = None
-            self._timer._on_cancel()
+            if self.is_queued:
+                self._timer._on_cancel()
 
 
 class Timer:
@@ -75,12 +77,13 @@ class Timer:
         now = self._clock.monotonic()
         due: list[TimerHandle] = []
         while (deadline := self.next_deadline()) is not None and deadline <= now:
-            due.append(heapq.heappop(self._heap)[2])
+            handle = heapq.heappop(self._heap)[2]
+            handle.is_queued = False
+            due.append(handle)
         ran = 0
         for handle in due:
             callback, handle.callback = handle.callback, None
-            if callback is None:  # cancelled by an earlier one; it had left the heap already
-                self._cancelled -= 1
+            if callback is None:  # cancelled by an earlier one
                 continue
             ran += 1
             try:

@@ -13,19 +13,12 @@ from tests.compat.broker_under_test import (
     external_bootstrap,
     make_owned_broker,
 )
+from tests.peers import client_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 RUNNING = pytest.StashKey[list[OwnedBroker]]()
-
-# Warnings are errors for our own code; these come from inside the clients.
-CLIENTS_OWN_WARNINGS = (
-    "ignore:(read|open)_text is deprecated:DeprecationWarning",
-    # kafka-python leaves the socket of a refused connection to the garbage collector.
-    "ignore:unclosed <socket:ResourceWarning",
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
-)
 
 # The slowest broker under test, Apache Kafka after kill -9, is back after half a minute.
 OWNED_BROKER_TEST_TIMEOUT_S = 300
@@ -33,8 +26,7 @@ OWNED_BROKER_TEST_TIMEOUT_S = 300
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUNNING] = []
-    for warning in CLIENTS_OWN_WARNINGS:
-        config.addinivalue_line("filterwarnings", warning)
+    client_warnings.tolerate(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

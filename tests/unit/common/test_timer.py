@@ -104,6 +104,17 @@ def test_cancelled_entries_do_not_pile_up(clock, timer):
     assert len(timer._heap) <= 2000
 
 
+def test_a_callback_may_cancel_very_many_that_are_due(clock, timer):
+    handles = []
+    timer.schedule(1, lambda: [handle.cancel() for handle in handles])
+    handles += [timer.schedule(1, lambda: None) for _ in range(1000)]
+    clock.advance(1)
+    assert timer.run_due() == 1
+    assert timer.pending == 0
+    timer.schedule(1, lambda: None)
+    assert timer.pending == 1
+
+
 @pytest.mark.parametrize("seed", range(size(ci=10, full=300)))
 def test_random_use_against_a_plain_list(seed):
     """Schedule, cancel from outside and from within, and pass time; the count stays right."""

@@ -35,7 +35,7 @@ def environment(
 ) -> LogEnvironment:
     return LogEnvironment(
         files if files is not None else MemoryFileSystem(),
-        clock or ManualClock(),
+        clock or ManualClock(time_ms=2_000_000),
         SeededEntropy(1),
         faults=faults,
         log=logging.getLogger("test"),

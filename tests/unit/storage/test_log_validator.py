@@ -437,6 +437,14 @@ def test_recompression_takes_the_first_timestamp_for_the_base():
     assert [(r.timestamp, r.value) for r in iter_records(validated.data)] == data
 
 
+def test_recompression_wraps_timestamps_as_64_bit_sums():
+    data = record_bytes(timestamp_delta=-(2**63)) + record_bytes(index=1)
+    batch = batch_of(data, count=2, base_timestamp=2**63 - 1, max_timestamp=2**63 - 1)
+    settings = config(compression_type="lz4", message_timestamp_after_max_ms=2**63 - 1)
+    validated = validate(batch, settings)
+    assert [r.timestamp for r in iter_records(validated.data)] == [-1, 2**63 - 1]
+
+
 def test_recompression_of_odd_records_keeps_headers_and_drops_attributes():
     body = b"\x07\0\0\x02k\x02v\x02\x02h\x01"
     batch = batch_of(raw_record(body), count=1, **OLD)

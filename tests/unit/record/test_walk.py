@@ -33,8 +33,11 @@ def stream(chunks, count, *, strict, base_timestamp=0, slice_size=1 << 30):
     return walker.finish()
 
 
+RESULT = [name for name in dir(WalkResult) if not name.startswith("_")]  # compiled or not
+
+
 def seen(result):
-    return {name: getattr(result, name) for name in WalkResult.__slots__}
+    return {name: getattr(result, name) for name in RESULT}
 
 
 def pieces(data, size):

@@ -213,11 +213,9 @@ class _SnappyInflater(_BlockInflater):
             self._skip_header()
 
     def _skip_header(self) -> None:
+        """The two versions in it may be any, as in Java."""
         if len(self._data) - self._position < _XERIAL_HEADER.size:
             raise UndecodableDataError("a xerial header is cut short")
-        _, _, compatible = _XERIAL_HEADER.unpack_from(self._data, self._position)
-        if compatible < 1:
-            raise UndecodableDataError(f"xerial framing of version {compatible}")
         self._position += _XERIAL_HEADER.size
 
     def _next_block(self) -> Buffer:

@@ -10,7 +10,7 @@ from kbroker.record.compression import (
     open_inflater,
     stream_header,
 )
-from kbroker.record.encoding import encode_record
+from kbroker.record.encoding import encode_record, wrap_int64
 from kbroker.record.record import read_record
 
 _CHUNK_SIZE = 256 * 1024
@@ -48,7 +48,7 @@ def rebuild_records(
     position = 0
     for index in range(record_count):
         record, position = read_record(records, position)
-        delta = record.timestamp + timestamp_shift
+        delta = wrap_int64(record.timestamp + timestamp_shift)
         parts.append(
             encode_record(
                 timestamp_delta=delta

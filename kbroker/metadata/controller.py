@@ -14,6 +14,7 @@ import anyio
 
 from kbroker.common.entropy import Entropy
 from kbroker.config.broker_config import ConfigHolder
+from kbroker.metadata.config_control import ConfigChange, ConfigControl
 from kbroker.metadata.delta import MetadataDelta
 from kbroker.metadata.elections import after_admission, after_fencing
 from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage
@@ -71,6 +72,7 @@ class Controller:
         self._entropy = entropy
         self._log = log
         self._topics = TopicControl(keys, config, entropy)
+        self._configs = ConfigControl(keys, config)
         self._turn = anyio.Lock()
         self._session: Session | None = None
         self._epoch = _NOT_CONTROLLER
@@ -372,6 +374,23 @@ class Controller:
                 if not validate_only:
                     await self._write_topics(writes)
             results += outcomes
+        return results
+
+    # -- settings
+
+    async def alter_configs(
+        self, changes: Sequence[ConfigChange], *, validate_only: bool = False
+    ) -> list[KafkaError | None]:
+        """What went wrong with each resource, in order. Resources differ from each other.
+
+        Raises KafkaError(NOT_CONTROLLER).
+        """
+        if not changes:
+            return []
+        async with self._turn:
+            writes, results = self._configs.plan(await self._current_image(), changes)
+            if not validate_only:
+                await self._write_topics(writes)
         return results
 
     # -- producer ids

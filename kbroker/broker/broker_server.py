@@ -8,7 +8,7 @@ next. Stop: the other way round; requests in flight are finished first.
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -142,6 +142,8 @@ class BrokerServer:
             logging.getLogger("kbroker.storage"),
             faults=self._faults,
             producer_id_expiration_ms=config.producer_id_expiration_ms,
+            checkpoint_interval_s=config.log_flush_offset_checkpoint_interval_ms / 1000,
+            retention_check_interval_s=config.log_retention_check_interval_ms / 1000,
         )
         self.log_manager.open_directories()
         self._stack.push_async_callback(self._stop_logs)
@@ -305,6 +307,13 @@ class BrokerServer:
             rack=self.config.current.broker_rack,
             clean_shutdown=all(each.was_clean for each in self.log_manager.directories),
         )
+
+    def release_in_child(self) -> None:
+        """In a forked child: close its copies of sockets and locks; the parent keeps its own."""
+        for descriptor in self.network.filenos():
+            with suppress(OSError):
+                os.close(descriptor)
+        self.log_manager.release_in_child()
 
     # -- dynamic settings
 

@@ -68,6 +68,8 @@ class LogManager:
         faults: Faults = NO_FAULTS,
         open_segments_limit: int = OPEN_SEGMENTS_LIMIT,
         producer_id_expiration_ms: int = 86_400_000,
+        checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
+        retention_check_interval_s: float = RETENTION_CHECK_INTERVAL_S,
     ) -> None:
         """Nothing is touched before ``open_directories`` or ``load``."""
         if not data_dirs:
@@ -102,6 +104,8 @@ class LogManager:
         self._timers: dict[str, TimerHandle] = {}
         self._is_open = False
         self._checkpoints_are_due = False
+        self._checkpoint_interval_s = max(checkpoint_interval_s, 0.001)  # Kafka allows 0
+        self._retention_check_interval_s = retention_check_interval_s
 
     # Directories
 
@@ -129,6 +133,11 @@ class LogManager:
         """Write meta.properties where it is missing. DataDirectoryError when it is another's."""
         for directory in self.directories:
             directory.claim(cluster_id, node_id, self._entropy.uuid_bytes())
+
+    def release_in_child(self) -> None:
+        """In a forked child: let go of its copies of the directories' locks."""
+        for directory in self.directories:
+            directory.release()
 
     # Loading
 
@@ -390,14 +399,14 @@ class LogManager:
     def start_background(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin the background task and the periodic ones."""
         task_group.start_soon(self._run_jobs, name="log manager")
-        self._every("checkpoint", CHECKPOINT_INTERVAL_S, self._checkpoint_if_due)
+        self._every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
         self._every("idle", IDLE_CLOSE_INTERVAL_S, self.env.open_files.close_idle)
         self._every("expiry", PRODUCER_EXPIRY_INTERVAL_S, self._expire_producers)
         self._every(
             "retention",
-            RETENTION_CHECK_INTERVAL_S,
+            self._retention_check_interval_s,
             self.delete_old_segments,
-            first=INITIAL_TASK_DELAY_S,
+            first=min(INITIAL_TASK_DELAY_S, self._retention_check_interval_s),
         )
 
     def _every(

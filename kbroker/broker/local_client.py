@@ -6,7 +6,7 @@ own services. Meant for tests that set the scene for a program, or look at what 
 
 import struct
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import anyio
 
@@ -22,7 +22,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 """Pairs of name and value."""
 
 ACKS_ALL = -1
-_POLL_S = 0.01
+_LOOK_AGAIN_S = 0.1
 _MURMUR2_SEED = 0x9747B28C
 _MURMUR2_MULTIPLIER = 0x5BD1E995
 _MASK = 0xFFFFFFFF
@@ -109,10 +109,13 @@ class LocalClient:
         """
         if count is None:
             return self._read(topic, partition, None)
-        records: list[ConsumedRecord] = []
-        with anyio.move_on_after(timeout_s):
-            while len(records := self._read(topic, partition, count)) < count:
-                await anyio.sleep(_POLL_S)
+        records = self._read(topic, partition, count)
+        if len(records) < count:
+            with anyio.move_on_after(timeout_s):
+                while len(records := self._read(topic, partition, count)) < count:
+                    # the topic itself may come only now, and partitions with it
+                    with anyio.move_on_after(_LOOK_AGAIN_S), self._listening(topic) as arrivals:
+                        await arrivals.wait()
         if len(records) < count:
             raise TimeoutError(
                 f"{topic} holds {len(records)} records after {timeout_s} s, {count} were expected"
@@ -136,11 +139,15 @@ class LocalClient:
         self._next_partition += 1
         return (self._next_partition - 1) % count
 
+    def _listening(self, topic: str) -> "_Arrivals":
+        partitions = self._server.replica_manager.partitions()
+        return _Arrivals([each for each in partitions if each.topic == topic])
+
     async def _committed(self, partition: Partition, offset: int) -> None:
-        # With an in-sync set of one the loop is never entered.
-        while partition.log.high_watermark < offset:
-            await anyio.sleep(_POLL_S)  # noqa: ASYNC110
-            partition.leader_log()
+        with _Arrivals([partition]) as arrivals:
+            while partition.log.high_watermark < offset:
+                await arrivals.wait()
+                partition.leader_log()  # raises when this broker leads it no more
 
     def _read(self, topic: str, partition: int | None, most: int | None) -> list[ConsumedRecord]:
         image = self._server.publisher.image.topics.get(topic)
@@ -155,6 +162,36 @@ class LocalClient:
                     return records[:most]
                 records.extend(_consumed(topic, index, batch, log.log_start_offset))
         return records if most is None else records[:most]
+
+
+class _Arrivals:
+    """Listens to partitions while it is entered; ``wait`` returns when one has moved."""
+
+    def __init__(self, partitions: Sequence[Partition]) -> None:
+        self._partitions = partitions
+        self._moved = anyio.Event()
+
+    def __enter__(self) -> Self:
+        for partition in self._partitions:
+            partition.add_listener(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for partition in self._partitions:
+            partition.remove_listener(self)
+
+    async def wait(self) -> None:
+        await self._moved.wait()
+        self._moved = anyio.Event()
+
+    def on_high_watermark_updated(self, offset: int) -> None:
+        self._moved.set()
+
+    def on_failed(self) -> None:
+        self._moved.set()
+
+    def on_deleted(self) -> None:
+        self._moved.set()
 
 
 def _consumed(

@@ -255,7 +255,8 @@ class OsFile:
         os.ftruncate(self._descriptor, size)
 
     def sync(self) -> None:
-        _sync_data(self._descriptor)
+        if self._descriptor >= 0:  # else it was closed while the sync waited: it is being removed
+            _sync_data(self._descriptor)
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size

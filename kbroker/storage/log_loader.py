@@ -27,6 +27,7 @@ from kbroker.storage.log_segment import (
     TXN_INDEX_SUFFIX,
     LogSegment,
 )
+from kbroker.storage.producer_replay import replay_producers
 from kbroker.storage.unified_log import UnifiedLog
 
 _SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)")
@@ -143,7 +144,7 @@ def _open_clean(log: UnifiedLog) -> None:
     # restore, as Kafka takes it too.
     if _may_restore_producers(log) and state.snapshot_offsets:
         state.truncate_and_load(log.log_start_offset, log.log_end_offset)
-        log.replay_producers(state.map_end_offset)
+        replay_producers(state, log.segments, state.map_end_offset, log.log_end_offset)
     state.map_end_offset = log.log_end_offset
 
 
@@ -161,7 +162,9 @@ def _recover(log: UnifiedLog, buffer: RecoveryBuffer) -> None:
     state = log.producer_state
     if _may_restore_producers(log):
         state.truncate_and_load(log.log_start_offset, offset)
-        log.replay_producers(max(state.map_end_offset, log.log_start_offset), offset)
+        replay_producers(
+            state, log.segments, max(state.map_end_offset, log.log_start_offset), offset
+        )
     state.map_end_offset = max(offset, log.log_start_offset)
     check_crc_from = recovery_point
     if log.env.faults.planted == "tail_without_crc":

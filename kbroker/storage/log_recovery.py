@@ -21,6 +21,7 @@ from kbroker.record.crc import crc32c
 from kbroker.storage.batch_scan import iter_headers
 from kbroker.storage.indexes import MAX_RELATIVE_OFFSET, CorruptIndexError, TimestampOffset
 from kbroker.storage.log_segment import LogSegment
+from kbroker.storage.producer_replay import replay_batch
 from kbroker.storage.producer_state_entry import BATCHES_TO_RETAIN, BatchMetadata
 from kbroker.storage.unified_log import UnifiedLog
 
@@ -202,6 +203,6 @@ def recover_segment(
 
 def _replay_transactional(log: UnifiedLog, segment: LogSegment, data: memoryview) -> None:
     header = RecordBatchHeader(data)
-    completed = log.replay_batch(header, data)
+    completed = replay_batch(log.producer_state, header, data)
     if completed is not None:
         log.complete_replayed_txn(completed, segment)

@@ -22,6 +22,7 @@ from kbroker.protocol.messages.fetch_response import (
 )
 from kbroker.protocol.wire import ZERO_UUID
 from kbroker.replication.cached_partition import CachedPartition, PartitionKey, partition_key
+from kbroker.replication.fetch import fetch_messages
 from kbroker.replication.fetch_context import FetchContext, new_context
 from kbroker.replication.log_read import FetchParams
 from kbroker.storage.fetch_info import EMPTY_SLICE, FetchIsolation
@@ -72,7 +73,7 @@ def handle(
         max_bytes=max_bytes,
         isolation=_isolation(request.isolation_level, replica_id),
     )
-    answers = services.replica_manager.fetch_messages(params, interesting)
+    answers = fetch_messages(services.replica_manager, params, interesting)
     if isinstance(answers, list):
         answers += refused
         return _respond(services, context, fetch, answers, names_leaders=replica_id < 0)

@@ -1,6 +1,5 @@
 """Reading the log for a Fetch request: partitions one after the other under one byte limit."""
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from kbroker.protocol.error_codes import ErrorCode
@@ -73,7 +72,6 @@ class LogRead:
     __slots__ = (
         "_first_pass",
         "_limit",
-        "_log",
         "_manager",
         "_min_one_message",
         "_params",
@@ -86,13 +84,11 @@ class LogRead:
         self,
         manager: "ReplicaManager",
         params: FetchParams,
-        log: logging.Logger,
         *,
         first_pass: bool,
     ) -> None:
         self._manager = manager
         self._params = params
-        self._log = log
         self._first_pass = first_pass
         self._limit = params.max_bytes
         self._min_one_message = True
@@ -110,10 +106,10 @@ class LogRead:
         except KafkaError as error:
             data = self._failed(asked, error.error_code)
         except OSError:
-            self._log.exception("reading %s-%d failed", asked.topic, asked.index)
+            self._manager.log.exception("reading %s-%d failed", asked.topic, asked.index)
             data = self._failed(asked, ErrorCode.KAFKA_STORAGE_ERROR)
         except Exception:
-            self._log.exception("reading %s-%d failed", asked.topic, asked.index)
+            self._manager.log.exception("reading %s-%d failed", asked.topic, asked.index)
             data = self._failed(asked, ErrorCode.UNKNOWN_SERVER_ERROR)
         size = len(data.records)
         if size:

@@ -1,27 +1,22 @@
 """The partitions of this broker: which it leads, and the verbs of the data plane over them."""
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
-
-from anyio.lowlevel import checkpoint
+from typing import TYPE_CHECKING, Any
 
 from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.config.topic_config import LogConfig
 from kbroker.metadata.keys import ConfigResourceType
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.replication.ack_before_append import AckBeforeAppendPartition
 from kbroker.replication.delayed_delete_records import DelayedDeleteRecords, PendingDeletion
-from kbroker.replication.delayed_fetch import DelayedFetch
 from kbroker.replication.delayed_operations import DelayedOperations
 from kbroker.replication.delayed_produce import DelayedProduce, PendingAck
-from kbroker.replication.log_read import FetchParams, LogRead
 from kbroker.replication.partition import Partition
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_validator import ValidatedRecords, validate_records
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Coroutine, Iterator
 
     from kbroker.common.clock import Clock
     from kbroker.common.offload import Offload
@@ -30,18 +25,21 @@ if TYPE_CHECKING:
     from kbroker.config.broker_config import BrokerConfig, ConfigHolder
     from kbroker.metadata.delta import MetadataDelta
     from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage
-    from kbroker.replication.cached_partition import CachedPartition
-    from kbroker.replication.fetch_session import Answer
     from kbroker.storage.log_manager import LogManager
     from kbroker.storage.unified_log import LogAppendInfo
-
-READ_AT_ONCE: Final = 64
-"""Partitions that are read before other connections get their turn."""
 
 
 def _walks_records(config: "BrokerConfig") -> bool:
     """``kbroker.record.validation=header`` trusts what clients say of their records."""
     return config.kbroker_record_validation != "header"
+
+
+def _partition_class(faults: Faults) -> type[Partition]:
+    if faults.planted == "ack_before_append":
+        from kbroker.replication.ack_before_append import AckBeforeAppendPartition
+
+        return AckBeforeAppendPartition
+    return Partition
 
 
 class ReplicaManager:
@@ -66,16 +64,14 @@ class ReplicaManager:
         self._clock = clock
         self._offload = offload
         self._faults = faults
-        self._log = log or logging.getLogger("kbroker.replication")
+        self.log = log or logging.getLogger("kbroker.replication")
         self._topics: dict[str, dict[int, Partition]] = {}
         self._offline: set[tuple[str, int]] = set()  # the storage failed when they were to be led
         self._image: MetadataImage | None = None
         self._log_defaults: LogConfig = config.current.log_defaults()
         self._walk_records = _walks_records(config.current)
         self.delayed = DelayedOperations(timer)
-        self._partition_class = (
-            AckBeforeAppendPartition if faults.planted == "ack_before_append" else Partition
-        )
+        self._partition_class = _partition_class(faults)
         config.subscribe(self._on_config_changed)
 
     # Metadata -----------------------------------------------------------------------------------
@@ -109,7 +105,7 @@ class ReplicaManager:
             hosted.update(image)
             self._offline.discard((topic.name, index))
         except KafkaError as error:  # the other partitions must be led all the same
-            self._log.error("%s-%d is offline: %s", topic.name, index, error)
+            self.log.error("%s-%d is offline: %s", topic.name, index, error)
             self._offline.add((topic.name, index))
 
     def _create(self, topic: "TopicImage", index: int) -> Partition:
@@ -143,7 +139,7 @@ class ReplicaManager:
         try:
             self.log_manager.delete_log(partition.topic, partition.index)
         except KafkaError:
-            self._log.exception("the files of %r stay behind", partition)
+            self.log.exception("the files of %r stay behind", partition)
 
     def _update_log_config(self, topic: str) -> None:
         partitions = self._topics.get(topic)
@@ -286,51 +282,3 @@ class ReplicaManager:
             )
         info = partition.append_records_to_leader(validated, -1, AppendOrigin.COORDINATOR)
         return info.last_offset + 1
-
-    # Fetch --------------------------------------------------------------------------------------
-
-    def fetch_messages(
-        self, params: FetchParams, asked: "Sequence[CachedPartition]"
-    ) -> "list[Answer] | Coroutine[Any, Any, list[Answer]]":
-        """What the partitions hold, in their order; a coroutine when the request has to wait.
-
-        Waits until ``min_bytes`` are there, at most ``max_wait_ms``; not at all when a partition
-        has an error or a diverging epoch to tell of.
-        """
-        if len(asked) > READ_AT_ONCE:
-            return self._fetch_giving_way(params, asked)
-        read = LogRead(self, params, self._log, first_pass=True)
-        for one in asked:
-            read.read(one)
-        if self._is_enough(read, params):
-            return read.answers
-        return self._wait_and_read(params, asked)
-
-    @staticmethod
-    def _is_enough(read: LogRead, params: FetchParams) -> bool:
-        return read.size >= params.min_bytes or params.max_wait_ms <= 0 or read.must_answer
-
-    async def _fetch_giving_way(
-        self, params: FetchParams, asked: "Sequence[CachedPartition]"
-    ) -> "list[Answer]":
-        read = await self._read_giving_way(params, asked, first_pass=True)
-        if self._is_enough(read, params):
-            return read.answers
-        return await self._wait_and_read(params, asked)
-
-    async def _read_giving_way(
-        self, params: FetchParams, asked: "Sequence[CachedPartition]", *, first_pass: bool
-    ) -> LogRead:
-        read = LogRead(self, params, self._log, first_pass=first_pass)
-        for number, one in enumerate(asked, 1):
-            read.read(one)
-            if number % READ_AT_ONCE == 0:
-                await checkpoint()
-        return read
-
-    async def _wait_and_read(
-        self, params: FetchParams, asked: "Sequence[CachedPartition]"
-    ) -> "list[Answer]":
-        operation = DelayedFetch(self, params, asked)
-        await self.delayed.fetch.wait(operation, operation.keys, params.max_wait_ms / 1000)
-        return (await self._read_giving_way(params, asked, first_pass=False)).answers

@@ -163,6 +163,11 @@ def render_messages(source: Source) -> dict[str, str]:
 
 
 def render_errors(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Kafka's codes run without a gap: one that is missing was not understood."""
+    codes = [row["code"] for row in errors]
+    missing = sorted(set(range(min(codes), max(codes) + 1)) - set(codes)) if codes else [0]
+    if missing:
+        raise ImportSchemasError(f"the error table has no codes {missing}")
     return source_json.render(list(errors)) + "\n"
 
 
@@ -212,6 +217,7 @@ def write(source: Source, target: Path) -> Iterator[str]:
     messages = render_messages(source)
     if not messages:
         raise ImportSchemasError("the source holds no message schema")
+    errors = None if source.errors is None else render_errors(source.errors)
     for module in MODULES:
         folders = [f"internal_records/{module}", *(["api"] if module == "clients" else [])]
         there = [path for folder in folders for path in sorted((target / folder).glob("*.json"))]
@@ -230,8 +236,8 @@ def write(source: Source, target: Path) -> Iterator[str]:
         file.write_text(text, encoding="utf-8")
     (target / "README.md").write_text(render_readme(source, target), encoding="utf-8")
     yield f"{len(messages)} schemas of Kafka {source.release or '(unknown release)'}"
-    if source.errors is not None:
-        (target / "errors.json").write_text(render_errors(source.errors), encoding="utf-8")
+    if source.errors is not None and errors is not None:
+        (target / "errors.json").write_text(errors, encoding="utf-8")
         yield f"{len(source.errors)} error codes"
     else:
         yield f"STALE: errors.json is left as it was; the {source.kind} has no error table"

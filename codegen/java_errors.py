@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 _CONSTANT = re.compile(
-    r"^\s{4}(?P<name>[A-Z][A-Z0-9_]*)\((?P<code>-?\d+),\s*"
+    r"^\s{4}(?P<name>[A-Z][A-Z0-9_]*)\(\s*(?P<code>-?\d+),\s*"
     r'(?:null|"(?:[^"\\]|\\.)*"(?:\s*\+\s*"(?:[^"\\]|\\.)*")*)\s*,\s*'
     r"(?:(?P<exception>\w+)::new|message\s*->\s*null)",
     re.MULTILINE,

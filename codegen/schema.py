@@ -188,7 +188,7 @@ class _Parser:
             versions=versions,
             nullable=Versions.parse(source.get("nullableVersions"), NONE),
             tagged=tagged,
-            tag=source.get("tag"),
+            tag=int(source["tag"]) if "tag" in source else None,
             ignorable=str(source.get("ignorable", False)).lower() == "true",
             flexible=(
                 Versions.parse(source["flexibleVersions"]) if "flexibleVersions" in source else None

@@ -26,6 +26,9 @@ _ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]?")
 _REPLACEMENT: Final = b"\xef\xbf\xbd"
 _ONE_BYTE: Final = tuple(bytes((value,)) for value in range(256))
 
+# Partition and broker ids come in short lists, and the ``struct`` module looks formats up slowly.
+_INT32S: Final = tuple(Struct(f">{count}i") for count in range(9))
+
 _unpack_int16: Final = Struct(">h").unpack_from
 _unpack_int32: Final = Struct(">i").unpack_from
 _pack_int16: Final = Struct(">h").pack
@@ -511,11 +514,18 @@ def read_fixed_array(
     buffer: Buffer, position: int, count: int, letter: str, size: int
 ) -> tuple[list[Any], int]:
     """``count`` numbers of one ``struct`` letter; the count is bounded already."""
+    if letter == "i" and count < len(_INT32S):
+        return list(_INT32S[count].unpack_from(buffer, position)), position + count * 4
     return list(unpack_from(f">{count}{letter}", buffer, position)), position + count * size
 
 
 def write_fixed_array(parts: list[Any], values: Sequence[Any], letter: str) -> None:
-    parts.append(pack(f">{len(values)}{letter}", *values))
+    count = len(values)
+    if letter == "i" and count < len(_INT32S):
+        if count:
+            parts.append(_INT32S[count].pack(*values))
+    else:
+        parts.append(pack(f">{count}{letter}", *values))
 
 
 def read_uuid_array(buffer: Buffer, position: int, count: int) -> tuple[list[bytes], int]:

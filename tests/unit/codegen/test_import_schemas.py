@@ -39,9 +39,11 @@ public enum Errors {
     UNKNOWN_SERVER_ERROR(-1, "The server experienced an unexpected error.",
             UnknownServerException::new),
     NONE(0, null, message -> null),
-    CORRUPT_MESSAGE(2, "This message has failed its CRC checksum, " + "or is \\"odd\\".",
+    CORRUPT_MESSAGE(
+        2,
+        "This message has failed its CRC checksum, " + "or is \\"odd\\".",
             CorruptRecordException::new),
-    NOT_COORDINATOR(16, "Wrong.", NotCoordinatorException::new);
+    NOT_COORDINATOR(1, "Wrong.", NotCoordinatorException::new);
     private static final Logger log = LoggerFactory.getLogger(Errors.class);
 }
 """
@@ -107,15 +109,15 @@ def test_a_source_tree(tmp_path, capsys):
     assert json.loads((tmp_path / "schemas/errors.json").read_text()) == [
         {"code": -1, "name": "UNKNOWN_SERVER_ERROR", "retriable": False},
         {"code": 0, "name": "NONE", "retriable": False},
+        {"code": 1, "name": "NOT_COORDINATOR", "retriable": True},
         {"code": 2, "name": "CORRUPT_MESSAGE", "retriable": True},
-        {"code": 16, "name": "NOT_COORDINATOR", "retriable": True},
     ]
 
 
 def test_java_errors_alone(tmp_path):
     source_tree(tmp_path)
     common = tmp_path / "clients/src/main/java/org/apache/kafka/common"
-    assert [row["code"] for row in read_errors_java(common)] == [-1, 0, 2, 16]
+    assert [row["code"] for row in read_errors_java(common)] == [-1, 0, 1, 2]
 
 
 def test_jars(tmp_path, capsys):
@@ -206,6 +208,16 @@ def test_a_schema_that_breaks_the_language(tmp_path, capsys):
     assert status == 1
     assert "clients/BrokenRequest.json" in err
     assert "unknown type text" in err
+    assert not (tmp_path / "schemas").exists()
+
+
+def test_an_error_that_was_not_understood(tmp_path, capsys):
+    source_tree(tmp_path / "kafka")
+    java = tmp_path / "kafka/clients/src/main/java/org/apache/kafka/common/protocol/Errors.java"
+    java.write_text(ERRORS_JAVA.replace("NONE(0, null", "NONE(ZERO, null"))
+    status, (_, err) = run(tmp_path / "kafka", tmp_path / "schemas", capsys)
+    assert status == 1
+    assert "no codes [0]" in err
     assert not (tmp_path / "schemas").exists()
 
 

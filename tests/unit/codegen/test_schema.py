@@ -91,6 +91,10 @@ def test_versions_from_tagged_versions():
     assert field.inline == NONE
 
 
+def test_a_tag_written_as_text():
+    assert only_field({**tagged("A", 0), "tag": "0"}).tag == 0
+
+
 def test_tagged_only_in_later_versions():
     field = only_field(
         {"name": "F", "type": "int8", "versions": "0+", "taggedVersions": "2+", "tag": 0}

@@ -55,7 +55,7 @@ def test_kafka_reads_committed_offsets_from_the_offsets_topic(
     clients.create_topic(bootstrap, topic)
     clients.produce(bootstrap, topic, [Sample(None, b"v", now_ms())] * 7)
     consumer = clients.consumer(bootstrap, group)
-    consumer.subscribe([topic])
+    clients.subscribe(consumer, topic)
     clients.receive(consumer, 7)
     consumer.commit()
     consumer.close()

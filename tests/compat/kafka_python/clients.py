@@ -14,7 +14,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.compat.samples import Received, Sample
-from tests.compat.waiting import PATIENCE_S
+from tests.compat.waiting import PATIENCE_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +37,16 @@ def consumer(bootstrap: str, group: str | None = None, **settings: Any) -> Any:
         "metadata_max_age_ms": 500,
     }
     return KafkaConsumer(bootstrap_servers=bootstrap, **{**defaults, **settings})
+
+
+def subscribe(client: Any, topic: str) -> None:
+    """Subscribes once the client knows the topic.
+
+    kafka-python 3.0 joins with what it knows then: a member that learns of its topic during its
+    first join can stay without partitions for good, with Apache Kafka as well.
+    """
+    eventually(lambda: client.partitions_for_topic(topic), what=f"{topic} is known")
+    client.subscribe([topic])
 
 
 def admin(bootstrap: str) -> Any:

@@ -26,7 +26,7 @@ class Member:
         self.assigned: frozenset[int] = frozenset()
         self.error: BaseException | None = None
         self._consumer = clients.consumer(bootstrap, group, **settings)
-        self._consumer.subscribe([topic])
+        clients.subscribe(self._consumer, topic)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -57,11 +57,11 @@ def test_a_group_goes_on_where_it_committed(bootstrap: str, topic: str, group: s
     partition = TopicPartition(topic, 0)
 
     with closing(clients.consumer(bootstrap, group)) as first:
-        first.subscribe([topic])
+        clients.subscribe(first, topic)
         clients.receive(first, 20)
         first.commit({partition: OffsetAndMetadata(8, "half way", -1)})
     with closing(clients.consumer(bootstrap, group)) as second:
-        second.subscribe([topic])
+        clients.subscribe(second, topic)
         received = clients.receive(second, 12)
         found = second.committed(partition, metadata=True)
 
@@ -75,7 +75,7 @@ def test_offsets_are_committed_automatically(bootstrap: str, topic: str, group: 
 
     settings = {"enable_auto_commit": True, "auto_commit_interval_ms": 100}
     with closing(clients.consumer(bootstrap, group, **settings)) as consumer:
-        consumer.subscribe([topic])
+        clients.subscribe(consumer, topic)
         clients.receive(consumer, 10)
         partition = TopicPartition(topic, 0)
         # poll() is what commits, at its interval
@@ -91,7 +91,7 @@ def test_closing_commits_the_position(bootstrap: str, topic: str, group: str) ->
     settings = {"enable_auto_commit": True, "auto_commit_interval_ms": 3_600_000}
 
     with closing(clients.consumer(bootstrap, group, **settings)) as consumer:
-        consumer.subscribe([topic])
+        clients.subscribe(consumer, topic)
         clients.receive(consumer, 10)
 
     with closing(clients.consumer(bootstrap, group)) as later:

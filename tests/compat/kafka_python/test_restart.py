@@ -63,7 +63,7 @@ def test_clients_that_stay_connected_go_on(
         closing(clients.producer(bootstrap, **patient)) as producer,
         closing(clients.consumer(bootstrap, group)) as consumer,
     ):
-        consumer.subscribe([topic])
+        clients.subscribe(consumer, topic)
         clients.send(producer, topic, [Sample(None, value, now_ms()) for value in values[:40]])
         seen = {record.offset: record.sample.value for record in clients.receive(consumer, 40)}
         consumer.commit()

@@ -6,6 +6,8 @@ not, and all behind it, was never acknowledged as synced, and is cut off. Produc
 epochs and indexes come out of the same single pass.
 """
 
+from collections import deque
+
 from kbroker.record.batch import (
     ATTRIBUTES_POSITION,
     CONTROL_BIT,
@@ -23,12 +25,11 @@ from kbroker.storage.indexes import MAX_RELATIVE_OFFSET, CorruptIndexError, Time
 from kbroker.storage.log_segment import LogSegment
 from kbroker.storage.producer_replay import replay_batch
 from kbroker.storage.producer_state_entry import BATCHES_TO_RETAIN, BatchMetadata
+from kbroker.storage.producer_state_manager import ProducerStateManager
 from kbroker.storage.unified_log import UnifiedLog
 
 _CHUNK_SIZE = 4 * 1024 * 1024
 _SMALLEST_LENGTH = HEADER_SIZE - LOG_OVERHEAD
-_KEPT_TAIL = 64
-_Tail = list[tuple[int, int, int, int, int]]
 
 
 class RecoveryBuffer:
@@ -51,38 +52,34 @@ class RecoveryBuffer:
 class ProducerTails:
     """The last batches of each producer, noted in passing and replayed at the end.
 
-    Only five of them matter, so a recovery over millions of batches replays a handful.
+    Only five of them matter, so a recovery over millions of batches replays a handful. ``tails``
+    holds (epoch, base sequence, base offset, last offset delta, largest timestamp) by producer id,
+    of batches that are in no transaction.
     """
 
-    __slots__ = ("_log", "_tails")
+    __slots__ = ("_state", "tails")
 
-    def __init__(self, log: UnifiedLog) -> None:
-        self._log = log
-        self._tails: dict[int, _Tail] = {}
+    def __init__(self, state: ProducerStateManager) -> None:
+        self._state = state
+        self.tails: dict[int, deque[tuple[int, int, int, int, int]]] = {}
 
-    def note(
-        self, producer_id: int, epoch: int, sequence: int, base_offset: int, delta: int, time: int
-    ) -> None:
-        """A data batch that is in no transaction."""
-        tail = self._tails.get(producer_id)
-        if tail is None:
-            tail = self._tails[producer_id] = []
-        elif len(tail) >= _KEPT_TAIL:
-            del tail[:-BATCHES_TO_RETAIN]
-        tail.append((epoch, sequence, base_offset, delta, time))
+    def begin(self, producer_id: int) -> "deque[tuple[int, int, int, int, int]]":
+        """The tail of a producer that is met for the first time."""
+        tail = self.tails[producer_id] = deque(maxlen=BATCHES_TO_RETAIN)
+        return tail
 
     def replay(self) -> None:
         """Bring the producer state up to date; what follows is noted anew."""
-        for producer_id, tail in self._tails.items():
-            for epoch, sequence, base_offset, delta, time in tail[-BATCHES_TO_RETAIN:]:
+        for producer_id, tail in self.tails.items():
+            for epoch, sequence, base_offset, delta, time in tail:
                 last_sequence = -1 if sequence < 0 else increment_sequence(sequence, delta)
-                self._log.producer_state.append_data_batch(
+                self._state.append_data_batch(
                     producer_id,
                     epoch,
                     BatchMetadata(sequence, last_sequence, base_offset, base_offset + delta, time),
                     is_transactional=False,
                 )
-        self._tails.clear()
+        self.tails.clear()
 
 
 def recovery_start(segment: LogSegment, recovery_point: int) -> tuple[int, int]:
@@ -126,8 +123,8 @@ def recover_segment(
     largest_timestamp, largest_offset = segment.largest_timestamp
     since_entry = 0
     latest_epoch = log.latest_epoch
-    tails = ProducerTails(log)
-    note = tails.note
+    tails = ProducerTails(log.producer_state)
+    tail_of = tails.tails.get
     unpack = HEADER.unpack_from
     view = buffer.reserve(_CHUNK_SIZE)
     chunk_position, have = position, 0
@@ -192,7 +189,8 @@ def recover_segment(
                 tails.replay()
                 _replay_transactional(log, segment, view[at : at + size])
             else:
-                note(producer_id, producer_epoch, sequence, base_offset, delta, timestamp)
+                tail = tail_of(producer_id) or tails.begin(producer_id)
+                tail.append((producer_epoch, sequence, base_offset, delta, timestamp))
         position += size
         next_offset = last_offset + 1
     tails.replay()

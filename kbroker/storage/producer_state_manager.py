@@ -86,6 +86,15 @@ class ProducerStateManager:
         if entry is None:
             return None  # any sequence number: what was known may have expired or been deleted
         is_client = origin is AppendOrigin.CLIENT
+        batches = entry.batches
+        if (
+            is_client
+            and producer_epoch == entry.producer_epoch
+            and batches
+            and first_sequence == batches[-1].last_sequence + 1
+            and (is_transactional or entry.current_txn_first_offset < 0)
+        ):
+            return None  # the next one in order, as nearly all are
         if is_client:
             duplicate = entry.find_duplicate(producer_epoch, first_sequence, last_sequence)
             if (

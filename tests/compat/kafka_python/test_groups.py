@@ -136,5 +136,7 @@ def test_a_group_with_a_pattern_finds_topics(bootstrap: str, topic: str, group: 
         clients.produce(bootstrap, f"{topic}.{suffix}", [Sample(None, b"v", now_ms())])
 
     with closing(clients.consumer(bootstrap, group)) as consumer:
+        names = {f"{topic}.one", f"{topic}.two"}
+        eventually(lambda: names <= consumer.topics(), what="both topics are known")
         consumer.subscribe(pattern=f"^{topic}[.].*")
         assert len(clients.receive(consumer, 2)) == 2

@@ -45,11 +45,11 @@ class DelayedDeleteRecords(DelayedOperation["Partition"]):
         """The partitions that are waited for."""
         return [deletion.partition for deletion in self._pending]
 
-    def try_complete(self, key: "Partition | None") -> bool:
+    def try_complete(self, key: "Partition") -> bool:
         self._pending = [
             deletion
             for deletion in self._pending
-            if (key is not None and deletion.partition is not key) or not deletion.settle()
+            if deletion.partition is not key or not deletion.settle()
         ]
         return not self._pending
 

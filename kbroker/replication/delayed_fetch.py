@@ -20,7 +20,7 @@ class DelayedFetch(DelayedOperation["Partition"]):
     A change costs the partition that changed, not all that are waited for.
     """
 
-    __slots__ = ("_available", "_by_partition", "_is_broken", "_params", "_total")
+    __slots__ = ("_available", "_by_partition", "_params", "_total")
 
     def __init__(
         self,
@@ -33,12 +33,11 @@ class DelayedFetch(DelayedOperation["Partition"]):
         self._by_partition: dict[Partition, list[CachedPartition]] = {}
         self._available: dict[Partition, int] = {}
         self._total = 0
-        self._is_broken = False  # a partition is not here any more
         for one in asked:
             assert one.topic is not None
             partition = manager.get_partition(one.topic, one.index)
             if partition is None:
-                self._is_broken = True
+                self.is_completed = True  # it went since it was read: the next read says so
             else:
                 self._by_partition.setdefault(partition, []).append(one)
 
@@ -47,16 +46,12 @@ class DelayedFetch(DelayedOperation["Partition"]):
         """The partitions whose changes matter."""
         return list(self._by_partition)
 
-    def try_complete(self, key: "Partition | None") -> bool:
-        if self._is_broken:
+    def try_complete(self, key: "Partition") -> bool:
+        available = self._look(key)
+        if available is None:
             return True
-        changed = list(self._by_partition) if key is None else [key]
-        for partition in changed:
-            available = self._look(partition)
-            if available is None:
-                return True
-            self._total += available - self._available.get(partition, 0)
-            self._available[partition] = available
+        self._total += available - self._available.get(key, 0)
+        self._available[key] = available
         return self._total >= self._params.min_bytes
 
     def _look(self, partition: "Partition") -> int | None:

@@ -48,11 +48,9 @@ class DelayedProduce(DelayedOperation["Partition"]):
         """The partitions that are waited for."""
         return [ack.partition for ack in self._pending]
 
-    def try_complete(self, key: "Partition | None") -> bool:
+    def try_complete(self, key: "Partition") -> bool:
         self._pending = [
-            ack
-            for ack in self._pending
-            if (key is not None and ack.partition is not key) or not ack.settle()
+            ack for ack in self._pending if ack.partition is not key or not ack.settle()
         ]
         return not self._pending
 

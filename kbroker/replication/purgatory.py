@@ -4,19 +4,24 @@ An operation is watched under the partitions whose change could complete it. Who
 partition calls ``check_and_complete``; that costs one call per operation waiting on that partition,
 and nothing when there is none.
 
-The step that registers an operation also tries it, with no await in between, so a change can not
-slip through: it either came before (the try sees it) or comes after (the watcher is there).
+The step that registers an operation under a partition also looks at that partition, with no await
+in between, so a change can not slip through: it either came before (the look sees it) or comes
+after (the watcher is there).
 """
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
     from kbroker.common.timer import Timer
 
 K = TypeVar("K", bound=Hashable)
+
+WATCH_AT_ONCE: Final = 256
+"""Keys under which an operation is registered before other tasks get their turn."""
 
 
 class DelayedOperation(Generic[K]):
@@ -29,11 +34,8 @@ class DelayedOperation(Generic[K]):
         self.is_expired = False
         self._wake: Callable[[], object] | None = None
 
-    def try_complete(self, key: K | None) -> bool:
-        """Look whether the answer can be given now.
-
-        ``key`` is the partition that changed, None for the first look at all of them.
-        """
+    def try_complete(self, key: K) -> bool:
+        """Look at ``key``, which has changed or was never looked at: is the operation complete?"""
         raise NotImplementedError
 
     def complete(self) -> bool:
@@ -70,15 +72,21 @@ class Purgatory(Generic[K]):
     ) -> None:
         """Return when the operation is complete or its time is over (``is_expired``).
 
-        A cancelled caller leaves nothing behind.
+        Gives way while it registers under many keys. A cancelled caller leaves nothing behind.
         """
-        watched = list(dict.fromkeys(keys))
-        for key in watched:
-            self._watchers.setdefault(key, {})[operation] = None
+        watched: list[K] = []
         timeout = None
         try:
-            if operation.is_completed or operation.try_complete(None):
-                operation.complete()
+            for number, key in enumerate(dict.fromkeys(keys), 1):
+                if operation.is_completed:
+                    return
+                self._watchers.setdefault(key, {})[operation] = None
+                watched.append(key)
+                if operation.try_complete(key):
+                    operation.complete()
+                elif number % WATCH_AT_ONCE == 0:
+                    await checkpoint()
+            if operation.is_completed:
                 return
             event = anyio.Event()
             operation._wake = event.set

@@ -7,7 +7,7 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.timer import Timer
-from kbroker.replication.purgatory import DelayedOperation, Purgatory
+from kbroker.replication.purgatory import WATCH_AT_ONCE, DelayedOperation, Purgatory
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ class Countdown(DelayedOperation[Hashable]):
     def __init__(self) -> None:
         super().__init__()
         self.ready = False
-        self.tried: list[Hashable | None] = []
+        self.tried: list[Hashable] = []
 
-    def try_complete(self, key: Hashable | None) -> bool:
+    def try_complete(self, key: Hashable) -> bool:
         self.tried.append(key)
         return self.ready
 
@@ -53,7 +53,7 @@ async def test_an_operation_that_can_complete_at_once_never_sleeps() -> None:
 async def test_a_change_between_the_first_look_and_the_wait_is_seen() -> None:
     """PERFORMANCE trap 1: the append comes after the handler looked and before the task runs."""
     world, operation = World(), Countdown()
-    assert not operation.try_complete(None)
+    assert not operation.try_complete("a")
     waiting = world.purgatory.wait(operation, ["a"], 10)  # made, not started
     operation.ready = True
     assert world.purgatory.check_and_complete("a") == 0  # nobody is registered yet
@@ -74,7 +74,7 @@ async def test_a_change_of_a_watched_key_wakes_the_operation() -> None:
         operation.ready = True
         assert world.purgatory.check_and_complete("b") == 1
         assert world.purgatory.check_and_complete("a") == 0  # completed once
-    assert operation.tried == [None, "b", "b"]
+    assert operation.tried == ["a", "b", "b", "b"]
     assert not operation.is_expired
     assert world.purgatory.watched_keys == 0
     assert world.timer.pending == 0
@@ -131,3 +131,28 @@ async def test_only_the_waiters_of_the_changed_key_are_tried() -> None:
         assert sum(len(operation.tried) for operation in operations) == 100 + 10
         tasks.cancel_scope.cancel()
     assert world.purgatory.watched_keys == 0
+
+
+@pytest.mark.anyio
+async def test_registering_under_many_keys_gives_way_and_misses_nothing() -> None:
+    world, operation = World(), Countdown()
+    keys = range(5 * WATCH_AT_ONCE)
+
+    async def change_the_first() -> None:
+        operation.ready = True
+        assert world.purgatory.check_and_complete(0) == 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.purgatory.wait, operation, keys, 10)
+        tasks.start_soon(change_the_first)
+    assert operation.is_completed and not operation.is_expired
+    assert len(operation.tried) < len(keys)  # it went on no further
+    assert world.purgatory.watched_keys == 0
+
+
+@pytest.mark.anyio
+async def test_what_is_complete_before_it_waits_does_not_wait() -> None:
+    world, operation = World(), Countdown()
+    operation.is_completed = True
+    await world.purgatory.wait(operation, [], 10)
+    assert operation.tried == []

@@ -309,10 +309,16 @@ class BrokerServer:
         )
 
     def release_in_child(self) -> None:
-        """In a forked child: close its copies of sockets and locks; the parent keeps its own."""
+        """In a forked child: close its copies of sockets and locks; the parent keeps its own.
+
+        Sockets become /dev/null instead of being closed: the objects that hold their numbers would
+        close them again later, when the child has opened something else under them.
+        """
+        null = os.open(os.devnull, os.O_RDWR)
         for descriptor in self.network.filenos():
             with suppress(OSError):
-                os.close(descriptor)
+                os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
         self.log_manager.release_in_child()
 
     # -- dynamic settings

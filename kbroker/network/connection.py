@@ -7,7 +7,7 @@ sends, receives or sleeps; ``finish_waiting`` awaits nothing but the answer itse
 
 import logging
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kbroker.common.parts import Buffer
 from kbroker.network.frame import FrameCutter, looks_like
@@ -124,7 +124,6 @@ class Connection:
 
     __slots__ = (
         "_admit",
-        "_cutter",
         "_frame",
         "_is_closed",
         "_on_room",
@@ -135,6 +134,7 @@ class Connection:
         "bytes_in",
         "close_reason",
         "context",
+        "cutter",
         "output",
         "waiting",
     )
@@ -151,7 +151,7 @@ class Connection:
         self._settings = settings
         self.context = context
         self._on_room = on_room
-        self._cutter = FrameCutter(
+        self.cutter = FrameCutter(
             scratch=settings.scratch,
             max_frame_bytes=settings.limits.max_frame_bytes,
             budget=settings.budget,
@@ -180,13 +180,13 @@ class Connection:
     def get_buffer(self) -> memoryview:
         """Where the next bytes are to be received; ``received`` must follow before anything else
         happens on this thread: the memory is shared by all connections."""
-        return self._cutter.get_buffer()
+        return self.cutter.get_buffer()
 
     def received(self, size: int) -> None:
         """``size`` bytes have been put there."""
         self.bytes_in += size
         self._settings.counters.bytes_in += size
-        cutter = self._cutter
+        cutter = self.cutter
         if self.close_reason is not None:
             return
         if self._read_proxy_header is not None:
@@ -205,8 +205,8 @@ class Connection:
         if self._read_proxy_header is not None:
             self._receive_proxy_header(data)
             return
-        self._cutter.feed(data)
-        if self._cutter.bad is not None:
+        self.cutter.feed(data)
+        if self.cutter.bad is not None:
             self._on_bad_frame()
 
     def end_input(self, reason: str = CLOSED_BY_PEER) -> None:
@@ -216,14 +216,14 @@ class Connection:
 
     def on_room(self) -> None:
         """The budget may have room for the large frame that was stopped."""
-        if self._cutter.grow():
+        if self.cutter.grow():
             self._on_room()
 
     @property
     def must_pause(self) -> bool:
         """Read no further for now."""
         limits = self._settings.limits
-        cutter = self._cutter
+        cutter = self.cutter
         return (
             cutter.is_blocked
             or self.close_reason is not None
@@ -237,14 +237,14 @@ class Connection:
         limits = self._settings.limits
         return not (
             self.must_pause
-            or self._cutter.queued_frames * 2 > limits.queued_frames_per_connection
-            or self._cutter.queued_bytes * 2 > limits.queued_bytes_per_connection
+            or self.cutter.queued_frames * 2 > limits.queued_frames_per_connection
+            or self.cutter.queued_bytes * 2 > limits.queued_bytes_per_connection
         )
 
     @property
     def has_work(self) -> bool:
         """Requests are queued or one is being answered."""
-        return self._cutter.queued_frames > 0 or self._frame is not None
+        return self.cutter.queued_frames > 0 or self._frame is not None
 
     # requests
 
@@ -252,34 +252,68 @@ class Connection:
         """Answer queued requests, in order, until one must wait or others should have a turn."""
         settings = self._settings
         limits = settings.limits
-        counters = settings.counters
-        cutter = self._cutter
+        cutter = self.cutter
+        output = self.output
+        dispatch = settings.dispatch
         monotonic = settings.clock.monotonic
+        context = self.context
         start = now = monotonic()
         deadline = start + limits.turn_time
         left = limits.turn_frames
-        while True:
-            if not cutter.queued_frames:
-                result = Turn.IDLE if self.close_reason is None else Turn.CLOSE
-                break
+        finished = 0
+        result = Turn.IDLE
+        while cutter.queued_frames:
             if left == 0 or now > deadline:
                 result = Turn.MORE
                 break
             left -= 1
-            counters.requests += 1
-            self._frame = cutter.next_frame()
-            answer = self._dispatch(self._frame, now)
-            if answer is not None and type(answer) is not list:
-                self.waiting = answer
-                result = Turn.WAIT
-                now = monotonic()
+            frame = cutter.next_frame()
+            try:
+                header, position = read_request_header(frame, 0)
+                answer = dispatch(
+                    RequestContext(
+                        context,
+                        header.request_api_key,
+                        header.request_api_version,
+                        header.correlation_id,
+                        header.client_id,
+                        now,
+                    ),
+                    frame,
+                    position,
+                )
+            except Exception as error:
+                self._frame = frame
+                cutter.finished(finished)
+                finished = 0
+                self._on_error(error)
+                self._finish_frame(None)
                 break
-            self._finish_frame(answer)
+            if answer is not None:
+                if type(answer) is not list:
+                    self._frame = frame
+                    self.waiting = cast("Coroutine[Any, Any, Answer]", answer)
+                    result = Turn.WAIT
+                    break
+                output.add_answer(answer)
+            size = len(frame)
+            if size < POOLED_FROM:
+                finished += size + 4
+            else:
+                self._frame = frame
+                del frame
+                self._finish_frame(None)
             now = monotonic()
-            if self.output.size >= _OUTPUT_STEP:
+            if output.size >= _OUTPUT_STEP:
                 result = Turn.OUTPUT
                 break
-        spent = (now - start) * 1000
+        counters = settings.counters
+        counters.requests += limits.turn_frames - left
+        if finished:
+            cutter.finished(finished)
+        if result is Turn.IDLE and self.close_reason is not None:
+            result = Turn.CLOSE
+        spent = (monotonic() - start) * 1000
         if spent > counters.longest_turn_ms:
             counters.longest_turn_ms = spent
         return result
@@ -291,10 +325,8 @@ class Connection:
         answer: Answer = None
         try:
             answer = await waiting
-        except CloseConnection:
-            self._close(CLOSED_BY_DISPATCH)
-        except Exception:
-            self._on_failure()
+        except Exception as error:
+            self._on_error(error)
         finally:
             self._finish_frame(answer)
 
@@ -309,28 +341,6 @@ class Connection:
         if waiting is not None:
             waiting.close()
 
-    def _dispatch(self, frame: memoryview, now: float) -> Any:
-        """The answer, a coroutine for it, or None after ``_close``."""
-        try:
-            header, position = read_request_header(frame, 0)
-            context = RequestContext(
-                self.context,
-                header.request_api_key,
-                header.request_api_version,
-                header.correlation_id,
-                header.client_id,
-                now,
-            )
-            return self._settings.dispatch(context, frame, position)
-        except CloseConnection:
-            self._close(CLOSED_BY_DISPATCH)
-        except DecodeError as error:
-            self._count_bad(BAD_HEADER, f"{BAD_HEADER} ({error})")
-            self._close(BAD_HEADER)
-        except Exception:
-            self._on_failure()
-        return None
-
     def _finish_frame(self, answer: Answer) -> None:
         """The request being answered is done with; its memory may serve again."""
         frame, self._frame = self._frame, None
@@ -340,32 +350,40 @@ class Connection:
             return
         size = len(frame)
         if size < POOLED_FROM:
-            self._cutter.finished(size)
+            self.cutter.finished(size + 4)
             return
         buffer = frame.obj
         del frame, answer  # the pool takes no buffer that somebody can still see
-        self._cutter.finished_large(buffer, size)
+        self.cutter.finished_large(buffer, size + 4)
 
-    def _on_failure(self) -> None:
-        self._settings.counters.dispatch_failures += 1
-        self._settings.log.exception("a request from %s failed; closing", self.peer)
-        self._close(CLOSED_BY_FAILURE)
+    def _on_error(self, error: Exception) -> None:
+        """A request was no request, was refused, or failed: close after the answers before it."""
+        if isinstance(error, CloseConnection):
+            self._close(CLOSED_BY_DISPATCH)
+        elif isinstance(error, DecodeError):
+            self._count_bad(BAD_HEADER, f"{BAD_HEADER} ({error})")
+            self._close(BAD_HEADER)
+        else:
+            settings = self._settings
+            settings.counters.dispatch_failures += 1
+            settings.log.error("a request from %s failed; closing", self.peer, exc_info=error)
+            self._close(CLOSED_BY_FAILURE)
 
     def _close(self, reason: str) -> None:
         """Close after the answers that are ready; requests queued behind this one are dropped."""
         if self.close_reason is None:
             self.close_reason = reason
         self._is_closed = True
-        self._cutter.close(in_progress=0 if self._frame is None else len(self._frame) + 4)
+        self.cutter.close(in_progress=0 if self._frame is None else len(self._frame) + 4)
 
     # bad input
 
     def _on_bad_frame(self) -> None:
         """Frames before the bad one are still answered, then the connection closes."""
-        reason = self._cutter.bad
+        reason = self.cutter.bad
         assert reason is not None
         self.close_reason = reason
-        speech = looks_like(self._cutter.first_bytes)
+        speech = looks_like(self.cutter.first_bytes)
         hint = f"; the first bytes look like {speech}" if speech else ""
         self._count_bad(reason, f"bad frame, {reason}{hint}")
 
@@ -401,8 +419,8 @@ class Connection:
         if self._admit is not None and not self._admit(self.context.client_host):
             self.close_reason = CLOSED_TOO_MANY
         elif rest:
-            self._cutter.feed(rest)
-            if self._cutter.bad is not None:
+            self.cutter.feed(rest)
+            if self.cutter.bad is not None:
                 self._on_bad_frame()
 
     def _take_addresses(self, header: "ProxyHeader") -> None:
@@ -440,7 +458,7 @@ class Connection:
         return None
 
     def _is_too_slow(self, marks: "_SweepMarks", now: float, *, is_paused: bool) -> bool:
-        cutter = self._cutter
+        cutter = self.cutter
         partial = cutter.partial
         if self._proxy_bytes is not None:
             partial = len(self._proxy_bytes)

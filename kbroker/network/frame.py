@@ -125,7 +125,10 @@ class FrameCutter:
         if self._filled == self._total:
             self._buffer = self._view = None
             self._held = self._filled = 0
-            self._queue(view, 1)
+            self._chunks.append(view)
+            self.frames_cut += 1
+            self.queued_frames += 1
+            self.queued_bytes += len(view)
         elif self._filled == len(view):
             self.grow()
 
@@ -158,12 +161,12 @@ class FrameCutter:
         return chunk[position + 4 : stop]
 
     def finished(self, size: int) -> None:
-        """A frame of ``size`` bytes, size field not included, is done with."""
-        self.queued_bytes -= size + 4
-        self._budget.release(size + 4)
+        """Frames of ``size`` bytes, size fields included, are done with."""
+        self.queued_bytes -= size
+        self._budget.release(size)
 
     def finished_large(self, buffer: object, size: int) -> None:
-        """The same for one of 64 KiB or more; ``buffer``, which held it, may be used again."""
+        """The same for a large one; ``buffer``, which held it, may be used again."""
         self.finished(size)
         self._budget.forget(self._owner)
         if isinstance(buffer, bytearray):
@@ -197,12 +200,6 @@ class FrameCutter:
         self.queued_bytes = in_progress
         self._budget.forget(self._owner)
 
-    def _queue(self, chunk: memoryview, count: int) -> None:
-        self._chunks.append(chunk)
-        self.frames_cut += count
-        self.queued_frames += count
-        self.queued_bytes += len(chunk)
-
     def _cut(self, end: int) -> None:
         """Cut the first ``end`` bytes of the scratch."""
         scratch = self._scratch
@@ -221,7 +218,10 @@ class FrameCutter:
             count += 1
             position = stop
         if count:
-            self._queue(memoryview(bytearray(scratch[:position])), count)
+            self._chunks.append(memoryview(bytearray(scratch[:position])))
+            self.frames_cut += count
+            self.queued_frames += count
+            self.queued_bytes += position
         rest = end - position
         self._budget.used += position + rest - self._held  # the old rest is in these
         self._held = rest

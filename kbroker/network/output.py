@@ -34,7 +34,7 @@ class Output:
         size = 0
         for part in parts:
             size += len(part)
-            if not isinstance(part, _BUFFERS):
+            if type(part) is not bytes and not isinstance(part, _BUFFERS):
                 self._slices += 1
         self._parts.append(_SIZE.pack(size))
         self._parts += parts

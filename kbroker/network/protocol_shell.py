@@ -93,7 +93,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
         self._host.on_connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._connection.get_buffer()
+        return self._connection.cutter.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
@@ -201,7 +201,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
             if buffers:
                 self._write(buffers)
         if turn is Turn.IDLE and not output.size and not self._is_write_paused:
-            if connection.must_pause:
+            if connection.cutter.is_blocked:
                 self._pause_reading()
         elif turn is Turn.CLOSE and not output.size:
             self._transport.close()
@@ -283,7 +283,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
         transport = self._transport
         if transport.is_closing():
             return
-        size = sum(map(len, buffers))
+        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         self.bytes_out += size
         self._host.settings.counters.bytes_out += size
         if len(buffers) == 1:

@@ -50,7 +50,7 @@ def take(cutter):
     frames = []
     while cutter.queued_frames:
         frames.append(bytes(cutter.next_frame()))
-        cutter.finished(len(frames[-1]))
+        cutter.finished(len(frames[-1]) + 4)
     return frames
 
 
@@ -176,7 +176,7 @@ def test_close_forgets_everything_but_what_is_in_progress():
     first = cutter.next_frame()
     cutter.close(in_progress=len(first) + 4)
     assert (cutter.queued_frames, budget.used) == (0, 9)
-    cutter.finished(len(first))
+    cutter.finished(len(first) + 4)
     assert budget.used == 0
     receive(cutter, framed(b"late"), 1 << 30)
     assert (cutter.queued_frames, budget.used) == (0, 0)
@@ -194,7 +194,7 @@ def test_buffers_of_large_frames_are_used_again_when_nobody_sees_them():
         kept = frame[5:9] if keep else None
         length = len(frame)
         del frame
-        cutter.finished_large(buffer, length)
+        cutter.finished_large(buffer, length + 4)
         del buffer
         if kept is not None:
             held = kept

@@ -77,7 +77,7 @@ class _EffectiveConfigs:
             configs = self._known[key] = [
                 CreatableTopicConfigs(
                     name=entry.name,
-                    value=None if entry.is_sensitive else entry.value,
+                    value=overrides.get(entry.name, entry.value),  # as it was written
                     read_only=entry.read_only,
                     config_source=entry.source,
                     is_sensitive=entry.is_sensitive,

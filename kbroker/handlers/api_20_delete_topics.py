@@ -93,7 +93,7 @@ def _resolve(
     ids: list[bytes],
     results: list[DeletableTopicResult],
 ) -> list["TopicImage"]:
-    """The topics there are, each once; adds a result for each that there is not."""
+    """The topics to delete; adds a result for each that there is not or that is given twice."""
     found: dict[bytes, TopicImage] = {}
     for topic_id in ids:
         topic = topics.get_by_id(topic_id)
@@ -103,13 +103,14 @@ def _resolve(
             found[topic_id] = topic
     for name in names:
         topic = topics.get(name)
-        if topic is not None:
-            found[topic.topic_id] = topic
-        elif name:
+        if topic is None:
             results.append(_refused(name, ZERO_UUID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+        elif topic.topic_id in found:
+            del found[topic.topic_id]
+            text = "The provided topic name maps to an ID that was already supplied."
+            results.append(_refused(name, topic.topic_id, ErrorCode.INVALID_REQUEST, text))
         else:
-            text = "Invalid topic name."
-            results.append(_refused(name, ZERO_UUID, ErrorCode.INVALID_TOPIC_EXCEPTION, text))
+            found[topic.topic_id] = topic
     return list(found.values())
 
 

@@ -21,7 +21,7 @@ from kbroker.metadata.values import encode_config
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
-_MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
+MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
 _SETTINGS: Final[Mapping[int, Mapping[str, Setting]]] = {
     ConfigResourceType.TOPIC: LogConfig.settings(),
     ConfigResourceType.BROKER: BrokerConfig.settings(),
@@ -109,7 +109,7 @@ class ConfigControl:
         topic = image.topics.get(name)
         assert topic is not None, "checked before"
         default = self._config.current.log_defaults().min_insync_replicas
-        min_isr = int(overrides.get(_MIN_INSYNC_REPLICAS, default))
+        min_isr = int(overrides.get(MIN_INSYNC_REPLICAS, default))
         return [
             Put(
                 self._keys.partition(topic.topic_id, index),
@@ -146,7 +146,7 @@ def _changed_value(kind: int, change: SettingChange, current: str | None) -> str
 
 def _check_min_isr(kind: int, resource_name: str, name: str, value: str | None) -> None:
     """Eligible leader replicas rest on it (KIP-966): it is the same on every broker, and set."""
-    if kind != ConfigResourceType.BROKER or name != _MIN_INSYNC_REPLICAS:
+    if kind != ConfigResourceType.BROKER or name != MIN_INSYNC_REPLICAS:
         return
     if resource_name and value is not None:
         raise KafkaError(

@@ -14,12 +14,12 @@ import anyio
 
 from kbroker.common.entropy import Entropy
 from kbroker.config.broker_config import ConfigHolder
-from kbroker.metadata.config_control import ConfigChange, ConfigControl
+from kbroker.metadata.config_control import MIN_INSYNC_REPLICAS, ConfigChange, ConfigControl
 from kbroker.metadata.delta import MetadataDelta
 from kbroker.metadata.elections import after_admission, after_fencing
 from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage
 from kbroker.metadata.internal_topics import automatic_topic
-from kbroker.metadata.keys import Keys
+from kbroker.metadata.keys import ConfigResourceType, Keys
 from kbroker.metadata.publisher import MetadataPublisher
 from kbroker.metadata.store import (
     Ambiguous,
@@ -41,7 +41,7 @@ from kbroker.metadata.topic_control import (
     new_topic_id,
 )
 from kbroker.metadata.topic_names import CLUSTER_METADATA
-from kbroker.metadata.values import MetaValue, NumberValue, RegistrationValue
+from kbroker.metadata.values import MetaValue, NumberValue, RegistrationValue, encode_config
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
@@ -104,8 +104,14 @@ class Controller:
             return
         cluster_id = _cluster_id_text(new_topic_id(self._entropy))
         value = MetaValue(cluster_id=cluster_id, incarnation=self._entropy.uuid_bytes())
+        # Eligible leader replicas (KIP-966) rest on it: Kafka too fixes it for the whole cluster.
+        min_isr = {MIN_INSYNC_REPLICAS: str(self._config.current.min_insync_replicas)}
+        cluster_settings = self._keys.config(ConfigResourceType.BROKER, "")
         meta = self._keys.meta
-        await self._store.txn([absent(meta)], [Put(meta, value.encode())])
+        await self._store.txn(
+            [absent(meta)],
+            [Put(meta, value.encode()), Put(cluster_settings, encode_config(min_isr))],
+        )
         while not self._publisher.image.cluster_id:  # named by us, or by another one just before
             await self._publisher.wait_for(self._publisher.image.revision + 1)
 

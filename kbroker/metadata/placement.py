@@ -32,7 +32,8 @@ def place_replicas(
     if replication_factor > len(known):
         raise _unplaceable(
             f"The target replication factor of {replication_factor} cannot be reached because "
-            f"only {len(known)} broker(s) are registered."
+            f"only {len(known)} broker(s) are registered or some brokers have all their log "
+            "directories cordoned."
         )
     start = entropy.randint(0, len(live) - 1)
     placed = []

@@ -31,6 +31,7 @@ from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
 MAX_PARTITIONS_PER_REQUEST: Final = 10_000
+MAX_ADDED_PARTITIONS: Final = 100_000
 _USE_DEFAULT: Final = -1
 _MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
 _RESERVED_IDS: Final = frozenset({bytes(16), bytes(15) + b"\x01"})
@@ -185,7 +186,7 @@ class TopicControl:
         if count < _USE_DEFAULT or count == 0:
             raise KafkaError(
                 ErrorCode.INVALID_PARTITIONS,
-                "Number of partitions must be larger than 0, or -1 to use the default value.",
+                "Number of partitions was set to an invalid non-positive value.",
             )
         if factor == _USE_DEFAULT:
             factor = config.default_replication_factor
@@ -249,7 +250,7 @@ class TopicControl:
         for request in requests:
             error: KafkaError | None = None
             try:
-                write = self._plan_more(image, request, MAX_PARTITIONS_PER_REQUEST - planned)
+                write = self._plan_more(image, request, MAX_ADDED_PARTITIONS - planned)
                 planned += len(write.early)
                 writes.append(write)
             except KafkaError as problem:
@@ -285,8 +286,8 @@ class TopicControl:
                 image, enumerate(request.assignments, present), factor
             )
         elif additional > allowed:
-            # Kafka's bounded list of records overflows here, which it does not foresee.
-            raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+            # Kafka has no such limit here and dies of the memory that it maps.
+            raise _too_many_partitions()
         else:
             partitions = place_replicas(
                 image.brokers.values(),
@@ -307,6 +308,12 @@ def _live(image: MetadataImage) -> set[int]:
     return {node for node, broker in image.brokers.items() if not broker.fenced}
 
 
+def _too_many_partitions() -> KafkaError:
+    return KafkaError(
+        ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request."
+    )
+
+
 def _check_total_partitions(topics: Iterable[NewTopic], config: BrokerConfig) -> None:
     total = 0
     for topic in topics:
@@ -317,10 +324,7 @@ def _check_total_partitions(topics: Iterable[NewTopic], config: BrokerConfig) ->
         elif topic.num_partitions > 0:
             total += topic.num_partitions
         if total > MAX_PARTITIONS_PER_REQUEST:
-            raise KafkaError(
-                ErrorCode.POLICY_VIOLATION,
-                "Excessively large number of partitions per request.",
-            )
+            raise _too_many_partitions()
 
 
 def _checked_configs(topic: NewTopic, defaults: LogConfig) -> dict[str, str]:

@@ -49,20 +49,21 @@ async def test_by_id() -> None:
             KEY,
             6,
             DeleteTopicsRequest(
-                [DeleteTopicState(None, a), DeleteTopicState(None, unknown), DeleteTopicState("a")],
+                [DeleteTopicState(None, a), DeleteTopicState(None, unknown), DeleteTopicState("b")],
                 timeout_ms=1000,
             ),
         )
         assert [(r.name, r.topic_id, r.error_code) for r in response.responses] == [
             (None, unknown, ErrorCode.UNKNOWN_TOPIC_ID),
             ("a", a, 0),
+            ("b", b, 0),
         ]
-        assert client.node.image.topics.get_by_id(b) is not None
+        assert len(client.node.image.topics) == 0
 
 
 async def test_what_is_refused_is_not_deleted() -> None:
     async with asking() as client:
-        a, b = await create(client, "a", "b")
+        a, b, c = await create(client, "a", "b", "c")
         items = [
             DeleteTopicState(None, ZERO_UUID),
             DeleteTopicState("a", a),
@@ -71,6 +72,8 @@ async def test_what_is_refused_is_not_deleted() -> None:
             DeleteTopicState(None, b),
             DeleteTopicState(None, b),
             DeleteTopicState("", ZERO_UUID),
+            DeleteTopicState("c"),
+            DeleteTopicState(None, c),
         ]
         response = await client.ask(KEY, 6, DeleteTopicsRequest(items, timeout_ms=1000))
         invalid = ErrorCode.INVALID_REQUEST
@@ -84,10 +87,19 @@ async def test_what_is_refused_is_not_deleted() -> None:
             DeletableTopicResult("b", ZERO_UUID, invalid, "Duplicate topic name."),
             DeletableTopicResult(None, b, invalid, "Duplicate topic id."),
             DeletableTopicResult(
-                "", ZERO_UUID, ErrorCode.INVALID_TOPIC_EXCEPTION, "Invalid topic name."
+                "",
+                ZERO_UUID,
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION.message,
+            ),
+            DeletableTopicResult(
+                "c",
+                c,
+                invalid,
+                "The provided topic name maps to an ID that was already supplied.",
             ),
         ]
-        assert set(client.node.image.topics.by_name) == {"a", "b"}
+        assert set(client.node.image.topics.by_name) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("version", range(1, 7))

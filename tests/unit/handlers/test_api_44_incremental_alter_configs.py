@@ -166,6 +166,7 @@ async def test_settings_of_brokers() -> None:
         assert image.cluster_overrides() == {
             "unknown.key": "1",
             "log.cleanup.policy": "delete,compact",
+            "min.insync.replicas": "1",
         }
         (answer,) = await ask(client, resource(BROKER, "1", ("message.max.bytes", APPEND, "1")))
         assert answer[2:] == (

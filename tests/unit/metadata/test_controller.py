@@ -40,6 +40,11 @@ async def test_a_single_broker_is_its_own_controller_and_alive() -> None:
         assert not image.cluster_id.startswith("-")
 
 
+async def test_the_first_start_fixes_min_insync_replicas_for_the_cluster() -> None:
+    async with running_node(settings={"min.insync.replicas": "2"}) as node:
+        assert node.image.cluster_overrides() == {"min.insync.replicas": "2"}
+
+
 async def test_everything_survives_a_restart(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
     async with running_node(store) as node:

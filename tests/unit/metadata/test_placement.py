@@ -68,7 +68,7 @@ def test_fenced_brokers_only_when_needed_and_never_as_leader() -> None:
             brokers(None),
             3,
             "The target replication factor of 3 cannot be reached because only 1 broker(s) are "
-            "registered.",
+            "registered or some brokers have all their log directories cordoned.",
         ),
     ],
 )

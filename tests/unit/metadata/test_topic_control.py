@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from kbroker.metadata.topic_control import (
+    MAX_ADDED_PARTITIONS,
     MAX_PARTITIONS_PER_REQUEST,
     CreatedTopic,
     NewPartitions,
@@ -76,12 +77,12 @@ INVALID: list[tuple[NewTopic, ErrorCode, str]] = [
     (
         NewTopic(name="t", num_partitions=0),
         ErrorCode.INVALID_PARTITIONS,
-        "Number of partitions must be larger than 0, or -1 to use the default value.",
+        "Number of partitions was set to an invalid non-positive value.",
     ),
     (
         NewTopic(name="t", num_partitions=-2),
         ErrorCode.INVALID_PARTITIONS,
-        "Number of partitions must be larger than 0, or -1 to use the default value.",
+        "Number of partitions was set to an invalid non-positive value.",
     ),
     (
         NewTopic(name="t", num_partitions=0, replication_factor=0),
@@ -92,7 +93,8 @@ INVALID: list[tuple[NewTopic, ErrorCode, str]] = [
         NewTopic(name="t", replication_factor=2),
         ErrorCode.INVALID_REPLICATION_FACTOR,
         "Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot "
-        "be reached because only 1 broker(s) are registered.",
+        "be reached because only 1 broker(s) are registered or some brokers have all their log "
+        "directories cordoned.",
     ),
     (
         NewTopic(name="t", configs=[("a", None), ("retention.ms", "x"), ("b", None)]),
@@ -293,7 +295,12 @@ async def test_more_partitions() -> None:
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             "The manual partition assignment includes broker 5, but no such broker is registered.",
         ),
-        (MAX_PARTITIONS_PER_REQUEST + 3, None, ErrorCode.UNKNOWN_SERVER_ERROR, None),
+        (
+            MAX_ADDED_PARTITIONS + 3,
+            None,
+            ErrorCode.POLICY_VIOLATION,
+            "Excessively large number of partitions per request.",
+        ),
     ],
 )
 async def test_partitions_that_cannot_be_added(

@@ -64,7 +64,7 @@ class NetworkLimits:
     write_buffer_bytes: int = 262_144
     """Past so much unsent output no further request of the connection is begun."""
 
-    output_chunk_bytes: int = 524_288
+    output_chunk_bytes: int = 1_048_576
     """Log slices larger than this are read and sent piece by piece, as the peer takes them."""
 
     turn_frames: int = 32

@@ -41,7 +41,7 @@ class Output:
         self.size += size + 4
 
     def take(self, *, stop_at_files: bool = False) -> list[Buffer]:
-        """The next buffers, about ``chunk_bytes`` of them; joined to one when they are small.
+        """The next buffers, ``chunk_bytes`` of them or one slice more; small ones joined to one.
 
         Empty when there is nothing to take. Slices are read here, large ones piece by piece. With
         ``stop_at_files`` a slice that lies in a file ends the list: it is for
@@ -99,7 +99,7 @@ class Output:
             elif stop_at_files and part.file_range() is not None:
                 break
             else:
-                pieces = self._read(part, left)
+                pieces = self._read(part)
             taken += pieces
             size = sum(map(len, pieces))
             left -= size
@@ -115,13 +115,13 @@ class Output:
         self._slices -= 1
         self._done = 0
 
-    def _read(self, part: LogSlice, limit: int) -> list[Buffer]:
-        """Bytes of the next part, a slice: all of them, or ``limit`` where it can be cut."""
+    def _read(self, part: LogSlice) -> list[Buffer]:
+        """Bytes of the next part, a slice: all of them, or a chunk where there are more."""
         size = len(part)
-        if self._done or (size > limit and _PREAD is not None):
+        if self._done or (size > self.chunk_bytes and _PREAD is not None):
             file_range = self.first_file_range()
             if file_range is not None:
-                return [self._read_piece(*file_range, limit)]
+                return [self._read_piece(*file_range)]
             if self._done:
                 raise ShortSliceError("a slice that was in a file is no longer")
         pieces: list[Buffer] = list(part.parts())
@@ -130,9 +130,9 @@ class Output:
         self._slice_taken()
         return pieces
 
-    def _read_piece(self, descriptor: int, position: int, size: int, limit: int) -> bytes:
+    def _read_piece(self, descriptor: int, position: int, size: int) -> bytes:
         assert _PREAD is not None
-        wanted = min(size, limit)
+        wanted = min(size, self.chunk_bytes)
         data: bytes = _PREAD(descriptor, wanted, position)
         if len(data) != wanted:
             raise ShortSliceError(f"{len(data)} bytes at {position} instead of {wanted}")

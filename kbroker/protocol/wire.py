@@ -101,9 +101,10 @@ def _describe_value(value: object) -> str:
 
 
 def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
-    """An unsigned varint of at most 5 bytes and 32 bits.
+    """An unsigned varint of at most 5 bytes.
 
-    As in Apache Kafka the 32 bits are a signed int: 2**32 - 1 is read as -1.
+    As in Apache Kafka the value is a signed 32-bit int, 2**32 - 1 is read as -1, and bits of the
+    fifth byte that find no room are dropped.
     """
     value = buffer[position]
     if value < 128:
@@ -116,12 +117,12 @@ def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             if value >= 1 << 31:
-                if value >= 1 << 32:
-                    break
-                value -= 1 << 32
+                value &= 0xFFFFFFFF
+                if value >= 1 << 31:
+                    value -= 1 << 32
             return value, position + 1
         shift += 7
-    raise DecodeError("a varint does not fit 32 bits")
+    raise DecodeError("a varint is longer than 5 bytes")
 
 
 def uvarint(value: int) -> bytes:
@@ -144,14 +145,14 @@ def uvarint(value: int) -> bytes:
 
 
 def read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
-    """A zigzag varint of at most 5 bytes and 32 bits."""
+    """A zigzag varint of at most 5 bytes; bits beyond 32 are dropped."""
     value, position = read_uvarint(buffer, position)
     value &= 0xFFFFFFFF
     return (value >> 1) ^ -(value & 1), position
 
 
 def read_varlong(buffer: Buffer, position: int) -> tuple[int, int]:
-    """A zigzag varint of at most 10 bytes and 64 bits."""
+    """A zigzag varint of at most 10 bytes; bits beyond 64 are dropped."""
     value = 0
     shift = 0
     while shift < 70:
@@ -159,11 +160,10 @@ def read_varlong(buffer: Buffer, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            if value >= 1 << 64:
-                break
+            value &= 0xFFFFFFFFFFFFFFFF
             return (value >> 1) ^ -(value & 1), position
         shift += 7
-    raise DecodeError("a varlong does not fit 64 bits")
+    raise DecodeError("a varlong is longer than 10 bytes")
 
 
 def varint(value: int) -> bytes:
@@ -577,7 +577,7 @@ def write_tagged_fields(parts: list[Any], fields: list[tuple[int, bytes]]) -> No
         return
     parts.append(uvarint(len(fields)))
     for tag, value in sorted(fields, key=lambda field: field[0]):
-        parts.append(uvarint(tag))
+        parts.append(uvarint(tag & 0xFFFFFFFF))  # one read as negative, too
         parts.append(uvarint(len(value)))
         parts.append(value)
 

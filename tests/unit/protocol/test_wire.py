@@ -46,8 +46,14 @@ def test_uvarint_longer_than_needed_is_accepted():
     assert wire.read_uvarint(bytes.fromhex("8000"), 0) == (0, 2)
 
 
-@pytest.mark.parametrize("encoded", ["ffffffff10", "ffffffff8f00", "ffffffffffffff01", "80" * 100])
-def test_uvarint_beyond_32_bits(encoded):
+def test_bits_of_the_fifth_byte_without_room_are_dropped_as_in_kafka():
+    assert wire.read_uvarint(bytes.fromhex("8180808010"), 0) == (1, 5)
+    assert wire.read_uvarint(bytes.fromhex("fefefefe58"), 0) == (0x8FDFBF7E - 2**32, 5)
+    assert wire.read_varlong(b"\x82" + b"\x80" * 8 + b"\x7e", 0) == (1, 10)
+
+
+@pytest.mark.parametrize("encoded", ["ffffffff8f00", "ffffffffffffff01", "80" * 100])
+def test_uvarint_of_more_than_5_bytes(encoded):
     with pytest.raises(DecodeError):
         wire.read_uvarint(bytes.fromhex(encoded), 0)
 
@@ -83,8 +89,8 @@ def test_zigzag_order():
     assert [wire.varlong(value) for value in (0, -1, 1, -2)] == [b"\0", b"\1", b"\2", b"\3"]
 
 
-@pytest.mark.parametrize("encoded", ["ff" * 9 + "02", "80" * 10 + "00", "ff" * 50])
-def test_varlong_beyond_64_bits(encoded):
+@pytest.mark.parametrize("encoded", ["80" * 10 + "00", "ff" * 50])
+def test_varlong_of_more_than_10_bytes(encoded):
     with pytest.raises(DecodeError):
         wire.read_varlong(bytes.fromhex(encoded), 0)
 

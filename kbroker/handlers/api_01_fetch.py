@@ -61,7 +61,7 @@ def handle(
         is_follower=replica_id >= 0,
         uses_topic_ids=context.api_version >= _FIRST_VERSION_WITH_TOPIC_IDS,
     )
-    interesting, refused = _sort(fetch.partitions, topics)
+    interesting, refused = _sort(fetch.partitions, topics, is_follower=replica_id >= 0)
     if not interesting:
         return _respond(services, context, fetch, refused, names_leaders=replica_id < 0)
     max_bytes = min(request.max_bytes, services.config.current.fetch_max_bytes)
@@ -134,17 +134,22 @@ def _forgotten(request: "FetchRequest") -> list[PartitionKey]:
 
 
 def _sort(
-    partitions: "Sequence[CachedPartition]", topics: "TopicsImage"
+    partitions: "Sequence[CachedPartition]", topics: "TopicsImage", *, is_follower: bool
 ) -> "tuple[Sequence[CachedPartition], list[Answer]]":
-    """(what can be read, answers for what is not known here)"""
+    """(what can be read, answers for what is not known here)
+
+    Consumers are told of unknown topic ids first, then of other unknown partitions; followers of
+    both in the order of the request.
+    """
     interesting: list[CachedPartition] = []
     refused: list[Answer] = []
+    without_topic: list[Answer] = refused if is_follower else []
     for asked in partitions:
         name = asked.topic
         if name is None:
             by_id = topics.get_by_id(asked.topic_id)
             if by_id is None:
-                refused.append((asked, _refusal(asked.index, ErrorCode.UNKNOWN_TOPIC_ID)))
+                without_topic.append((asked, _refusal(asked.index, ErrorCode.UNKNOWN_TOPIC_ID)))
                 continue
             name = asked.topic = by_id.name
         topic = topics.get(name)
@@ -152,7 +157,7 @@ def _sort(
             refused.append((asked, _refusal(asked.index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)))
         else:
             interesting.append(asked)
-    return interesting, refused
+    return interesting, refused if is_follower else without_topic + refused
 
 
 def _refusal(index: int, error: ErrorCode) -> PartitionData:

@@ -227,6 +227,19 @@ def test_refused_partitions_come_last_and_topics_are_grouped() -> None:
     ] == [("t", [2, 1, 9]), ("nope", [0])]
 
 
+@pytest.mark.parametrize(("replica_id", "order"), [(-1, [7, 5, 6]), (2, [5, 6, 7])])
+def test_consumers_are_told_of_unknown_ids_first(replica_id: int, order: list[int]) -> None:
+    world = filled()
+    topic_id = world.metadata.image.topics.by_name["t"].topic_id
+    asked = request(("t", 5, 0), ("t", 6, 0), ("x", 7, 0), replica_id=replica_id)
+    asked.topics[0].topic_id = topic_id
+    asked.topics[1].topic_id = bytes([9]) * 16
+    answer = fetch(world, asked, 14)
+    assert [
+        each.partition_index for topic in answer.responses for each in topic.partitions
+    ] == order
+
+
 @pytest.mark.parametrize("level", [2, -1])
 def test_an_unknown_isolation_level_fails_the_request(level: int) -> None:
     world = filled()

@@ -31,6 +31,8 @@ from kbroker.storage.producer_replay import replay_producers
 from kbroker.storage.unified_log import UnifiedLog
 
 _SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)")
+_SWAP_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex)\.swap")
+_OFFSET_NAME = re.compile(r"(\d{20})\..+")
 _LEFTOVER_SUFFIXES = (DELETED_SUFFIX, ".cleaned", ".tmp")
 
 
@@ -76,7 +78,11 @@ def load_log(
 
     ``is_clean``: the log was closed, so its files are taken as they are. OSError.
     """
-    listing = _Listing(env.files.list(directory))
+    entries = env.files.list(directory)
+    if any(entry.name.endswith(".swap") for entry in entries):
+        _finish_swaps(env, directory, entries)
+        entries = env.files.list(directory)
+    listing = _Listing(entries)
     topic_id = read_partition_metadata(env.files, directory) or ZERO_UUID
     log = UnifiedLog(env, directory, topic, partition, topic_id=topic_id, config=config)
     _remove_leftovers(log, listing)
@@ -101,6 +107,55 @@ def load_log(
     _finish(log, epochs_are_known=epochs is not None)
     log.update_high_watermark(high_watermark)
     return log
+
+
+def _finish_swaps(env: LogEnvironment, directory: str, entries: list[DirectoryEntry]) -> None:
+    """Compacted segments that were whole when the process died take their place now.
+
+    ``.cleaned`` files beside them mean a split that was not finished: from there on the old
+    segments stay. The segments that a swap covers go before it is renamed, as in Kafka.
+    """
+    names = {entry.name: entry.size for entry in entries if not entry.is_directory}
+    cleaned = [
+        int(match[1])
+        for name in names
+        if name.endswith(".cleaned") and (match := _OFFSET_NAME.fullmatch(name))
+    ]
+    swaps = {}
+    for name in names:
+        match = _SWAP_FILE.fullmatch(name)
+        if match is None:
+            continue
+        if cleaned and int(match[1]) >= min(cleaned):
+            remove_if_exists(env.files, os.path.join(directory, name))
+        else:
+            swaps[name] = int(match[1])
+    ends = [
+        _end_of_file(env, os.path.join(directory, name), base_offset, names[name])
+        for name, base_offset in swaps.items()
+        if name.endswith(".log.swap")
+    ]
+    if ends:
+        covered = range(min(swaps.values()), max(ends))
+        for name in names:
+            match = _OFFSET_NAME.fullmatch(name)
+            if match is not None and not name.endswith(".swap") and int(match[1]) in covered:
+                remove_if_exists(env.files, os.path.join(directory, name))
+    for name in swaps:
+        path = os.path.join(directory, name)
+        env.files.rename(path, path.removesuffix(".swap"))
+
+
+def _end_of_file(env: LogEnvironment, path: str, base_offset: int, size: int) -> int:
+    """The offset after the last batch of a log file."""
+    end = base_offset
+    file = env.files.open(path)
+    try:
+        for header in iter_headers(file, 0, size):
+            end = header.last_offset + 1
+    finally:
+        file.close()
+    return end
 
 
 def _remove_leftovers(log: UnifiedLog, listing: _Listing) -> None:
@@ -214,8 +269,6 @@ def _finish(log: UnifiedLog, *, epochs_are_known: bool) -> None:
     log.epochs.truncate_from_end(log.log_end_offset)
     log.epochs.truncate_from_start(log.log_start_offset)
     log.recovery_point = min(log.recovery_point, log.log_end_offset)
-    if log.has_files:
-        log.producer_state.take_snapshot()
 
 
 def _rebuild_epochs(log: UnifiedLog) -> None:

@@ -581,6 +581,15 @@ class UnifiedLog(LocalLog):
             self.failure = error
             raise self.storage_error("rebuilding the producer state of", error) from error
 
+    def take_producer_snapshot(self) -> None:
+        """Write the producer state as of now, unless that is done. KAFKA_STORAGE_ERROR."""
+        if self.has_files:
+            try:
+                self.producer_state.map_end_offset = self.log_end_offset
+                self.producer_state.take_snapshot()
+            except OSError as error:
+                raise self.storage_error("taking a producer snapshot of", error) from error
+
     def close(self) -> None:
         """Save indexes, take a producer snapshot, close the files. Once. KAFKA_STORAGE_ERROR."""
         try:

@@ -212,6 +212,41 @@ def test_leftovers_are_removed() -> None:
     assert "notes.txt" in left
 
 
+def swapped(base_offset: int, *values: bytes) -> MemoryFileSystem:
+    """``filled()`` with a compacted segment that waits to take the place of others."""
+    log = filled()
+    log.close()
+    files = copy_of(log.env.files)
+    data = b"".join(
+        bytes(batch(value, base_offset=base_offset + number * 3, leader_epoch=0))
+        for number, value in enumerate(values)
+    )
+    write_atomically(files, path(base_offset, ".log.swap"), data)
+    write_atomically(files, path(base_offset, ".index.swap"), b"")
+    write_atomically(files, path(base_offset, ".timeindex.swap"), b"")
+    return files
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_an_interrupted_swap_is_finished(is_clean: bool) -> None:
+    # Holds 0, 3, 6 and 9: it replaces the segments at 0 and at 5.
+    files = swapped(0, b"A", b"B", b"C", b"D")
+    again = reload(filled(), files=files, is_clean=is_clean)
+    assert again.segments.base_offsets == [0, 10]
+    assert read_all(again) == [
+        (0, b"A"), (3, b"B"), (6, b"C"), (9, b"D"), (10, b"10"), (11, b"11"), (12, b"12"),
+    ]  # fmt: skip
+    assert not [each.name for each in files.list(DIRECTORY) if each.name.endswith(".swap")]
+
+
+def test_a_swap_of_an_unfinished_split_is_dropped() -> None:
+    files = swapped(5, b"A", b"B")
+    write_atomically(files, path(5, ".log.cleaned"), b"half made")
+    again = reload(filled(), files=files)
+    assert read_all(again) == [(each, b"%d" % each) for each in range(13)]
+    assert not [each.name for each in files.list(DIRECTORY) if ".swap" in each.name]
+
+
 def test_a_clean_close_is_opened_without_a_look_at_the_batches() -> None:
     log = filled()
     log.close()
@@ -365,6 +400,8 @@ def test_snapshots_above_the_log_are_removed() -> None:
     log.env.files.open(path(10, ".log")).truncate(len(batch(b"10")))
     again = reload(log)
     assert again.log_end_offset == 11
+    assert again.producer_state.snapshot_offsets == [5, 10]
+    again.take_producer_snapshot()
     assert again.producer_state.snapshot_offsets == [5, 10, 11]
 
 

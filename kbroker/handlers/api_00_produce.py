@@ -1,8 +1,9 @@
 """Produce, versions 3-13.
 
 v3-6 refuse zstd; v5 adds the log start offset, v8 errors of single records, v10 the leader to turn
-to (KIP-951), v13 topic ids. acks=0 has no answer: an error closes the connection. A request that
-names a partition twice appends the later batch and answers once, as Kafka does.
+to (KIP-951), v13 topic ids. acks=0 has no answer: an error closes the connection. Of a partition
+that is named twice the later sound batch is appended; there is one answer, an unsound batch's error
+if there is one. So does Kafka.
 
 Not implemented: transactions. A transactional batch is answered as Kafka answers one of a
 transactional id that its coordinator does not know: INVALID_PRODUCER_ID_MAPPING.
@@ -10,6 +11,7 @@ transactional id that its coordinator does not know: INVALID_PRODUCER_ID_MAPPING
 Differs from Kafka on purpose: null records, which Kafka never answers, are INVALID_RECORD.
 """
 
+from itertools import chain
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,6 +107,10 @@ def handle(
     """Append what is sound, answer each partition on its own."""
     entries = _entries(request, context.api_version)
     accepted = _accept(services, context, request, entries)
+    if len(entries) > 1:
+        refused = (entry for entry in entries if entry.response.error_code)
+        entries = _distinct(chain(entries, refused))
+        accepted = _distinct(accepted)
     if len(accepted) > _AT_ONCE:
         return _append_giving_way(services, context, request, entries, accepted, 0, None)
     acks = request.acks
@@ -162,11 +168,11 @@ def _entries(request: "ProduceRequest", version: int) -> list[_Entry]:
                 is_transactional = bool(_attributes(data.records) & _TRANSACTIONAL_BIT)
     if is_transactional and request.transactional_id is None:
         raise KafkaError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-    return entries if len(entries) < 2 else _distinct(entries)
+    return entries
 
 
 def _distinct(entries: "Iterable[_Entry]") -> list[_Entry]:
-    """Each partition once: at its first place, with its last records."""
+    """Each partition once: at its first place, as its last entry."""
     return list({(entry.topic_key, entry.response.index): entry for entry in entries}.values())
 
 

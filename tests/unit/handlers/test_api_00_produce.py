@@ -270,6 +270,20 @@ def test_a_partition_named_twice_takes_the_later_batch() -> None:
     assert world.partition("t", 0).log.log_end_offset == 2
 
 
+@pytest.mark.parametrize("bad_is_first", [True, False])
+def test_of_a_sound_and_an_unsound_batch_one_is_appended_the_other_answered(
+    bad_is_first: bool,
+) -> None:
+    world = World()
+    world.topic()
+    both = [("t", 0, batch(b"a") * 2), ("t", 0, batch(b"a"))]
+    [topic] = produce(world, request(*(both if bad_is_first else both[::-1]))).responses
+    assert [told(each) for each in topic.partition_responses] == [
+        (ErrorCode.INVALID_RECORD, -1, -1, -1)
+    ]
+    assert world.partition().log.log_end_offset == 1
+
+
 def test_a_topic_named_twice_is_answered_once() -> None:
     world = World()
     world.topic("t", 2)

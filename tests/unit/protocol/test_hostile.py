@@ -13,6 +13,7 @@ from kbroker.protocol.internal_records import registry as records
 from kbroker.protocol.wire import DecodeError
 from tests.sizes import size
 from tests.unit import reference_codec as reference
+from tests.unit.protocol.corruption import corrupted
 from tests.unit.protocol.message_values import module_of, random_message, read
 
 API_SCHEMAS = [
@@ -50,31 +51,6 @@ def test_every_truncation_of_a_record(schema):
         for end in range(len(data)):
             with pytest.raises((DecodeError, IndexError, struct_error)):
                 read(schema, version, data[:end])
-
-
-EVIL = [0, 1, 2, 0x7F, 0x80, 0x81, 0xFE, 0xFF]
-
-
-def corrupted(data, chance):
-    """The same bytes with one to four of them changed, some cut out or some put in."""
-    changed = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
-        if not changed:
-            break
-        place = chance.randrange(len(changed))
-        what = chance.random()
-        if what < 0.4:
-            changed[place] = chance.choice(EVIL)
-        elif what < 0.6:
-            changed[place] ^= 1 << chance.randrange(8)
-        elif what < 0.8:
-            run = chance.choice(EVIL)
-            changed[place : place + 4] = bytes([run]) * chance.randint(1, 8)
-        elif what < 0.9:
-            del changed[place : place + chance.randint(1, 5)]
-        else:
-            changed[place:place] = chance.randbytes(chance.randint(1, 5))
-    return changed
 
 
 def corrupt_messages(count, seed):

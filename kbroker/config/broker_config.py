@@ -32,7 +32,7 @@ PROFILES: Mapping[str, Mapping[str, str]] = {
 }
 """Settings that differ from Kafka's defaults, by profile; the README lists them."""
 
-_UNIT_SYNONYMS: Mapping[str, int] = {
+UNIT_SYNONYMS: Mapping[str, int] = {
     "log.roll.hours": 3_600_000,
     "log.roll.jitter.hours": 3_600_000,
     "log.retention.minutes": 60_000,
@@ -145,7 +145,7 @@ class BrokerConfig(BrokerSettings):
 
     @staticmethod
     def _in_unit(synonym: str, value: Any) -> Any:
-        unit = _UNIT_SYNONYMS.get(synonym)
+        unit = UNIT_SYNONYMS.get(synonym)
         if unit is None:
             return value
         return value * unit if value >= 0 else -1

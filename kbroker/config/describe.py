@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from kbroker.config.broker_config import BrokerConfig, Synonym
+from kbroker.config.broker_config import UNIT_SYNONYMS, BrokerConfig, Synonym
 from kbroker.config.config_def import ConfigSource, ConfigType, Setting
 from kbroker.config.group_config import ClientMetricsConfig, GroupConfig
 from kbroker.config.topic_config import LogConfig
@@ -40,7 +40,38 @@ def describe_topic(overrides: Mapping[str, str], broker: BrokerConfig) -> Iterat
             yield _entry(row, row.to_text(defaults.get(name)), inherited, read_only=False)
     for name in overrides:
         if name not in LogConfig.settings():
-            yield _unknown(name, ConfigSource.TOPIC_CONFIG)
+            yield _unknown(name, ConfigSource.TOPIC_CONFIG, read_only=False)
+
+
+def describe_new_topic(overrides: Mapping[str, str], broker: BrokerConfig) -> Iterator[ConfigEntry]:
+    """A topic's settings as CreateTopics tells them, sorted by name.
+
+    The controller resolves them, more simply than DescribeConfigs: texts are as they were written,
+    and the first synonym that is set counts, whatever its unit.
+    """
+    layers = (
+        (broker.dynamic, ConfigSource.DYNAMIC_BROKER_CONFIG),
+        (broker.dynamic_default, ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG),
+        (broker.static, ConfigSource.STATIC_BROKER_CONFIG),
+    )
+    for name, row in sorted(LogConfig.settings().items()):
+        if row.internal and name not in overrides:
+            continue
+        value, source = row.to_text(row.default), ConfigSource.DEFAULT_CONFIG
+        if name in overrides:
+            value, source = overrides[name], ConfigSource.TOPIC_CONFIG
+        else:
+            found = [
+                (synonym, properties[synonym], layer)
+                for properties, layer in layers
+                for synonym in row.synonyms
+                if synonym in properties
+            ]
+            if found:
+                synonym, value, source = found[0]
+                if synonym in UNIT_SYNONYMS:
+                    value = str(int(value) * UNIT_SYNONYMS[synonym])
+        yield ConfigEntry(name, value, False, source, False, [], row.type)
 
 
 def describe_broker(broker: BrokerConfig) -> Iterator[ConfigEntry]:
@@ -58,7 +89,7 @@ def describe_broker(broker: BrokerConfig) -> Iterator[ConfigEntry]:
         yield _entry(row, value, synonyms, read_only=not row.dynamic)
     for name in set_names:
         if name not in BrokerConfig.settings():
-            yield _unknown(name, broker.synonyms(name)[0].source)
+            yield _unknown(name, broker.synonyms(name)[0].source, read_only=True)
 
 
 def describe_cluster_default(broker: BrokerConfig) -> Iterator[ConfigEntry]:
@@ -67,7 +98,7 @@ def describe_cluster_default(broker: BrokerConfig) -> Iterator[ConfigEntry]:
         row = BrokerConfig.settings().get(name)
         source = ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG
         if row is None:
-            yield _unknown(name, source)
+            yield _unknown(name, source, read_only=True)
         else:
             value = row.to_text(row.parse(text))
             yield _entry(row, value, [Synonym(name, value, source)], read_only=not row.dynamic)
@@ -100,19 +131,15 @@ def describe_client_metrics(overrides: Mapping[str, str]) -> Iterator[ConfigEntr
 
 
 def _broker_synonyms(row: Setting, broker: BrokerConfig) -> list[Synonym]:
-    """Where the broker would give the value: the first synonym's places, in order of strength.
+    """Where the broker would give the value: every synonym's places, in order of strength.
 
-    Kafka shows another synonym (log.retention.hours for retention.ms) only when it is set.
+    Kafka leaves out those before the first synonym's own: log.retention.hours, which has a default,
+    is shown for retention.ms only after log.retention.ms, which has none, when that is set.
     """
-    found: list[Synonym] = []
-    for index, synonym in enumerate(row.synonyms):
-        found.extend(
-            place
-            for place in broker.synonyms(synonym)
-            if index == 0 or place.source is not ConfigSource.DEFAULT_CONFIG
-        )
+    found = [place for synonym in row.synonyms for place in broker.synonyms(synonym)]
     found.sort(key=lambda place: place.source)
-    return found
+    own = [index for index, place in enumerate(found) if place.name == row.synonyms[0]]
+    return found[own[0] :] if own else []
 
 
 def _entry(
@@ -126,6 +153,7 @@ def _entry(
     return ConfigEntry(row.name, value, read_only, source, is_sensitive, synonyms, row.type)
 
 
-def _unknown(name: str, source: ConfigSource) -> ConfigEntry:
+def _unknown(name: str, source: ConfigSource, *, read_only: bool) -> ConfigEntry:
     """A setting without a known type may be a secret: its value is not shown."""
-    return ConfigEntry(name, None, False, source, True, [Synonym(name, None, source)], UNKNOWN_TYPE)
+    synonyms = [Synonym(name, None, source)]
+    return ConfigEntry(name, None, read_only, source, True, synonyms, UNKNOWN_TYPE)

@@ -11,7 +11,7 @@ or less is over before it begins, as with Kafka's controller: nothing is created
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kbroker.config.describe import describe_topic
+from kbroker.config.describe import describe_new_topic
 from kbroker.metadata.topic_control import CreatedTopic, NewTopic
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.messages.create_topics_request import CreatableTopic, CreateTopicsRequest
@@ -73,16 +73,15 @@ class _EffectiveConfigs:
         key = tuple(sorted(overrides.items()))
         configs = self._known.get(key)
         if configs is None:
-            entries = describe_topic(overrides, self._config)
             configs = self._known[key] = [
                 CreatableTopicConfigs(
                     name=entry.name,
-                    value=overrides.get(entry.name, entry.value),  # as it was written
+                    value=entry.value,
                     read_only=entry.read_only,
                     config_source=entry.source,
                     is_sensitive=entry.is_sensitive,
                 )
-                for entry in sorted(entries, key=lambda entry: entry.name)
+                for entry in describe_new_topic(overrides, self._config)
             ]
         return configs
 

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.config.config_def import ConfigType, Setting
-from kbroker.config.group_config import ClientMetricsConfig, GroupConfig
 from kbroker.config.topic_config import LogConfig
 from kbroker.metadata.config_validation import validate_overrides
 from kbroker.metadata.image import MetadataImage
@@ -25,9 +24,8 @@ MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
 _SETTINGS: Final[Mapping[int, Mapping[str, Setting]]] = {
     ConfigResourceType.TOPIC: LogConfig.settings(),
     ConfigResourceType.BROKER: BrokerConfig.settings(),
-    ConfigResourceType.GROUP: GroupConfig.settings(),
-    ConfigResourceType.CLIENT_METRICS: ClientMetricsConfig.settings(),
 }
+"""Where lists can be appended to and subtracted from; Kafka has no others."""
 
 
 class AlterOperation(IntEnum):

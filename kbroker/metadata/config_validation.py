@@ -31,7 +31,7 @@ _MATCHERS: Final = frozenset(
 _BOUNDED_AS: Final = {"num.standby.replicas": "standby.replicas"}  # group.streams.max.standby...
 _NAMELESS: Final = {
     ConfigResourceType.TOPIC: "Default topic resources are not allowed.",
-    ConfigResourceType.CLIENT_METRICS: "Default client metrics resources are not allowed.",
+    ConfigResourceType.CLIENT_METRICS: "Subscription name can't be empty",
     ConfigResourceType.GROUP: "Default group resources are not allowed.",
 }
 

@@ -91,11 +91,46 @@ def test_passwords_are_never_shown():
     assert "s3cret" not in json.dumps(entry)
 
 
-def test_a_synonym_in_another_unit_is_named_when_it_is_set():
+def test_a_synonym_in_another_unit_acts_but_is_named_only_after_the_first():
+    """Seen on a running Kafka: DescribeConfigs calls it a default, CreateTopics does not."""
     broker = BrokerConfig.from_properties({"log.retention.hours": "2"})
     entry = rows(describe.describe_topic({}, broker))["retention.ms"]
     assert entry[1] == "7200000"
-    assert entry[3] == 4
+    assert entry[3] == 5
+    assert described(broker, "retention.ms") == [("7200000", 4)]
+    broker = BrokerConfig.from_properties({"log.retention.ms": "5", "log.retention.hours": "2"})
+    (entry,) = (e for e in describe.describe_topic({}, broker) if e.name == "retention.ms")
+    assert [tuple(place) for place in entry.synonyms] == [
+        ("log.retention.ms", "5", 4),
+        ("log.retention.hours", "2", 4),
+        ("log.retention.hours", "168", 5),
+    ]
+
+
+def described(broker, name, **overrides):
+    """(value, source) of a new topic's setting."""
+    entries = describe.describe_new_topic(overrides, broker)
+    return [(entry.value, entry.source) for entry in entries if entry.name == name]
+
+
+def test_a_new_topics_settings_are_told_as_they_were_written():
+    broker = BrokerConfig.from_properties({"log.cleanup.policy": "compact, delete"})
+    assert described(broker, "cleanup.policy") == [("compact, delete", 4)]
+    assert described(broker, "preallocate", preallocate="TRUE") == [("TRUE", 1)]
+    dynamic = broker.with_dynamic({"log.preallocate": "true"}, {"min.insync.replicas": "2"})
+    assert described(dynamic, "preallocate") == [("true", 2)]
+    assert described(dynamic, "min.insync.replicas") == [("2", 3)]
+    assert described(dynamic, "segment.ms") == [("604800000", 5)]
+    names = [entry.name for entry in describe.describe_new_topic({}, broker)]
+    assert names == sorted(names)
+
+
+def test_unknown_settings_of_brokers_are_read_only():
+    broker = BrokerConfig.from_properties({}).with_dynamic({"what": "1"}, {"ever": "2"})
+    told = {entry.name: entry for entry in describe.describe_broker(broker)}
+    assert told["what"].read_only
+    (ever,) = describe.describe_cluster_default(broker)
+    assert (ever.name, ever.value, ever.read_only, ever.is_sensitive) == ("ever", None, True, True)
 
 
 def test_internal_settings_appear_once_they_are_set(broker):

@@ -116,7 +116,7 @@ INVALID: list[tuple[ConfigChange, ErrorCode, str]] = [
     (
         change(METRICS, ""),
         ErrorCode.INVALID_REQUEST,
-        "Default client metrics resources are not allowed.",
+        "Subscription name can't be empty",
     ),
     (change(3, "x"), ErrorCode.INVALID_REQUEST, "Unknown resource type 3"),
     (
@@ -164,6 +164,11 @@ INVALID: list[tuple[ConfigChange, ErrorCode, str]] = [
         ErrorCode.INVALID_CONFIG,
         "Invalid value x for configuration share.isolation.level: "
         "String must be one of: read_committed, read_uncommitted",
+    ),
+    (
+        change(METRICS, "m", ("metrics", APPEND, "a")),
+        ErrorCode.INVALID_CONFIG,
+        "Can't APPEND to key metrics because its type is not LIST.",
     ),
     (
         change(METRICS, "m", ("no.such", SET, "1")),

@@ -409,7 +409,7 @@ class Deflater(Protocol):
 
 
 class _CompressObject:
-    """zlib's and zstandard's way: compress, then flush."""
+    """zlib's way: compress, then flush."""
 
     __slots__ = ("_encoder",)
 
@@ -477,6 +477,20 @@ class _XerialDeflater:
         return self._blocks(all_of_it=True)
 
 
+class _ZstdDeflater:
+    """Flushes before it ends the frame, as Java's stream does: the last block is an empty one."""
+
+    def __init__(self, encoder: Any, flush_block: int) -> None:
+        self._encoder = encoder
+        self._flush_block = flush_block
+
+    def write(self, data: Buffer) -> bytes:
+        return bytes(self._encoder.compress(data))
+
+    def finish(self) -> bytes:
+        return bytes(self._encoder.flush(self._flush_block) + self._encoder.flush())
+
+
 def open_deflater(codec: int, level: int | None = None) -> Deflater:
     """A stream that compresses; ``level`` None (or gzip's -1) is the codec's default.
 
@@ -497,7 +511,7 @@ def open_deflater(codec: int, level: int | None = None) -> Deflater:
         import zstandard
 
         compressor = zstandard.ZstdCompressor(level=3 if level is None else level)
-        return _CompressObject(compressor.compressobj())
+        return _ZstdDeflater(compressor.compressobj(), zstandard.COMPRESSOBJ_FLUSH_BLOCK)
     raise ValueError(f"no such compression codec: {codec}")
 
 

@@ -16,6 +16,7 @@ from kbroker.storage.checkpoints import (
     read_leader_epoch_checkpoint,
     read_partition_metadata,
 )
+from kbroker.storage.indexes import CorruptIndexError
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.log_recovery import RecoveryBuffer, recover_segment, recovery_start
 from kbroker.storage.log_segment import (
@@ -100,7 +101,10 @@ def load_log(
     )
     log.recovery_point = recovery_point
     if len(log.segments):
-        if is_clean:
+        unsound = _first_unsound_segment(log) if is_clean else None
+        if unsound is not None:
+            log.recovery_point = unsound.base_offset
+        if is_clean and unsound is None:
             _open_clean(log)
         else:
             _recover(log, buffer or RecoveryBuffer())
@@ -186,6 +190,18 @@ def _add_segments(log: UnifiedLog, listing: _Listing, *, is_clean: bool) -> None
         segment.draw_roll_jitter(log.config)
         log.segments.add(segment)
     log.adopt_segments()
+
+
+def _first_unsound_segment(log: UnifiedLog) -> LogSegment | None:
+    """The first one whose aborted transactions cannot be read: they are found in its batches."""
+    for segment in log.segments:
+        if segment.has_transaction_index:
+            try:
+                assert segment.transaction_index
+            except CorruptIndexError as error:
+                log.env.log.warning("%s: recovering %s: %s", log.name, segment.log_path, error)
+                return segment
+    return None
 
 
 def _open_clean(log: UnifiedLog) -> None:

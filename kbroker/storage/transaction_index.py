@@ -41,7 +41,12 @@ class TransactionIndex:
         last = base_offset - 1
         for version, *fields in _ENTRY.iter_unpack(data):
             transaction = AbortedTxn(*fields)
-            if version != _VERSION or transaction.last_offset <= last:
+            if (
+                version != _VERSION
+                or transaction.producer_id < 0
+                or not 0 <= transaction.first_offset <= transaction.last_offset
+                or transaction.last_offset <= last
+            ):
                 raise CorruptIndexError(f"{path}: {transaction} (version {version}) is misplaced")
             last = transaction.last_offset
             self._transactions.append(transaction)

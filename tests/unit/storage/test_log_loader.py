@@ -426,6 +426,52 @@ def test_transactions_are_known_after_a_kill() -> None:
         again.truncate_to(12)
 
 
+def with_aborts() -> UnifiedLog:
+    """One segment; transactions of producer 1 are aborted at 3, 7, 11, ..."""
+    log = new_log(log_config=config(index_interval_bytes=100))
+    for sequence in range(0, 30, 3):
+        for number in range(3):
+            data = batch(b"v", producer_id=1, base_sequence=sequence + number, transactional=True)
+            append(log, data)
+        append_marker(log, commit=False, producer_id=1)
+    return log
+
+
+def aborts_of(log: UnifiedLog) -> list[tuple[int, int]]:
+    return [
+        (transaction.first_offset, transaction.last_offset)
+        for segment in log.segments
+        for transaction in segment.transaction_index
+    ]
+
+
+EXPECTED_ABORTS = [(first, first + 3) for first in range(0, 40, 4)]
+
+
+@pytest.mark.parametrize("recovery_point", [0, 1, 6, 17, 39, 40])
+def test_aborted_transactions_are_indexed_once_wherever_recovery_begins(
+    recovery_point: int,
+) -> None:
+    log = with_aborts()
+    anyio.run(log.flush)
+    again = reload(log, recovery_point=recovery_point)
+    assert aborts_of(again) == EXPECTED_ABORTS
+    again.update_high_watermark(again.log_end_offset)
+    assert again.last_stable_offset == 40
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+@pytest.mark.parametrize("recovery_point", [0, 25])
+def test_a_damaged_transaction_index_is_rebuilt(is_clean: bool, recovery_point: int) -> None:
+    log = with_aborts()
+    log.close()
+    anyio.run(log.flush)
+    log.env.files.open(path(0, ".txnindex")).write_at(b"\xff" * 5, 40)
+    again = reload(log, is_clean=is_clean, recovery_point=recovery_point)
+    assert aborts_of(again) == EXPECTED_ABORTS
+    assert again.log_end_offset == 40
+
+
 def test_planted_faults_do_what_they_say() -> None:
     log = new_log()
     idempotent(log, 0, 5)

@@ -553,6 +553,50 @@ def test_few_files_are_open_however_many_partitions_there_are() -> None:
         assert len(read_all(log_of(manager, partition))) == 2
 
 
+def test_a_disk_that_fails_is_named_in_one_line() -> None:
+    files = FaultyFileSystem(MemoryFileSystem())
+    world = World(files)
+    manager = world.manager()
+    manager.open_directories()
+    manager.open_directories()
+    files.fail_at = files.calls + 1
+    with pytest.raises(DataDirectoryError, match="/data cannot be written: "):
+        manager.claim_directories("cluster", 1)
+    append_values(log_of(manager), b"a")
+    files.fail_at = files.calls + 1
+    with pytest.raises(KafkaError) as caught:
+        manager.delete_log("topic", 0)
+    assert caught.value.error_code is ErrorCode.KAFKA_STORAGE_ERROR
+    assert manager.get_log("topic", 0) is None
+    shut_down(manager)
+
+
+def test_what_cannot_be_removed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    files = FaultyFileSystem(MemoryFileSystem())
+    world = World(files)
+    manager = world.loaded()
+    append_values(log_of(manager, file_delete_delay_ms=0), b"a")
+    manager.delete_log("topic", 0)
+    world.timer.run_due()
+    files.fail_at = files.calls + 1
+    anyio.run(manager.run_pending_jobs)
+    assert "cannot remove /data/topic-0." in caplog.text
+
+
+def test_a_log_whose_retention_fails_does_not_stop_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    files = FaultyFileSystem(MemoryFileSystem())
+    world = World(files)
+    manager = world.loaded()
+    settings = {"segment_bytes": 300, "retention_bytes": 300, "retention_ms": -1}
+    for partition in range(2):
+        append_values(log_of(manager, partition, **settings), *[b"v"] * 10)
+    files.fail_at = files.calls + 1
+    assert manager.delete_old_segments() > 0
+    assert "topic-0: retention failed" in caplog.text
+
+
 def test_a_manager_needs_a_directory() -> None:
     with pytest.raises(ValueError, match="data directory"):
         LogManager(

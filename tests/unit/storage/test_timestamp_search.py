@@ -105,5 +105,6 @@ def test_transaction_markers_are_read() -> None:
     abort = marker(commit=False, producer_id=1, coordinator_epoch=8)
     assert read_end_transaction_marker(commit) == (False, 7)
     assert read_end_transaction_marker(abort) == (True, 8)
-    with pytest.raises(KafkaError):
-        read_end_transaction_marker(batch(b"no marker"))
+    for other in (batch(b"no marker"), batch(b"x"), batch(b"long enough", keys=[b"k"])):
+        with pytest.raises(KafkaError):
+            read_end_transaction_marker(other)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from tests.peers.apache_kafka import ApacheKafka
@@ -15,6 +16,9 @@ from tests.peers.require import PeerUnavailable
 
 
 def main() -> int:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="apache-kafka-") as folder:
         try:
             kafka = ApacheKafka(Path(folder) / "node")
@@ -23,7 +27,7 @@ def main() -> int:
             return 1
         with kafka:
             print(f"apache-kafka ready bootstrap={kafka.bootstrap} pid={kafka.pid}", flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            stop.wait()
     return 0
 
 

@@ -21,6 +21,7 @@ from kbroker.coordinator.group.classic_group import join_error
 from kbroker.coordinator.group.classic_protocol import ClientInfo, JoinDeferred, SyncDeferred
 from kbroker.coordinator.group.group_records import GroupRecordSerde
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
+from kbroker.coordinator.group.topics_view import TopicsView
 from kbroker.coordinator.group.write_errors import write_error_to_response_error
 from kbroker.coordinator.loader import CoordinatorLoader
 from kbroker.coordinator.partitioning import partition_for
@@ -29,6 +30,15 @@ from kbroker.coordinator.runtime import CoordinatorRuntime
 from kbroker.coordinator.writer import PartitionWriter
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.messages.consumer_group_describe_response import (
+    DescribedGroup as DescribedConsumerGroup,
+)
+from kbroker.protocol.messages.consumer_group_heartbeat_request import (
+    ConsumerGroupHeartbeatRequest,
+)
+from kbroker.protocol.messages.consumer_group_heartbeat_response import (
+    ConsumerGroupHeartbeatResponse,
+)
 from kbroker.protocol.messages.delete_groups_response import (
     DeletableGroupResult,
     DeleteGroupsResponse,
@@ -92,6 +102,7 @@ class GroupCoordinator:
         self._log = log
         self._partition_count = config.current.offsets_topic_num_partitions
         self._partitions: dict[str, int] = {}
+        self._topics = TopicsView()
         self._runtime: CoordinatorRuntime[GroupCoordinatorShard] = CoordinatorRuntime(
             topic=OFFSETS_TOPIC,
             writer=writer,
@@ -112,6 +123,7 @@ class GroupCoordinator:
             clock=self._clock,
             timer=timer,
             entropy=self._entropy,
+            topics=self._topics,
             log=self._log,
         )
 
@@ -131,6 +143,16 @@ class GroupCoordinator:
 
     def apply(self, delta: "MetadataDelta", image: "MetadataImage") -> None:
         """Metadata subscriber; to be called after the replica manager has applied the same."""
+        self._topics.update(
+            image,
+            topics_changed=bool(
+                delta.created_topics
+                or delta.deleted_topics
+                or any(change.old is None for change in delta.changed_partitions)
+            ),
+        )
+        for _, shard in self._runtime.active_shards():
+            shard.on_topics_changed()
         deleted: list[tuple[str, bytes]] = []
         for topic in delta.deleted_topics:
             if topic.name == OFFSETS_TOPIC:
@@ -305,6 +327,44 @@ class GroupCoordinator:
         except KafkaError as error:
             return refused(write_error_to_response_error(error.error_code))
         return _translated(outcome, refused) if isinstance(outcome, Deferred) else outcome
+
+    # -- KIP-848
+
+    def consumer_group_heartbeat(
+        self, client: ClientInfo, request: ConsumerGroupHeartbeatRequest
+    ) -> Answer[ConsumerGroupHeartbeatResponse]:
+        """A member of KIP-848 joins, lives or leaves."""
+        if "consumer" not in self._config.current.group_coordinator_rebalance_protocols:
+            return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+        try:
+            outcome = self._runtime.write(
+                self.partition_for(request.group_id),
+                lambda shard: shard.consumer_heartbeat(client, request),
+            )
+        except KafkaError as error:
+            return ConsumerGroupHeartbeatResponse(
+                error_code=write_error_to_response_error(error.error_code),
+                error_message=error.message,
+            )
+        if not isinstance(outcome, Deferred):
+            return outcome
+        return _translated(outcome, lambda error: ConsumerGroupHeartbeatResponse(error_code=error))
+
+    def consumer_group_describe(
+        self, group_ids: Sequence[str]
+    ) -> Answer[list[DescribedConsumerGroup]]:
+        """One description for each id, in order."""
+
+        def one(group_id: str) -> Answer[DescribedConsumerGroup]:
+            if not group_id:
+                return DescribedConsumerGroup(error_code=ErrorCode.INVALID_GROUP_ID)
+            return self._read(
+                group_id,
+                lambda shard: shard.describe_consumer_group(group_id),
+                lambda error: DescribedConsumerGroup(error_code=error, group_id=group_id),
+            )
+
+        return all_of([one(group_id) for group_id in group_ids])
 
     # -- groups
 

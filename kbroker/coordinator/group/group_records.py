@@ -35,6 +35,13 @@ _RECORD_TYPES: Final = {
     0: "legacy_offset_commit",
     1: "offset_commit",
     2: "group_metadata",
+    3: "consumer_group_metadata",
+    4: "consumer_group_partition_metadata",
+    5: "consumer_group_member_metadata",
+    6: "consumer_group_target_assignment_metadata",
+    7: "consumer_group_target_assignment_member",
+    8: "consumer_group_current_member_assignment",
+    16: "consumer_group_regular_expression",
 }
 """Record type (the key's leading int16) -> module names without ``_key`` and ``_value``."""
 

@@ -11,7 +11,6 @@ from kbroker.config.broker_config import ConfigHolder
 from kbroker.coordinator.coordinator_timer import CoordinatorTimer
 from kbroker.coordinator.group.classic_group import (
     ClassicGroup,
-    ClassicGroupMember,
     ClassicGroupState,
     join_error,
 )
@@ -23,25 +22,43 @@ from kbroker.coordinator.group.classic_protocol import (
     JoinDeferred,
     SyncDeferred,
 )
-from kbroker.coordinator.group.consumer_subscription import (
-    AbsurdSubscription,
-    UnreadableSubscription,
-    subscribed_topics,
+from kbroker.coordinator.group.consumer_describe import describe_consumer_group
+from kbroker.coordinator.group.consumer_group import ConsumerGroup
+from kbroker.coordinator.group.consumer_groups import ConsumerGroups
+from kbroker.coordinator.group.consumer_member import ConsumerGroupMember
+from kbroker.coordinator.group.consumer_protocol import ConsumerProtocol
+from kbroker.coordinator.group.consumer_records import group_tombstones
+from kbroker.coordinator.group.consumer_replay import ConsumerReplay
+from kbroker.coordinator.group.consumer_validation import validate_heartbeat
+from kbroker.coordinator.group.group_kinds import (
+    Group,
+    protocol_type_of,
+    state_of,
+    type_of,
 )
+from kbroker.coordinator.group.group_migration import GroupMigration
 from kbroker.coordinator.group.group_records import (
     empty_group_metadata_record,
     group_metadata_tombstone,
 )
+from kbroker.coordinator.group.group_replay import GroupReplay
+from kbroker.coordinator.group.mixed_groups import MixedGroups
 from kbroker.coordinator.group.offset_manager import OffsetManager
+from kbroker.coordinator.group.regex_subscriptions import RegexSubscriptions
+from kbroker.coordinator.group.topics_view import TopicsView
 from kbroker.coordinator.group.write_errors import write_error_to_response_error
 from kbroker.coordinator.result import CoordinatorRecord, CoordinatorResult
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.protocol.internal_records.group_metadata_key import GroupMetadataKey
-from kbroker.protocol.internal_records.group_metadata_value import GroupMetadataValue
-from kbroker.protocol.internal_records.legacy_offset_commit_key import LegacyOffsetCommitKey
-from kbroker.protocol.internal_records.offset_commit_key import OffsetCommitKey
-from kbroker.protocol.internal_records.offset_commit_value import OffsetCommitValue
+from kbroker.protocol.messages.consumer_group_describe_response import (
+    DescribedGroup as DescribedConsumerGroup,
+)
+from kbroker.protocol.messages.consumer_group_heartbeat_request import (
+    ConsumerGroupHeartbeatRequest,
+)
+from kbroker.protocol.messages.consumer_group_heartbeat_response import (
+    ConsumerGroupHeartbeatResponse,
+)
 from kbroker.protocol.messages.delete_groups_response import DeletableGroupResult
 from kbroker.protocol.messages.describe_groups_response import (
     DescribedGroup,
@@ -62,8 +79,6 @@ from kbroker.protocol.messages.offset_fetch_response import OffsetFetchResponseG
 from kbroker.protocol.messages.sync_group_request import SyncGroupRequest
 from kbroker.protocol.messages.sync_group_response import SyncGroupResponse
 
-CLASSIC_GROUP_TYPE = "classic"
-
 _EXPIRY_KEY = "expire-offsets"
 _GROUPS_A_TURN = 200
 """Groups whose offsets are looked through in one turn of the loop."""
@@ -81,119 +96,113 @@ class GroupCoordinatorShard:
         clock: Clock,
         timer: CoordinatorTimer,
         entropy: Entropy,
+        topics: TopicsView,
         log: logging.Logger,
     ) -> None:
         self._config = config
         self._clock = clock
         self._timer = timer
         self._log = log
-        self.groups: dict[str, ClassicGroup] = {}
+        self._topics = topics
+        self._is_loaded = False
+        self.groups: dict[str, Group] = {}
         self.offsets = OffsetManager(config=config, clock=clock)
         self._classic = ClassicGroups(
-            config=config, clock=clock, timer=timer, find=self.groups.get, log=log
+            config=config, clock=clock, timer=timer, find=self._find_classic, log=log
         )
-        self._protocol = ClassicProtocol(
+        self._classic_protocol = ClassicProtocol(
             groups=self._classic, config=config, entropy=entropy, log=log
         )
+        self._migration = GroupMigration(config=config, clock=clock, topics=topics, log=log)
+        self._consumer = ConsumerGroups(
+            config=config,
+            clock=clock,
+            timer=timer,
+            entropy=entropy,
+            topics=topics,
+            find=self._find_consumer,
+            migration=self._migration,
+            downgrade=self._downgrade,
+            log=log,
+        )
+        regexes = RegexSubscriptions(
+            config=config,
+            clock=clock,
+            timer=timer,
+            topics=topics,
+            find=self._find_consumer,
+            log=log,
+        )
+        self._consumer_protocol = ConsumerProtocol(
+            groups=self._consumer,
+            regexes=regexes,
+            find_or_create=self._consumer_group_for_heartbeat,
+            log=log,
+        )
+        self._mixed = MixedGroups(
+            groups=self._consumer,
+            regexes=regexes,
+            migration=self._migration,
+            replace_by_classic=self._replace_by_classic,
+            topics=topics,
+            timer=timer,
+            log=log,
+        )
         self._to_expire: deque[str] = deque()
-        self._replays: dict[type, Callable[[int, int, Any, Any], None]] = {
-            OffsetCommitKey: self._replay_offset_commit,
-            LegacyOffsetCommitKey: self._replay_legacy_offset_commit,
-            GroupMetadataKey: self._replay_group_metadata,
-        }
+        self._consumer_replay = ConsumerReplay(self.groups, self._on_member_gone)
+        self._replay = GroupReplay(
+            groups=self.groups,
+            offsets=self.offsets,
+            consumer=self._consumer_replay,
+            on_classic_gone=self._classic.forget_timers,
+            clock=clock,
+        )
+
+    def _find_classic(self, group_id: str) -> ClassicGroup | None:
+        group = self.groups.get(group_id)
+        return group if isinstance(group, ClassicGroup) else None
+
+    def _find_consumer(self, group_id: str) -> ConsumerGroup | None:
+        group = self.groups.get(group_id)
+        return group if isinstance(group, ConsumerGroup) else None
+
+    def _on_member_gone(self, group_id: str, member_id: str) -> None:
+        self._consumer.cancel_timers(group_id, member_id)
+        self._mixed.cancel_timers(group_id, member_id)
 
     # -- replay
 
     def replay(self, record_offset: int, producer_id: int, key: Any, value: Any | None) -> None:
         """CoordinatorShard."""
-        self._replays[type(key)](record_offset, producer_id, key, value)
+        self._replay.replay(record_offset, producer_id, key, value)
 
     def replay_end_transaction_marker(self, producer_id: int, *, commit: bool) -> None:
         """CoordinatorShard."""
         self.offsets.store.end_transaction(producer_id, commit=commit)
 
-    def _replay_offset_commit(
-        self,
-        record_offset: int,
-        producer_id: int,
-        key: OffsetCommitKey,
-        value: OffsetCommitValue | None,
-    ) -> None:
-        if value is not None and key.group not in self.groups:
-            self._new_group(key.group)  # a simple group: nobody joined it, it stores offsets
-        self.offsets.replay(record_offset, producer_id, key, value)
-
-    def _replay_legacy_offset_commit(
-        self, record_offset: int, producer_id: int, key: LegacyOffsetCommitKey, value: Any | None
-    ) -> None:
-        """Records of releases before 0.9, in topics that have been taken along since."""
-        self._replay_offset_commit(
-            record_offset,
-            producer_id,
-            OffsetCommitKey(key.group, key.topic, key.partition),
-            None
-            if value is None
-            else OffsetCommitValue(
-                offset=value.offset,
-                metadata=value.metadata,
-                commit_timestamp=value.commit_timestamp,
-            ),
-        )
-
-    def _replay_group_metadata(
-        self,
-        record_offset: int,
-        producer_id: int,
-        key: GroupMetadataKey,
-        value: GroupMetadataValue | None,
-    ) -> None:
-        group = self.groups.pop(key.group, None)
-        if group is not None:
-            self._classic.forget_timers(group)
-        if value is None:
-            return
-        since = value.current_state_timestamp
-        group = ClassicGroup(
-            key.group,
-            state=ClassicGroupState.STABLE if value.members else ClassicGroupState.EMPTY,
-            generation_id=value.generation,
-            protocol_type=value.protocol_type or None,
-            protocol_name=value.protocol,
-            leader_id=value.leader,
-            current_state_timestamp_ms=None if since == -1 else since,
-        )
-        for member in value.members:
-            timeout_ms = member.rebalance_timeout
-            group.add(
-                ClassicGroupMember(
-                    member_id=member.member_id,
-                    group_instance_id=member.group_instance_id,
-                    client_id=member.client_id,
-                    client_host=member.client_host,
-                    rebalance_timeout_ms=(
-                        member.session_timeout if timeout_ms == -1 else timeout_ms
-                    ),
-                    session_timeout_ms=member.session_timeout,
-                    protocol_type=value.protocol_type,
-                    protocols=((value.protocol or "", member.subscription),),
-                    assignment=member.assignment,
-                )
-            )
-        group.subscribed_topics = _subscribed_topics(group)
-        self.groups[key.group] = group
-
     def on_loaded(self) -> None:
         """CoordinatorShard."""
         for group in list(self.groups.values()):
-            self._classic.on_loaded(group)
+            if isinstance(group, ClassicGroup):
+                self._classic.on_loaded(group)
+            else:
+                self._consumer.on_loaded(group)
+        self._is_loaded = True
+        self.on_topics_changed()
         self._schedule_expiry()
 
     def on_unloaded(self) -> None:
         """CoordinatorShard."""
         for group in self.groups.values():
-            self._classic.on_unloaded(group)
+            if isinstance(group, ClassicGroup):
+                self._classic.on_unloaded(group)
 
-    def _new_group(self, group_id: str) -> ClassicGroup:
+    def on_topics_changed(self) -> None:
+        """Groups compare their topics with the new ones at the next heartbeat."""
+        if self._is_loaded:
+            self._consumer_replay.topics_version = self._topics.version
+
+    def _new_classic_group(self, group_id: str) -> ClassicGroup:
         group = ClassicGroup(group_id, current_state_timestamp_ms=self._clock.time_ms())
         self.groups[group_id] = group
         return group
@@ -203,52 +212,166 @@ class GroupCoordinatorShard:
     def join(
         self, client: ClientInfo, request: JoinGroupRequest, answer: JoinDeferred
     ) -> CoordinatorResult[None]:
-        """JoinGroup. A group comes into being with the first one who asks without a member id."""
+        """JoinGroup. A group comes into being with the first one who asks without a member id.
+
+        Raises KafkaError for a group of KIP-848.
+        """
         group = self.groups.get(request.group_id)
-        if group is not None:
-            return self._protocol.join(client, request, group, answer)
+        if isinstance(group, ClassicGroup):
+            return self._classic_protocol.join(client, request, group, answer)
+        if group is not None and not group.is_empty:
+            return self._mixed.join(client, request, group, answer)
         if request.member_id != UNKNOWN_MEMBER_ID:
             answer.complete(join_error(ErrorCode.UNKNOWN_MEMBER_ID, request.member_id))
             return NOTHING
-        new_group = self._new_group(request.group_id)
-        step = self._protocol.join(client, request, new_group, answer)
+        records = [] if group is None else list(group_tombstones(group))
+        new_group = self._new_classic_group(request.group_id)
+        step = self._classic_protocol.join(client, request, new_group, answer)
         assert not step.records, "the first rebalance of a group waits its delay"
 
         def on_done(error: KafkaError | None) -> None:
             if error is None or self.groups.get(request.group_id) is not new_group:
                 return
             self._log.warning("cannot write the new group %s: %s", request.group_id, error)
-            del self.groups[request.group_id]
             self._classic.forget_timers(new_group)
+            self._put_back(request.group_id, group)
             code = write_error_to_response_error(error.error_code)
             for member in list(new_group.members.values()):
                 new_group.complete_join(member, join_error(code, UNKNOWN_MEMBER_ID))
 
-        return CoordinatorResult(
-            [empty_group_metadata_record(new_group)], None, replay=False, on_done=on_done
-        )
+        records.append(empty_group_metadata_record(new_group))
+        return CoordinatorResult(records, None, replay=False, on_done=on_done)
+
+    def _put_back(self, group_id: str, group: Group | None) -> None:
+        """A conversion could not be written: all is as it was."""
+        if group is None:
+            del self.groups[group_id]
+        else:
+            self.groups[group_id] = group
 
     def sync(self, request: SyncGroupRequest, answer: SyncDeferred) -> CoordinatorResult[None]:
-        """SyncGroup."""
+        """SyncGroup. Raises KafkaError for a group of KIP-848."""
         group = self.groups.get(request.group_id)
         if group is None or group.is_empty:
             answer.complete(SyncGroupResponse(error_code=ErrorCode.UNKNOWN_MEMBER_ID))
             return NOTHING
-        return self._protocol.sync(request, group, answer)
+        if isinstance(group, ConsumerGroup):
+            return self._mixed.sync(request, group, answer)
+        return self._classic_protocol.sync(request, group, answer)
 
     def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         """Heartbeat. Raises KafkaError."""
         group = self.groups.get(request.group_id)
         if group is None:
             raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
-        return self._protocol.heartbeat(request, group)
+        if isinstance(group, ConsumerGroup):
+            return self._mixed.heartbeat(request, group)
+        return self._classic_protocol.heartbeat(request, group)
 
     def leave(self, request: LeaveGroupRequest) -> CoordinatorResult[LeaveGroupResponse]:
         """LeaveGroup. Raises KafkaError."""
         group = self.groups.get(request.group_id)
         if group is None:
             raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
-        return self._protocol.leave(request, group)
+        if isinstance(group, ConsumerGroup):
+            return self._mixed.leave(request, group)
+        return self._classic_protocol.leave(request, group)
+
+    # -- KIP-848
+
+    def consumer_heartbeat(
+        self, client: ClientInfo, request: ConsumerGroupHeartbeatRequest
+    ) -> CoordinatorResult[ConsumerGroupHeartbeatResponse]:
+        """ConsumerGroupHeartbeat. Raises KafkaError."""
+        validate_heartbeat(request, client.version, self._consumer.assignor_names)
+        return self._consumer_protocol.heartbeat(client, request)
+
+    def _consumer_group_for_heartbeat(
+        self, group_id: str, may_create: bool, records: list[CoordinatorRecord]
+    ) -> ConsumerGroup:
+        """The group, made or converted when a member joins. KafkaError GROUP_ID_NOT_FOUND."""
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroup):
+            return group
+        if may_create:
+            if group is None:
+                return ConsumerGroup(group_id)
+            if group.is_empty:
+                records.append(group_metadata_tombstone(group_id))
+                return ConsumerGroup(group_id)
+            if self._migration.may_upgrade(group):
+                upgraded = self._migration.upgrade(group, records)
+                self._consumer.on_loaded(upgraded)
+                return upgraded
+        if group is None:
+            raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {group_id} not found.")
+        raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
+
+    def _downgrade(self, group: ConsumerGroup, gone: set[str]) -> CoordinatorResult[None]:
+        """The members that are left speak the classic protocol: so does the group."""
+        records: list[CoordinatorRecord] = []
+        classic = self._migration.downgrade(group, gone, records)
+        self._convert(group, classic)
+        self._classic.prepare_rebalance(classic, "the last member of KIP-848 has left")
+        return CoordinatorResult(
+            records, None, replay=False, on_done=self._undo_conversion(group, classic)
+        )
+
+    def _replace_by_classic(
+        self,
+        group: ConsumerGroup,
+        old: ConsumerGroupMember,
+        joining: ConsumerGroupMember,
+        has_changed: bool,
+    ) -> CoordinatorResult[None]:
+        """The last member of KIP-848, a static one, comes back as a classic client."""
+        records: list[CoordinatorRecord] = []
+        classic = self._migration.downgrade(group, {old.member_id}, records, joining)
+        self._convert(group, classic)
+        if has_changed:
+            self._classic.prepare_rebalance(classic, "a static member has new topics")
+        return CoordinatorResult(
+            records, None, replay=False, on_done=self._undo_conversion(group, classic)
+        )
+
+    def _convert(self, group: ConsumerGroup, classic: ClassicGroup) -> None:
+        self.groups[group.group_id] = classic
+        for member in classic.members.values():
+            self._classic.schedule_heartbeat(classic, member)
+
+    def _undo_conversion(
+        self, group: ConsumerGroup, classic: ClassicGroup
+    ) -> Callable[[KafkaError | None], None]:
+        def on_done(error: KafkaError | None) -> None:
+            if self.groups.get(group.group_id) is not classic:
+                return
+            if error is None:
+                for member_id in group.members:
+                    self._on_member_gone(group.group_id, member_id)
+                return
+            self._log.warning("cannot write the converted group %s: %s", group.group_id, error)
+            self._classic.forget_timers(classic)
+            code = write_error_to_response_error(error.error_code)
+            for member in list(classic.members.values()):
+                classic.complete_join(member, join_error(code, UNKNOWN_MEMBER_ID))
+            self.groups[group.group_id] = group
+
+        return on_done
+
+    def describe_consumer_group(self, group_id: str) -> DescribedConsumerGroup:
+        """ConsumerGroupDescribe of one group."""
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroup):
+            assignor = self._consumer.preferred_assignor(group.members.values())
+            return describe_consumer_group(group, assignor, self._topics)
+        text = (
+            f"Group {group_id} not found."
+            if group is None
+            else f"Group {group_id} is not a consumer group."
+        )
+        return DescribedConsumerGroup(
+            error_code=ErrorCode.GROUP_ID_NOT_FOUND, error_message=text, group_id=group_id
+        )
 
     # -- offsets
 
@@ -265,6 +388,8 @@ class GroupCoordinatorShard:
                     if version >= _COMMIT_GROUP_NOT_FOUND_FROM
                     else ErrorCode.ILLEGAL_GENERATION
                 )
+        elif isinstance(group, ConsumerGroup):
+            return self.offsets.commit(request, self._consumer_check(group, request, version))
         else:
             group.validate_offset_commit(
                 request.member_id, request.group_instance_id, generation_id, transactional=False
@@ -274,11 +399,49 @@ class GroupCoordinatorShard:
                 self._classic.schedule_heartbeat(group, group.members[request.member_id])
         return self.offsets.commit(request)
 
+    @staticmethod
+    def _consumer_check(
+        group: ConsumerGroup, request: OffsetCommitRequest, version: int
+    ) -> Callable[[bytes, int], ErrorCode] | None:
+        """Which partitions a member of KIP-848 may commit; raises KafkaError for none at all.
+
+        A member that has not heard of its new epoch may commit what it had at the old one
+        already (KIP-1251).
+        """
+        epoch = request.generation_id_or_member_epoch
+        if epoch < 0 and group.is_empty:
+            return None
+        member = group.member(request.member_id)
+        if member.classic is not None:
+            if epoch != member.member_epoch:
+                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+            return None
+        if version < _COMMIT_GROUP_NOT_FOUND_FROM:
+            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+        if epoch == member.member_epoch:
+            return None
+        if epoch > member.member_epoch:
+            raise KafkaError(ErrorCode.STALE_MEMBER_EPOCH)
+
+        def check(topic_id: bytes, partition: int) -> ErrorCode:
+            assigned_at = member.assigned.get(topic_id, {}).get(partition)
+            if assigned_at is None or epoch < assigned_at:
+                return ErrorCode.STALE_MEMBER_EPOCH
+            return ErrorCode.NONE
+
+        return check
+
     def fetch_offsets(
         self, request: OffsetFetchRequestGroup, *, require_stable: bool
     ) -> OffsetFetchResponseGroup:
-        """OffsetFetch of one group; all its offsets when ``request.topics`` is None."""
-        exists = request.group_id in self.groups
+        """OffsetFetch of one group; all its offsets when ``request.topics`` is None.
+
+        Raises KafkaError for a member of KIP-848 that is not at its epoch.
+        """
+        group = self.groups.get(request.group_id)
+        if isinstance(group, ConsumerGroup):
+            group.validate_offset_fetch(request.member_id, request.member_epoch)
+        exists = group is not None
         if request.topics is not None:
             return self.offsets.fetch(request, require_stable=require_stable, group_exists=exists)
         if not exists:
@@ -319,20 +482,31 @@ class GroupCoordinatorShard:
                     error = refused.error_code
             if error is ErrorCode.NONE:
                 records.extend(self.offsets.tombstones(group_id))
-                records.append(group_metadata_tombstone(group_id))
+                assert group is not None
+                records.extend(self._tombstones(group))
             results.append(DeletableGroupResult(group_id, error))
         return CoordinatorResult(records, results, atomic=False)
+
+    @staticmethod
+    def _tombstones(group: Group) -> Iterable[CoordinatorRecord]:
+        if isinstance(group, ClassicGroup):
+            return (group_metadata_tombstone(group.group_id),)
+        return group_tombstones(group)
 
     def describe_group(self, group_id: str, version: int) -> DescribedGroup:
         """DescribeGroups of one group; what is not there is called Dead."""
         group = self.groups.get(group_id)
-        if group is None:
+        if not isinstance(group, ClassicGroup):
             dead = DescribedGroup(
                 group_id=group_id, group_state=ClassicGroupState.DEAD.value, protocol_type=""
             )
             if version >= _GROUP_NOT_FOUND_FROM:
                 dead.error_code = ErrorCode.GROUP_ID_NOT_FOUND
-                dead.error_message = f"Group {group_id} not found."
+                dead.error_message = (
+                    f"Group {group_id} not found."
+                    if group is None
+                    else f"Group {group_id} is not a classic group."
+                )
             return dead
         name = group.protocol_name if group.state is ClassicGroupState.STABLE else None
         return DescribedGroup(
@@ -355,18 +529,20 @@ class GroupCoordinatorShard:
 
     @staticmethod
     def list_group(
-        group: ClassicGroup, states: frozenset[str], types: frozenset[str]
+        group: Group, states: frozenset[str], types: frozenset[str]
     ) -> ListedGroup | None:
         """A row of ListGroups, None when a filter (lower case, empty for all) leaves it out."""
-        if states and group.state.value.lower() not in states:
+        group_type = type_of(group)
+        if types and group_type not in types:
             return None
-        if types and CLASSIC_GROUP_TYPE not in types:
+        state = state_of(group)
+        if states and state.lower() not in states:
             return None
         return ListedGroup(
             group_id=group.group_id,
-            protocol_type=group.protocol_type or "",
-            group_state=group.state.value,
-            group_type=CLASSIC_GROUP_TYPE,
+            protocol_type=protocol_type_of(group),
+            group_state=state,
+            group_type=group_type,
         )
 
     # -- expiry
@@ -387,23 +563,15 @@ class GroupCoordinatorShard:
             if group is None:
                 continue
             nothing_left = self.offsets.expire(group, records)
-            if nothing_left and group.is_empty and not group.pending_join_members:
-                records.append(group_metadata_tombstone(group.group_id))
+            if nothing_left and group.is_empty and not self._is_awaited(group):
+                records.extend(self._tombstones(group))
         if self._to_expire:
             self._timer.schedule(_EXPIRY_KEY, 0.0, self._expire_some)
         else:
             self._schedule_expiry()
         return CoordinatorResult(records, None, atomic=False)
 
-
-def _subscribed_topics(group: ClassicGroup) -> frozenset[str] | None:
-    """The topics of all members of a loaded group, None when they cannot be known."""
-    if not group.uses_consumer_protocol:
-        return None
-    topics: set[str] = set()
-    try:
-        for member in group.members.values():
-            topics.update(subscribed_topics(member.protocols[0][1]))
-    except (UnreadableSubscription, AbsurdSubscription):
-        return None
-    return frozenset(topics)
+    @staticmethod
+    def _is_awaited(group: Group) -> bool:
+        """Whether somebody was told to come back with a member id."""
+        return isinstance(group, ClassicGroup) and bool(group.pending_join_members)

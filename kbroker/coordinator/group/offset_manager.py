@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from kbroker.common.clock import Clock
 from kbroker.config.broker_config import ConfigHolder
-from kbroker.coordinator.group.classic_group import ClassicGroup
+from kbroker.coordinator.group.group_kinds import Group
 from kbroker.coordinator.group.group_records import (
     offset_commit_record,
     offset_commit_tombstone,
@@ -65,8 +65,15 @@ class OffsetManager:
 
     # -- OffsetCommit
 
-    def commit(self, request: OffsetCommitRequest) -> CoordinatorResult[OffsetCommitResponse]:
-        """Write the offsets of a request whose topics have names (and ids, where known)."""
+    def commit(
+        self,
+        request: OffsetCommitRequest,
+        check: Callable[[bytes, int], ErrorCode] | None = None,
+    ) -> CoordinatorResult[OffsetCommitResponse]:
+        """Write the offsets of a request whose topics have names (and ids, where known).
+
+        ``check`` gives the error of a partition (topic id, index) that may not be committed.
+        """
         config = self._config.current
         now_ms = self._clock.time_ms()
         retention_ms = request.retention_time_ms
@@ -79,8 +86,10 @@ class OffsetManager:
             for partition in topic.partitions:
                 metadata = partition.committed_metadata or ""
                 index = partition.partition_index
+                error = ErrorCode.NONE if check is None else check(topic.topic_id, index)
                 if _utf16_length(metadata) > config.offset_metadata_max_bytes:
                     error = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                if error is not ErrorCode.NONE:
                     partitions.append(OffsetCommitResponsePartition(index, error))
                     continue
                 partitions.append(OffsetCommitResponsePartition(index))
@@ -197,7 +206,7 @@ class OffsetManager:
 
     # -- expiry
 
-    def expire(self, group: ClassicGroup, records: list[CoordinatorRecord]) -> bool:
+    def expire(self, group: Group, records: list[CoordinatorRecord]) -> bool:
         """Add tombstones of a group's expired offsets; True when none is left then."""
         group_id = group.group_id
         now_ms = self._clock.time_ms()
@@ -218,7 +227,7 @@ class OffsetManager:
 
     @staticmethod
     def _is_expired(
-        group: ClassicGroup, offset: OffsetAndMetadata, now_ms: int, retention_ms: int
+        group: Group, offset: OffsetAndMetadata, now_ms: int, retention_ms: int
     ) -> bool:
         base_ms = group.expiry_base_ms(offset.commit_timestamp_ms)
         if base_ms is None:

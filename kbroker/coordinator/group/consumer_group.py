@@ -1,0 +1,207 @@
+"""The state of one group of KIP-848, which is what its records add up to.
+
+Three epochs follow each other: the group epoch grows with every change of subscriptions or topics,
+the assignment epoch is the group epoch that the target assignment was computed for, and each
+member's epoch follows the assignment's as the member is reconciled.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kbroker.coordinator.group.assignor.assignor import Partitions
+from kbroker.coordinator.group.consumer_member import ConsumerGroupMember
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+
+FIRST_EPOCH = 1
+"""Epochs of a group before its first member has joined; that one gets epoch 2."""
+
+
+@dataclass(slots=True, frozen=True)
+class ResolvedRegex:
+    """The topics that a regular expression matched, and at which state of the topics."""
+
+    topics: frozenset[str]
+    version: int = -1
+    timestamp_ms: int = -1
+
+
+class ConsumerGroup:
+    """Members, target assignment, resolved expressions; indexes over them are kept up to date."""
+
+    __slots__ = (
+        "_owners",
+        "_regexes",
+        "_subscribed_names",
+        "assignment_epoch",
+        "assignment_timestamp_ms",
+        "checked_topics_version",
+        "group_epoch",
+        "group_id",
+        "members",
+        "metadata_hash",
+        "resolved",
+        "static_members",
+        "target",
+    )
+
+    def __init__(self, group_id: str) -> None:
+        self.group_id = group_id
+        self.group_epoch = FIRST_EPOCH
+        self.assignment_epoch = FIRST_EPOCH
+        self.assignment_timestamp_ms = 0
+        self.metadata_hash = 0
+        self.checked_topics_version = -1
+        """The version of the cluster's topics that the hash was last compared with; not written."""
+        self.members: dict[str, ConsumerGroupMember] = {}
+        self.static_members: dict[str, str] = {}
+        self.target: dict[str, Partitions] = {}
+        self.resolved: dict[str, ResolvedRegex] = {}
+        self._owners: dict[tuple[bytes, int], str] = {}
+        self._subscribed_names: Counter[str] = Counter()
+        self._regexes: Counter[str] = Counter()
+
+    # -- what it is
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody is in the group."""
+        return not self.members
+
+    @property
+    def state_name(self) -> str:
+        """The state as ListGroups and ConsumerGroupDescribe show it."""
+        if not self.members:
+            return "Empty"
+        if self.group_epoch > self.assignment_epoch:
+            return "Assigning"
+        for member in self.members.values():
+            if not member.is_reconciled_to(self.assignment_epoch):
+                return "Reconciling"
+        return "Stable"
+
+    def member(self, member_id: str) -> ConsumerGroupMember:
+        """KafkaError: UNKNOWN_MEMBER_ID."""
+        member = self.members.get(member_id)
+        if member is None:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_MEMBER_ID,
+                f"Member {member_id} is not a member of group {self.group_id}.",
+            )
+        return member
+
+    def static_member(self, instance_id: str | None) -> ConsumerGroupMember | None:
+        """The member with this instance id."""
+        if instance_id is None:
+            return None
+        member_id = self.static_members.get(instance_id)
+        return None if member_id is None else self.members.get(member_id)
+
+    def is_owned(self, topic_id: bytes, partition: int) -> bool:
+        """Whether a member owns the partition, or has not given it up yet."""
+        return (topic_id, partition) in self._owners
+
+    def target_of(self, member_id: str, instance_id: str | None) -> Partitions:
+        """The target assignment of a member, or of the one it replaces."""
+        target = self.target.get(member_id)
+        if target is None and instance_id is not None:
+            target = self.target.get(self.static_members.get(instance_id, ""))
+        return target if target is not None else {}
+
+    def topics_of(self, member: ConsumerGroupMember) -> frozenset[str]:
+        """Names of the topics a member subscribes to, by name or by expression."""
+        resolved = self.resolved.get(member.subscribed_topic_regex)
+        if resolved is None:
+            return member.subscribed_topic_names
+        return member.subscribed_topic_names | resolved.topics
+
+    def is_subscribed_to(self, topic: str) -> bool:
+        """Whether any member subscribes to the topic."""
+        if self._subscribed_names[topic] > 0:
+            return True
+        return any(
+            topic in resolved.topics
+            for regex, resolved in self.resolved.items()
+            if self._regexes[regex] > 0
+        )
+
+    def regex_count(self, regex: str) -> int:
+        """How many members subscribe by this expression."""
+        return self._regexes[regex]
+
+    def regexes(self) -> set[str]:
+        """The expressions that members subscribe by."""
+        return {regex for regex, count in self._regexes.items() if count > 0}
+
+    # -- checks of other requests
+
+    def validate_offset_fetch(self, member_id: str | None, member_epoch: int) -> None:
+        """KafkaError as OffsetFetch answers it for the group (v9 and later)."""
+        if member_id is None and member_epoch < 0:
+            return
+        member = self.member(member_id or "")
+        if member_epoch != member.member_epoch:
+            raise KafkaError(
+                ErrorCode.STALE_MEMBER_EPOCH
+                if member.classic is None
+                else ErrorCode.ILLEGAL_GENERATION
+            )
+
+    def validate_offset_delete(self) -> None:
+        """Offsets of topics nobody subscribes to may always be deleted."""
+
+    def validate_delete(self) -> None:
+        """KafkaError: NON_EMPTY_GROUP."""
+        if self.members:
+            raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
+
+    def expiry_base_ms(self, commit_timestamp_ms: int) -> int | None:
+        """Offsets of topics nobody subscribes to expire since they were committed."""
+        return commit_timestamp_ms
+
+    # -- replay
+
+    def put(self, member: ConsumerGroupMember) -> None:
+        """Add a member, or put it in the place of its former state."""
+        self._forget(self.members.get(member.member_id))
+        self.members[member.member_id] = member
+        if member.instance_id is not None:
+            self.static_members[member.instance_id] = member.member_id
+        self._subscribed_names.update(member.subscribed_topic_names)
+        if member.subscribed_topic_regex:
+            self._regexes[member.subscribed_topic_regex] += 1
+        for key in _partitions(member):
+            self._owners[key] = member.member_id
+
+    def remove(self, member_id: str) -> None:
+        """Take a member out."""
+        member = self.members.pop(member_id, None)
+        self._forget(member)
+        if member is not None and self.static_members.get(member.instance_id or "") == member_id:
+            del self.static_members[member.instance_id or ""]
+
+    def _forget(self, member: ConsumerGroupMember | None) -> None:
+        if member is None:
+            return
+        for name in member.subscribed_topic_names:
+            self._subscribed_names[name] -= 1
+            if self._subscribed_names[name] <= 0:
+                del self._subscribed_names[name]
+        regex = member.subscribed_topic_regex
+        if regex:
+            self._regexes[regex] -= 1
+            if self._regexes[regex] <= 0:
+                del self._regexes[regex]
+        for key in _partitions(member):
+            # After compaction two members may seem to own a partition for a moment.
+            if self._owners.get(key) == member.member_id:
+                del self._owners[key]
+
+
+def _partitions(member: ConsumerGroupMember) -> Iterable[tuple[bytes, int]]:
+    """Everything a member owns or has not given up yet."""
+    for assigned in (member.assigned, member.pending_revocation):
+        for topic_id, partitions in assigned.items():
+            for partition in partitions:
+                yield topic_id, partition

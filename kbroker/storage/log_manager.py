@@ -100,6 +100,8 @@ class LogManager:
         self.env.on_log_start_changed = self._on_log_start_changed
         self._logs: dict[tuple[str, int], UnifiedLog] = {}
         self._directory_of: dict[tuple[str, int], LogDirectory] = {}
+        # Partitions that exist but could not be loaded: they must not begin anew elsewhere.
+        self._offline: dict[tuple[str, int], LogDirectory] = {}
         self._jobs: dict[object, _Job] = {}
         self._wake: anyio.Event | None = None
         self._timers: dict[str, TimerHandle] = {}
@@ -219,6 +221,7 @@ class LogManager:
         except OSError as error:
             self._log.error("%s goes offline: cannot load %s: %s", directory.path, name, error)
             directory.failure = error
+            self._offline[key] = directory
             return
         self._logs[key] = log
         self._directory_of[key] = directory
@@ -246,7 +249,8 @@ class LogManager:
         """The partition's log; a new one has no files before its first append.
 
         KafkaError INCONSISTENT_TOPIC_ID when the log on disk is that of another topic of this
-        name (delete it first); KAFKA_STORAGE_ERROR when every data directory is offline.
+        name (delete it first); KAFKA_STORAGE_ERROR when its data directory is offline,
+        or all are.
         """
         key = (topic, partition)
         log = self._logs.get(key)
@@ -260,6 +264,10 @@ class LogManager:
             log.assign_topic_id(topic_id)
             return log
         name = partition_directory_name(topic, partition)
+        if key in self._offline:
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR, f"{name} is in {self._offline[key].path}: offline"
+            )
         directory = self._directory_for_new_log()
         log = UnifiedLog(
             self.env,

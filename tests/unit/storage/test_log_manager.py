@@ -260,6 +260,9 @@ def test_a_failing_directory_takes_only_its_partitions_offline() -> None:
     assert again.get_log("topic", 0) is None
     assert again.get_log("topic", 1) is not None
     assert [each.failure is None for each in again.directories] == [False, True]
+    with pytest.raises(KafkaError) as caught:
+        log_of(again, 0)  # it must not begin anew on the disk that works
+    assert caught.value.error_code is ErrorCode.KAFKA_STORAGE_ERROR
     append_values(log_of(again, 5), b"v")
     assert "topic-5" in world.names("/two")
     again.directories[1].failure = OSError(5, "this one too")

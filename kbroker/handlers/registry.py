@@ -23,6 +23,7 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
         14: "api_14_sync_group",
         15: "api_15_describe_groups",
         16: "api_16_list_groups",
+        17: "api_17_sasl_handshake",
         18: "api_18_api_versions",
         19: "api_19_create_topics",
         20: "api_20_delete_topics",
@@ -32,12 +33,15 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
         32: "api_32_describe_configs",
         33: "api_33_alter_configs",
         35: "api_35_describe_log_dirs",
+        36: "api_36_sasl_authenticate",
         37: "api_37_create_partitions",
         42: "api_42_delete_groups",
         44: "api_44_incremental_alter_configs",
         47: "api_47_offset_delete",
         60: "api_60_describe_cluster",
         61: "api_61_describe_producers",
+        68: "api_68_consumer_group_heartbeat",
+        69: "api_69_consumer_group_describe",
         74: "api_74_list_config_resources",
         75: "api_75_describe_topic_partitions",
     }
@@ -46,7 +50,6 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
 _TRANSACTIONS = "transactions are not there yet"
 _ACLS = "there is no authorizer yet"
 _TOKENS = "delegation tokens are not there yet"
-_CONSUMER_GROUPS = "the consumer group protocol of KIP-848 is not there yet"
 _SHARE_GROUPS = "share groups (KIP-932) are not there yet"
 _STREAMS_GROUPS = "streams groups (KIP-1071) are not there yet"
 _TELEMETRY = "client telemetry (KIP-714) is not there yet"
@@ -54,7 +57,6 @@ _QUORUM = "there is no Raft quorum: metadata lives in SQLite or etcd"
 
 NOT_YET: Mapping[int, str] = MappingProxyType(
     {
-        17: "SaslHandshake: no SASL listener yet",
         24: _TRANSACTIONS,
         25: _TRANSACTIONS,
         26: _TRANSACTIONS,
@@ -64,7 +66,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         30: _ACLS,
         31: _ACLS,
         34: "AlterReplicaLogDirs: one log directory a broker",
-        36: "SaslAuthenticate: no SASL listener yet",
         38: _TOKENS,
         39: _TOKENS,
         40: _TOKENS,
@@ -81,8 +82,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         64: "UnregisterBroker: later",
         65: _TRANSACTIONS,
         66: _TRANSACTIONS,
-        68: _CONSUMER_GROUPS,
-        69: _CONSUMER_GROUPS,
         71: _TELEMETRY,
         72: _TELEMETRY,
         76: _SHARE_GROUPS,

@@ -151,10 +151,10 @@ class Reader:
         parts = segments(present, lambda version: self._codec(item, version, "count"))
         for index in branches(self.lines, present, [part for part, _ in parts]):
             part, read = parts[index]
-            self.lines.add(
-                f"count, position = {self.names.use(read)}"
-                f"(buffer, position, {self._smallest(item, part)})"
-            )
+            arguments = ["buffer", "position", str(self._smallest(item, part))]
+            if self.message.type == "request" and item.type not in FIXED_SIZES:
+                arguments.append(self.names.use("MAX_ELEMENTS"))
+            self.lines.call(f"count, position = {self.names.use(read)}(", arguments, ")")
         if can_be_null(item) and not (item.nullable & present).empty:
             with self.lines.block("if count < 0:"):
                 self.lines.add(f"{target(item)} = None")

@@ -20,6 +20,10 @@ Records = Any  # read: a slice of the buffer; written: anything with a length, e
 
 ZERO_UUID: Final = bytes(16)
 MAX_STRING_SIZE: Final = 32767
+# A request of 100 MB can hold 50 million topics of 2 bytes, and an object each would take minutes
+# and gigabytes. No client has a use for arrays of structs, strings or bytes longer than this.
+MAX_ELEMENTS: Final = 1 << 18
+NO_LIMIT: Final = 1 << 31  # numbers are cheap, and what we wrote ourselves is as long as it is
 JOIN_BELOW: Final = 4096  # parts smaller than this are copied together, larger ones stand alone
 
 _ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]?")
@@ -138,51 +142,6 @@ def uvarint(value: int) -> bytes:
     encoded.append(value)
     if len(encoded) > 5 or (len(encoded) == 5 and value > 15):
         raise EncodeError("a varint does not fit 32 bits")
-    return bytes(encoded)
-
-
-# Signed varints (zigzag), as records use them -----------------------------------------------------
-
-
-def read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
-    """A zigzag varint of at most 5 bytes; bits beyond 32 are dropped."""
-    value, position = read_uvarint(buffer, position)
-    value &= 0xFFFFFFFF
-    return (value >> 1) ^ -(value & 1), position
-
-
-def read_varlong(buffer: Buffer, position: int) -> tuple[int, int]:
-    """A zigzag varint of at most 10 bytes; bits beyond 64 are dropped."""
-    value = 0
-    shift = 0
-    while shift < 70:
-        byte = buffer[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            value &= 0xFFFFFFFFFFFFFFFF
-            return (value >> 1) ^ -(value & 1), position
-        shift += 7
-    raise DecodeError("a varlong is longer than 10 bytes")
-
-
-def varint(value: int) -> bytes:
-    """The zigzag varint of ``value``, which must fit 32 bits."""
-    if not -(1 << 31) <= value < 1 << 31:
-        raise EncodeError("a varint does not fit 32 bits")
-    return uvarint(((value << 1) ^ (value >> 31)) & 0xFFFFFFFF)
-
-
-def varlong(value: int) -> bytes:
-    """The zigzag varint of ``value``, which must fit 64 bits."""
-    if not -(1 << 63) <= value < 1 << 63:
-        raise EncodeError("a varlong does not fit 64 bits")
-    rest = ((value << 1) ^ (value >> 63)) & 0xFFFFFFFFFFFFFFFF
-    encoded = bytearray()
-    while rest > 127:
-        encoded.append(rest & 127 | 128)
-        rest >>= 7
-    encoded.append(rest)
     return bytes(encoded)
 
 
@@ -444,42 +403,53 @@ def write_compact_nullable_records(parts: list[Any], value: Records) -> None:
 
 def _too_many(count: int, buffer: Buffer, position: int) -> DecodeError:
     left = len(buffer) - position
-    return DecodeError(f"an array of {count} elements cannot fit the {left} bytes left")
+    return DecodeError(f"{count} elements are too many, or cannot fit the {left} bytes left")
 
 
-def read_nullable_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
-    """int32 element count, -1 for null; ``smallest``: bytes of the smallest possible element."""
+def read_nullable_count(
+    buffer: Buffer, position: int, smallest: int, most: int = NO_LIMIT
+) -> tuple[int, int]:
+    """int32 element count, -1 for null, never above ``most``.
+
+    ``smallest``: bytes of the smallest possible element.
+    """
     (count,) = _unpack_int32(buffer, position)
     position += 4
     if count < 0:
         return -1, position
-    if count * smallest > len(buffer) - position:
+    if count * smallest > len(buffer) - position or count > most:
         raise _too_many(count, buffer, position)
     return count, position
 
 
-def read_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
+def read_count(
+    buffer: Buffer, position: int, smallest: int, most: int = NO_LIMIT
+) -> tuple[int, int]:
     """Like ``read_nullable_count``; null is an error."""
     (count,) = _unpack_int32(buffer, position)
     if count < 0:
         raise DecodeError("an array that must be present is null")
     position += 4
-    if count * smallest > len(buffer) - position:
+    if count * smallest > len(buffer) - position or count > most:
         raise _too_many(count, buffer, position)
     return count, position
 
 
-def read_compact_nullable_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
+def read_compact_nullable_count(
+    buffer: Buffer, position: int, smallest: int, most: int = NO_LIMIT
+) -> tuple[int, int]:
     """Compact element count, -1 for null."""
     count, position = _compact_length(buffer, position)
     if count < 0:
         return -1, position
-    if count * smallest > len(buffer) - position:
+    if count * smallest > len(buffer) - position or count > most:
         raise _too_many(count, buffer, position)
     return count, position
 
 
-def read_compact_count(buffer: Buffer, position: int, smallest: int) -> tuple[int, int]:
+def read_compact_count(
+    buffer: Buffer, position: int, smallest: int, most: int = NO_LIMIT
+) -> tuple[int, int]:
     """Like ``read_compact_nullable_count``; null is an error."""
     count = buffer[position] - 1
     if 0 <= count < 127:  # almost always: one byte
@@ -488,7 +458,7 @@ def read_compact_count(buffer: Buffer, position: int, smallest: int) -> tuple[in
         count, position = _compact_length(buffer, position)
         if count < 0:
             raise DecodeError("an array that must be present is null")
-    if count * smallest > len(buffer) - position:
+    if count * smallest > len(buffer) - position or count > most:
         raise _too_many(count, buffer, position)
     return count, position
 

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -96,7 +97,7 @@ def read_add_partitions_to_txn_request(
         raise DecodeError(unsupported_version("AddPartitionsToTxnRequest", version))
     message = AddPartitionsToTxnRequest.__new__(AddPartitionsToTxnRequest)
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 14)
+        count, position = read_compact_count(buffer, position, 14, MAX_ELEMENTS)
         transactions: list[AddPartitionsToTxnTransaction] = []
         for _ in range(count):
             transactions_item, position = read_add_partitions_to_txn_transaction(
@@ -126,9 +127,9 @@ def read_add_partitions_to_txn_request(
         position += 10
     if version <= 3:
         if version == 3:
-            count, position = read_compact_count(buffer, position, 3)
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         else:
-            count, position = read_count(buffer, position, 6)
+            count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
         v3_and_below_topics: list[AddPartitionsToTxnTopic] = []
         for _ in range(count):
             add_partitions_to_txn_topic, position = read_add_partitions_to_txn_topic(
@@ -253,7 +254,7 @@ def read_add_partitions_to_txn_transaction(
         message.verify_only,
     ) = _unpack_qht(buffer, position)
     position += 11
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[AddPartitionsToTxnTopic] = []
     for _ in range(count):
         add_partitions_to_txn_topic, position = read_add_partitions_to_txn_topic(

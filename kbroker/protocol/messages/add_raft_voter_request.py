@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -100,7 +101,7 @@ def read_add_raft_voter_request(
         message.voter_directory_id,
     ) = _unpack_iiu(buffer, position)
     position += 24
-    count, position = read_compact_count(buffer, position, 5)
+    count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
     listeners: list[Listener] = []
     for _ in range(count):
         listener, position = read_listener(buffer, position, version)

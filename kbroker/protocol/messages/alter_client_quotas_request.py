@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -81,9 +82,9 @@ def read_alter_client_quotas_request(
         raise DecodeError(unsupported_version("AlterClientQuotasRequest", version))
     message = AlterClientQuotasRequest.__new__(AlterClientQuotasRequest)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 8)
+        count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
     entries: list[EntryData] = []
     for _ in range(count):
         entry_data, position = read_entry_data(buffer, position, version)
@@ -157,18 +158,18 @@ class EntryData:
 def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryData, int]:
     message = EntryData.__new__(EntryData)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 4)
+        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
     entity: list[EntityData] = []
     for _ in range(count):
         entity_data, position = read_entity_data(buffer, position, version)
         entity.append(entity_data)
     message.entity = entity
     if version == 1:
-        count, position = read_compact_count(buffer, position, 11)
+        count, position = read_compact_count(buffer, position, 11, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 11)
+        count, position = read_count(buffer, position, 11, MAX_ELEMENTS)
     ops: list[OpData] = []
     for _ in range(count):
         op_data, position = read_op_data(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -81,9 +82,9 @@ def read_alter_configs_request(
         raise DecodeError(unsupported_version("AlterConfigsRequest", version))
     message = AlterConfigsRequest.__new__(AlterConfigsRequest)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 4)
+        count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 7)
+        count, position = read_count(buffer, position, 7, MAX_ELEMENTS)
     resources: list[AlterConfigsResource] = []
     for _ in range(count):
         alter_configs_resource, position = read_alter_configs_resource(buffer, position, version)
@@ -174,9 +175,9 @@ def read_alter_configs_resource(
     else:
         message.resource_name, position = read_string(buffer, position)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 4)
+        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
     configs: list[AlterableConfig] = []
     for _ in range(count):
         alterable_config, position = read_alterable_config(buffer, position, version)

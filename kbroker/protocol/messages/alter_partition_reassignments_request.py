@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -90,7 +91,7 @@ def read_alter_partition_reassignments_request(
         (message.timeout_ms,) = _unpack_i(buffer, position)
         position += 4
         message.allow_replication_factor_change = True
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[ReassignableTopic] = []
     for _ in range(count):
         reassignable_topic, position = read_reassignable_topic(buffer, position, version)
@@ -165,7 +166,7 @@ def read_reassignable_topic(
 ) -> tuple[ReassignableTopic, int]:
     message = ReassignableTopic.__new__(ReassignableTopic)
     message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 6)
+    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
     partitions: list[ReassignablePartition] = []
     for _ in range(count):
         reassignable_partition, position = read_reassignable_partition(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -86,7 +87,7 @@ def read_alter_partition_request(
     message = AlterPartitionRequest.__new__(AlterPartitionRequest)
     message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
     position += 12
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
@@ -150,7 +151,7 @@ def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicD
     message = TopicData.__new__(TopicData)
     (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 15)
+    count, position = read_compact_count(buffer, position, 15, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
@@ -230,7 +231,7 @@ def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[Pa
     else:
         message.new_isr = []
     if version == 3:
-        count, position = read_compact_count(buffer, position, 13)
+        count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
         new_isr_with_epochs: list[BrokerState] = []
         for _ in range(count):
             broker_state, position = read_broker_state(buffer, position, version)

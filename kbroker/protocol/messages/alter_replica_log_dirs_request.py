@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -71,9 +72,9 @@ def read_alter_replica_log_dirs_request(
         raise DecodeError(unsupported_version("AlterReplicaLogDirsRequest", version))
     message = AlterReplicaLogDirsRequest.__new__(AlterReplicaLogDirsRequest)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     dirs: list[AlterReplicaLogDir] = []
     for _ in range(count):
         alter_replica_log_dir, position = read_alter_replica_log_dir(buffer, position, version)
@@ -152,9 +153,9 @@ def read_alter_replica_log_dir(
     else:
         message.path, position = read_string(buffer, position)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[AlterReplicaLogDirTopic] = []
     for _ in range(count):
         alter_replica_log_dir_topic, position = read_alter_replica_log_dir_topic(

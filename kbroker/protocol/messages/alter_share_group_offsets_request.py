@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -70,7 +71,7 @@ def read_alter_share_group_offsets_request(
         raise DecodeError(unsupported_version("AlterShareGroupOffsetsRequest", version))
     message = AlterShareGroupOffsetsRequest.__new__(AlterShareGroupOffsetsRequest)
     message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[AlterShareGroupOffsetsRequestTopic] = []
     for _ in range(count):
         topics_item, position = read_alter_share_group_offsets_request_topic(
@@ -143,7 +144,7 @@ def read_alter_share_group_offsets_request_topic(
 ) -> tuple[AlterShareGroupOffsetsRequestTopic, int]:
     message = AlterShareGroupOffsetsRequestTopic.__new__(AlterShareGroupOffsetsRequestTopic)
     message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 13)
+    count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
     partitions: list[AlterShareGroupOffsetsRequestPartition] = []
     for _ in range(count):
         partitions_item, position = read_alter_share_group_offsets_request_partition(

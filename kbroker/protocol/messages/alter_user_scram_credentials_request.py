@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -73,7 +74,7 @@ def read_alter_user_scram_credentials_request(
     if version != 0:
         raise DecodeError(unsupported_version("AlterUserScramCredentialsRequest", version))
     message = AlterUserScramCredentialsRequest.__new__(AlterUserScramCredentialsRequest)
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     deletions: list[ScramCredentialDeletion] = []
     for _ in range(count):
         scram_credential_deletion, position = read_scram_credential_deletion(
@@ -83,7 +84,7 @@ def read_alter_user_scram_credentials_request(
         )
         deletions.append(scram_credential_deletion)
     message.deletions = deletions
-    count, position = read_compact_count(buffer, position, 9)
+    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
     upsertions: list[ScramCredentialUpsertion] = []
     for _ in range(count):
         scram_credential_upsertion, position = read_scram_credential_upsertion(

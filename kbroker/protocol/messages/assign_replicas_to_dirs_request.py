@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -81,7 +82,7 @@ def read_assign_replicas_to_dirs_request(
     message = AssignReplicasToDirsRequest.__new__(AssignReplicasToDirsRequest)
     message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
     position += 12
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     directories: list[DirectoryData] = []
     for _ in range(count):
         directory_data, position = read_directory_data(buffer, position, version)
@@ -145,7 +146,7 @@ def read_directory_data(buffer: Buffer, position: int, version: int) -> tuple[Di
     message = DirectoryData.__new__(DirectoryData)
     (message.id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
@@ -201,7 +202,7 @@ def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicD
     message = TopicData.__new__(TopicData)
     (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 5)
+    count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -107,16 +108,16 @@ def read_begin_quorum_epoch_request(
     else:
         message.voter_id = -1
     if version == 1:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
     message.topics = topics
     if version == 1:
-        count, position = read_compact_count(buffer, position, 5)
+        count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
         leader_endpoints: list[LeaderEndpoint] = []
         for _ in range(count):
             leader_endpoint, position = read_leader_endpoint(buffer, position, version)
@@ -203,9 +204,9 @@ def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicD
     else:
         message.topic_name, position = read_string(buffer, position)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 29)
+        count, position = read_compact_count(buffer, position, 29, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 12)
+        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -115,13 +116,13 @@ def read_broker_registration_request(
     message.cluster_id, position = read_compact_string(buffer, position)
     (message.incarnation_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 7)
+    count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
     listeners: list[Listener] = []
     for _ in range(count):
         listener, position = read_listener(buffer, position, version)
         listeners.append(listener)
     message.listeners = listeners
-    count, position = read_compact_count(buffer, position, 6)
+    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
     features: list[Feature] = []
     for _ in range(count):
         feature, position = read_feature(buffer, position, version)

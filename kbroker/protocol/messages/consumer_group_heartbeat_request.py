@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -115,7 +116,7 @@ def read_consumer_group_heartbeat_request(
     message.rack_id, position = read_compact_nullable_string(buffer, position)
     (message.rebalance_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_nullable_count(buffer, position, 1)
+    count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
     if count < 0:
         message.subscribed_topic_names = None
     else:
@@ -129,7 +130,7 @@ def read_consumer_group_heartbeat_request(
     else:
         message.subscribed_topic_regex = None
     message.server_assignor, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_nullable_count(buffer, position, 18)
+    count, position = read_compact_nullable_count(buffer, position, 18, MAX_ELEMENTS)
     if count < 0:
         message.topic_partitions = None
     else:

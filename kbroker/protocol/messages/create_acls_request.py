@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -75,9 +76,9 @@ def read_create_acls_request(
         raise DecodeError(unsupported_version("CreateAclsRequest", version))
     message = CreateAclsRequest.__new__(CreateAclsRequest)
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 8)
+        count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 10)
+        count, position = read_count(buffer, position, 10, MAX_ELEMENTS)
     creations: list[AclCreation] = []
     for _ in range(count):
         acl_creation, position = read_acl_creation(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -95,9 +96,9 @@ def read_create_delegation_token_request(
     else:
         message.owner_principal_name = ""
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 4)
+        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
     renewers: list[CreatableRenewers] = []
     for _ in range(count):
         creatable_renewers, position = read_creatable_renewers(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     Buffer,
     DecodeError,
@@ -92,9 +93,9 @@ def read_create_partitions_request(
         raise DecodeError(unsupported_version("CreatePartitionsRequest", version))
     message = CreatePartitionsRequest.__new__(CreatePartitionsRequest)
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 7)
+        count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 10)
+        count, position = read_count(buffer, position, 10, MAX_ELEMENTS)
     topics: list[CreatePartitionsTopic] = []
     for _ in range(count):
         create_partitions_topic, position = read_create_partitions_topic(buffer, position, version)
@@ -182,9 +183,9 @@ def read_create_partitions_topic(
     (message.count,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
-        count, position = read_compact_nullable_count(buffer, position, 2)
+        count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     else:
-        count, position = read_nullable_count(buffer, position, 4)
+        count, position = read_nullable_count(buffer, position, 4, MAX_ELEMENTS)
     if count < 0:
         message.assignments = None
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -92,9 +93,9 @@ def read_create_topics_request(
         raise DecodeError(unsupported_version("CreateTopicsRequest", version))
     message = CreateTopicsRequest.__new__(CreateTopicsRequest)
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 10)
+        count, position = read_compact_count(buffer, position, 10, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 16)
+        count, position = read_count(buffer, position, 16, MAX_ELEMENTS)
     topics: list[CreatableTopic] = []
     for _ in range(count):
         creatable_topic, position = read_creatable_topic(buffer, position, version)
@@ -189,9 +190,9 @@ def read_creatable_topic(buffer: Buffer, position: int, version: int) -> tuple[C
     message.num_partitions, message.replication_factor = _unpack_ih(buffer, position)
     position += 6
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 6)
+        count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 8)
+        count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
     assignments: list[CreatableReplicaAssignment] = []
     for _ in range(count):
         creatable_replica_assignment, position = read_creatable_replica_assignment(
@@ -202,9 +203,9 @@ def read_creatable_topic(buffer: Buffer, position: int, version: int) -> tuple[C
         assignments.append(creatable_replica_assignment)
     message.assignments = assignments
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 4)
+        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
     configs: list[CreatableTopicConfig] = []
     for _ in range(count):
         creatable_topic_config, position = read_creatable_topic_config(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -75,9 +76,9 @@ def read_delete_acls_request(
         raise DecodeError(unsupported_version("DeleteAclsRequest", version))
     message = DeleteAclsRequest.__new__(DeleteAclsRequest)
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 8)
+        count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 10)
+        count, position = read_count(buffer, position, 10, MAX_ELEMENTS)
     filters: list[DeleteAclsFilter] = []
     for _ in range(count):
         delete_acls_filter, position = read_delete_acls_filter(buffer, position, version)

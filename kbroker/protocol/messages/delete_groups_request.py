@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -69,9 +70,9 @@ def read_delete_groups_request(
         raise DecodeError(unsupported_version("DeleteGroupsRequest", version))
     message = DeleteGroupsRequest.__new__(DeleteGroupsRequest)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 1)
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 2)
+        count, position = read_count(buffer, position, 2, MAX_ELEMENTS)
     groups_names: list[str] = []
     for _ in range(count):
         if version == 2:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -77,9 +78,9 @@ def read_delete_records_request(
         raise DecodeError(unsupported_version("DeleteRecordsRequest", version))
     message = DeleteRecordsRequest.__new__(DeleteRecordsRequest)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[DeleteRecordsTopic] = []
     for _ in range(count):
         delete_records_topic, position = read_delete_records_topic(buffer, position, version)
@@ -161,9 +162,9 @@ def read_delete_records_topic(
     else:
         message.name, position = read_string(buffer, position)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 13)
+        count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 12)
+        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
     partitions: list[DeleteRecordsPartition] = []
     for _ in range(count):
         delete_records_partition, position = read_delete_records_partition(

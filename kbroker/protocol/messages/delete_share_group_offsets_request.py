@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -66,7 +67,7 @@ def read_delete_share_group_offsets_request(
         raise DecodeError(unsupported_version("DeleteShareGroupOffsetsRequest", version))
     message = DeleteShareGroupOffsetsRequest.__new__(DeleteShareGroupOffsetsRequest)
     message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 2)
+    count, position = read_compact_count(buffer, position, 2, MAX_ELEMENTS)
     topics: list[DeleteShareGroupOffsetsRequestTopic] = []
     for _ in range(count):
         topics_item, position = read_delete_share_group_offsets_request_topic(

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -87,7 +88,7 @@ def read_delete_topics_request(
         raise DecodeError(unsupported_version("DeleteTopicsRequest", version))
     message = DeleteTopicsRequest.__new__(DeleteTopicsRequest)
     if version == 6:
-        count, position = read_compact_count(buffer, position, 18)
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
         topics: list[DeleteTopicState] = []
         for _ in range(count):
             delete_topic_state, position = read_delete_topic_state(buffer, position, version)
@@ -97,9 +98,9 @@ def read_delete_topics_request(
         message.topics = []
     if version <= 5:
         if version >= 4:
-            count, position = read_compact_count(buffer, position, 1)
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         else:
-            count, position = read_count(buffer, position, 2)
+            count, position = read_count(buffer, position, 2, MAX_ELEMENTS)
         topic_names: list[str] = []
         for _ in range(count):
             if version >= 4:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -81,9 +82,9 @@ def read_describe_client_quotas_request(
         raise DecodeError(unsupported_version("DescribeClientQuotasRequest", version))
     message = DescribeClientQuotasRequest.__new__(DescribeClientQuotasRequest)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 4)
+        count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 5)
+        count, position = read_count(buffer, position, 5, MAX_ELEMENTS)
     components: list[ComponentData] = []
     for _ in range(count):
         component_data, position = read_component_data(buffer, position, version)

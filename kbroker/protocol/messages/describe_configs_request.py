@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     Buffer,
     DecodeError,
@@ -92,9 +93,9 @@ def read_describe_configs_request(
         raise DecodeError(unsupported_version("DescribeConfigsRequest", version))
     message = DescribeConfigsRequest.__new__(DescribeConfigsRequest)
     if version == 4:
-        count, position = read_compact_count(buffer, position, 4)
+        count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 7)
+        count, position = read_count(buffer, position, 7, MAX_ELEMENTS)
     resources: list[DescribeConfigsResource] = []
     for _ in range(count):
         describe_configs_resource, position = read_describe_configs_resource(
@@ -201,9 +202,9 @@ def read_describe_configs_resource(
     else:
         message.resource_name, position = read_string(buffer, position)
     if version == 4:
-        count, position = read_compact_nullable_count(buffer, position, 1)
+        count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
     else:
-        count, position = read_nullable_count(buffer, position, 2)
+        count, position = read_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     if count < 0:
         message.configuration_keys = None
     else:

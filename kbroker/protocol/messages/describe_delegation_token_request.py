@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     Buffer,
     DecodeError,
@@ -73,9 +74,9 @@ def read_describe_delegation_token_request(
         raise DecodeError(unsupported_version("DescribeDelegationTokenRequest", version))
     message = DescribeDelegationTokenRequest.__new__(DescribeDelegationTokenRequest)
     if version >= 2:
-        count, position = read_compact_nullable_count(buffer, position, 3)
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_nullable_count(buffer, position, 4)
+        count, position = read_nullable_count(buffer, position, 4, MAX_ELEMENTS)
     if count < 0:
         message.owners = None
     else:

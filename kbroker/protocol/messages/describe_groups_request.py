@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -79,9 +80,9 @@ def read_describe_groups_request(
         raise DecodeError(unsupported_version("DescribeGroupsRequest", version))
     message = DescribeGroupsRequest.__new__(DescribeGroupsRequest)
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 1)
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 2)
+        count, position = read_count(buffer, position, 2, MAX_ELEMENTS)
     groups: list[str] = []
     for _ in range(count):
         if version >= 5:

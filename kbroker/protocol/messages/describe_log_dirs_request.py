@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     Buffer,
     DecodeError,
@@ -79,9 +80,9 @@ def read_describe_log_dirs_request(
         raise DecodeError(unsupported_version("DescribeLogDirsRequest", version))
     message = DescribeLogDirsRequest.__new__(DescribeLogDirsRequest)
     if version >= 2:
-        count, position = read_compact_nullable_count(buffer, position, 3)
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_nullable_count(buffer, position, 6)
+        count, position = read_nullable_count(buffer, position, 6, MAX_ELEMENTS)
     if count < 0:
         message.topics = None
     else:

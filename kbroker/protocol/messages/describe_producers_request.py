@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -65,7 +66,7 @@ def read_describe_producers_request(
     if version != 0:
         raise DecodeError(unsupported_version("DescribeProducersRequest", version))
     message = DescribeProducersRequest.__new__(DescribeProducersRequest)
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[TopicRequest] = []
     for _ in range(count):
         topic_request, position = read_topic_request(buffer, position, version)

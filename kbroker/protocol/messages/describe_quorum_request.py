@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -67,7 +68,7 @@ def read_describe_quorum_request(
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeQuorumRequest", version))
     message = DescribeQuorumRequest.__new__(DescribeQuorumRequest)
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
@@ -129,7 +130,7 @@ class TopicData:
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
     message = TopicData.__new__(TopicData)
     message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 5)
+    count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)

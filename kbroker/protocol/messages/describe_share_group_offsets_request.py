@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     Buffer,
     DecodeError,
@@ -69,7 +70,7 @@ def read_describe_share_group_offsets_request(
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeShareGroupOffsetsRequest", version))
     message = DescribeShareGroupOffsetsRequest.__new__(DescribeShareGroupOffsetsRequest)
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     groups: list[DescribeShareGroupOffsetsRequestGroup] = []
     for _ in range(count):
         groups_item, position = read_describe_share_group_offsets_request_group(
@@ -141,7 +142,7 @@ def read_describe_share_group_offsets_request_group(
 ) -> tuple[DescribeShareGroupOffsetsRequestGroup, int]:
     message = DescribeShareGroupOffsetsRequestGroup.__new__(DescribeShareGroupOffsetsRequestGroup)
     message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.topics = None
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -77,7 +78,7 @@ def read_describe_topic_partitions_request(
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTopicPartitionsRequest", version))
     message = DescribeTopicPartitionsRequest.__new__(DescribeTopicPartitionsRequest)
-    count, position = read_compact_count(buffer, position, 2)
+    count, position = read_compact_count(buffer, position, 2, MAX_ELEMENTS)
     topics: list[TopicRequest] = []
     for _ in range(count):
         topic_request, position = read_topic_request(buffer, position, version)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -63,7 +64,7 @@ def read_describe_transactions_request(
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTransactionsRequest", version))
     message = DescribeTransactionsRequest.__new__(DescribeTransactionsRequest)
-    count, position = read_compact_count(buffer, position, 1)
+    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     transactional_ids: list[str] = []
     for _ in range(count):
         transactional_ids_item, position = read_compact_string(buffer, position)

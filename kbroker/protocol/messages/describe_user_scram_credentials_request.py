@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     Buffer,
     DecodeError,
@@ -65,7 +66,7 @@ def read_describe_user_scram_credentials_request(
     if version != 0:
         raise DecodeError(unsupported_version("DescribeUserScramCredentialsRequest", version))
     message = DescribeUserScramCredentialsRequest.__new__(DescribeUserScramCredentialsRequest)
-    count, position = read_compact_nullable_count(buffer, position, 2)
+    count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     if count < 0:
         message.users = None
     else:

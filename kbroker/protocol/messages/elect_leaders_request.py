@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     Buffer,
     DecodeError,
@@ -99,9 +100,9 @@ def read_elect_leaders_request(
     else:
         message.election_type = 0
     if version == 2:
-        count, position = read_compact_nullable_count(buffer, position, 3)
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_nullable_count(buffer, position, 6)
+        count, position = read_nullable_count(buffer, position, 6, MAX_ELEMENTS)
     if count < 0:
         message.topic_partitions = None
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -99,16 +100,16 @@ def read_end_quorum_epoch_request(
     else:
         message.cluster_id, position = read_nullable_string(buffer, position)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
         topics.append(topic_data)
     message.topics = topics
     if version == 1:
-        count, position = read_compact_count(buffer, position, 5)
+        count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
         leader_endpoints: list[LeaderEndpoint] = []
         for _ in range(count):
             leader_endpoint, position = read_leader_endpoint(buffer, position, version)
@@ -193,9 +194,9 @@ def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicD
     else:
         message.topic_name, position = read_string(buffer, position)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 14)
+        count, position = read_compact_count(buffer, position, 14, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 16)
+        count, position = read_count(buffer, position, 16, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
@@ -290,7 +291,7 @@ def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[Pa
     else:
         message.preferred_successors = []
     if version == 1:
-        count, position = read_compact_count(buffer, position, 21)
+        count, position = read_compact_count(buffer, position, 21, MAX_ELEMENTS)
         preferred_candidates: list[ReplicaInfo] = []
         for _ in range(count):
             replica_info, position = read_replica_info(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -168,9 +169,9 @@ def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[Fet
         message.session_id = 0
         message.session_epoch = -1
     if version >= 12:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[FetchTopic] = []
     for _ in range(count):
         fetch_topic, position = read_fetch_topic(buffer, position, version)
@@ -178,9 +179,9 @@ def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[Fet
     message.topics = topics
     if version >= 7:
         if version >= 12:
-            count, position = read_compact_count(buffer, position, 3)
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         else:
-            count, position = read_count(buffer, position, 6)
+            count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
         forgotten_topics_data: list[ForgottenTopic] = []
         for _ in range(count):
             forgotten_topic, position = read_forgotten_topic(buffer, position, version)
@@ -398,9 +399,9 @@ def read_fetch_topic(buffer: Buffer, position: int, version: int) -> tuple[Fetch
     else:
         message.topic_id = ZERO_UUID
     if version >= 12:
-        count, position = read_compact_count(buffer, position, 33)
+        count, position = read_compact_count(buffer, position, 33, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 16)
+        count, position = read_count(buffer, position, 16, MAX_ELEMENTS)
     partitions: list[FetchPartition] = []
     for _ in range(count):
         fetch_partition, position = read_fetch_partition(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -93,7 +94,7 @@ def read_fetch_snapshot_request(
     message = FetchSnapshotRequest.__new__(FetchSnapshotRequest)
     message.replica_id, message.max_bytes = _unpack_ii(buffer, position)
     position += 8
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[TopicSnapshot] = []
     for _ in range(count):
         topic_snapshot, position = read_topic_snapshot(buffer, position, version)
@@ -171,7 +172,7 @@ class TopicSnapshot:
 def read_topic_snapshot(buffer: Buffer, position: int, version: int) -> tuple[TopicSnapshot, int]:
     message = TopicSnapshot.__new__(TopicSnapshot)
     message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 30)
+    count, position = read_compact_count(buffer, position, 30, MAX_ELEMENTS)
     partitions: list[PartitionSnapshot] = []
     for _ in range(count):
         partition_snapshot, position = read_partition_snapshot(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -92,7 +93,7 @@ def read_find_coordinator_request(
     else:
         message.key_type = 0
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 1)
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         coordinator_keys: list[str] = []
         for _ in range(count):
             coordinator_keys_item, position = read_compact_string(buffer, position)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -73,7 +74,7 @@ def read_initialize_share_group_state_request(
         raise DecodeError(unsupported_version("InitializeShareGroupStateRequest", version))
     message = InitializeShareGroupStateRequest.__new__(InitializeShareGroupStateRequest)
     message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     topics: list[InitializeStateData] = []
     for _ in range(count):
         initialize_state_data, position = read_initialize_state_data(buffer, position, version)
@@ -141,7 +142,7 @@ def read_initialize_state_data(
     message = InitializeStateData.__new__(InitializeStateData)
     (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 17)
+    count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)

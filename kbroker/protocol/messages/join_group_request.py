@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -133,9 +134,9 @@ def read_join_group_request(
     else:
         message.protocol_type, position = read_string(buffer, position)
     if version >= 6:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     protocols: list[JoinGroupRequestProtocol] = []
     for _ in range(count):
         join_group_request_protocol, position = read_join_group_request_protocol(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -91,9 +92,9 @@ def read_leave_group_request(
         message.member_id = ""
     if version >= 3:
         if version >= 4:
-            count, position = read_compact_count(buffer, position, 3)
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         else:
-            count, position = read_count(buffer, position, 4)
+            count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
         members: list[MemberIdentity] = []
         for _ in range(count):
             member_identity, position = read_member_identity(buffer, position, version)

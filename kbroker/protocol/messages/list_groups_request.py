@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -67,7 +68,7 @@ def read_list_groups_request(
         raise DecodeError(unsupported_version("ListGroupsRequest", version))
     message = ListGroupsRequest.__new__(ListGroupsRequest)
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 1)
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         states_filter: list[str] = []
         for _ in range(count):
             states_filter_item, position = read_compact_string(buffer, position)
@@ -76,7 +77,7 @@ def read_list_groups_request(
     else:
         message.states_filter = []
     if version == 5:
-        count, position = read_compact_count(buffer, position, 1)
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         types_filter: list[str] = []
         for _ in range(count):
             types_filter_item, position = read_compact_string(buffer, position)

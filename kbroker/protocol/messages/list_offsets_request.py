@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -98,9 +99,9 @@ def read_list_offsets_request(
         position += 4
         message.isolation_level = 0
     if version >= 6:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[ListOffsetsTopic] = []
     for _ in range(count):
         list_offsets_topic, position = read_list_offsets_topic(buffer, position, version)
@@ -188,9 +189,9 @@ def read_list_offsets_topic(
     else:
         message.name, position = read_string(buffer, position)
     if version >= 6:
-        count, position = read_compact_count(buffer, position, 17)
+        count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 12)
+        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
     partitions: list[ListOffsetsPartition] = []
     for _ in range(count):
         list_offsets_partition, position = read_list_offsets_partition(buffer, position, version)

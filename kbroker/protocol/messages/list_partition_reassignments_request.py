@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -75,7 +76,7 @@ def read_list_partition_reassignments_request(
     message = ListPartitionReassignmentsRequest.__new__(ListPartitionReassignmentsRequest)
     (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.topics = None
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -86,7 +87,7 @@ def read_list_transactions_request(
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ListTransactionsRequest", version))
     message = ListTransactionsRequest.__new__(ListTransactionsRequest)
-    count, position = read_compact_count(buffer, position, 1)
+    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     state_filters: list[str] = []
     for _ in range(count):
         state_filters_item, position = read_compact_string(buffer, position)

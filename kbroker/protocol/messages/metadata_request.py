@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     ZERO_UUID,
     Buffer,
@@ -99,11 +100,11 @@ def read_metadata_request(
         raise DecodeError(unsupported_version("MetadataRequest", version))
     message = MetadataRequest.__new__(MetadataRequest)
     if version >= 9:
-        count, position = read_compact_nullable_count(buffer, position, 2)
+        count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     elif version >= 1:
-        count, position = read_nullable_count(buffer, position, 2)
+        count, position = read_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 2)
+        count, position = read_count(buffer, position, 2, MAX_ELEMENTS)
     if count < 0:
         message.topics = None
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -126,9 +127,9 @@ def read_offset_commit_request(
         (message.retention_time_ms,) = _unpack_q(buffer, position)
         position += 8
     if version >= 8:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[OffsetCommitRequestTopic] = []
     for _ in range(count):
         offset_commit_request_topic, position = read_offset_commit_request_topic(
@@ -243,9 +244,9 @@ def read_offset_commit_request_topic(
     else:
         message.topic_id = ZERO_UUID
     if version >= 8:
-        count, position = read_compact_count(buffer, position, 18)
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 14)
+        count, position = read_count(buffer, position, 14, MAX_ELEMENTS)
     partitions: list[OffsetCommitRequestPartition] = []
     for _ in range(count):
         partitions_item, position = read_offset_commit_request_partition(buffer, position, version)

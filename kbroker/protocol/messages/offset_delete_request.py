@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -64,7 +65,7 @@ def read_offset_delete_request(
         raise DecodeError(unsupported_version("OffsetDeleteRequest", version))
     message = OffsetDeleteRequest.__new__(OffsetDeleteRequest)
     message.group_id, position = read_string(buffer, position)
-    count, position = read_count(buffer, position, 6)
+    count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[OffsetDeleteRequestTopic] = []
     for _ in range(count):
         offset_delete_request_topic, position = read_offset_delete_request_topic(
@@ -124,7 +125,7 @@ def read_offset_delete_request_topic(
 ) -> tuple[OffsetDeleteRequestTopic, int]:
     message = OffsetDeleteRequestTopic.__new__(OffsetDeleteRequestTopic)
     message.name, position = read_string(buffer, position)
-    count, position = read_count(buffer, position, 4)
+    count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
     partitions: list[OffsetDeleteRequestPartition] = []
     for _ in range(count):
         partitions_item, position = read_offset_delete_request_partition(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     UNSET,
     ZERO_UUID,
     Buffer,
@@ -111,11 +112,11 @@ def read_offset_fetch_request(
         message.group_id = ""
     if version <= 7:
         if version >= 6:
-            count, position = read_compact_nullable_count(buffer, position, 3)
+            count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
         elif version >= 2:
-            count, position = read_nullable_count(buffer, position, 6)
+            count, position = read_nullable_count(buffer, position, 6, MAX_ELEMENTS)
         else:
-            count, position = read_count(buffer, position, 6)
+            count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
         if count < 0:
             message.topics = None
         else:
@@ -131,7 +132,7 @@ def read_offset_fetch_request(
     else:
         message.topics = []
     if version >= 8:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         groups: list[OffsetFetchRequestGroup] = []
         for _ in range(count):
             offset_fetch_request_group, position = read_offset_fetch_request_group(
@@ -334,7 +335,7 @@ def read_offset_fetch_request_group(
         position += 4
     else:
         message.member_epoch = -1
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.topics = None
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -82,9 +83,9 @@ def read_offset_for_leader_epoch_request(
     else:
         message.replica_id = -2
     if version == 4:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[OffsetForLeaderTopic] = []
     for _ in range(count):
         offset_for_leader_topic, position = read_offset_for_leader_topic(buffer, position, version)
@@ -165,9 +166,9 @@ def read_offset_for_leader_topic(
     else:
         message.topic, position = read_string(buffer, position)
     if version == 4:
-        count, position = read_compact_count(buffer, position, 13)
+        count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 12)
+        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
     partitions: list[OffsetForLeaderPartition] = []
     for _ in range(count):
         offset_for_leader_partition, position = read_offset_for_leader_partition(

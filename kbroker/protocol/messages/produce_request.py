@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -102,9 +103,9 @@ def read_produce_request(buffer: Buffer, position: int, version: int) -> tuple[P
     message.acks, message.timeout_ms = _unpack_hi(buffer, position)
     position += 6
     if version >= 9:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topic_data: list[TopicProduceData] = []
     for _ in range(count):
         topic_produce_data, position = read_topic_produce_data(buffer, position, version)
@@ -201,9 +202,9 @@ def read_topic_produce_data(
     else:
         message.topic_id = ZERO_UUID
     if version >= 9:
-        count, position = read_compact_count(buffer, position, 6)
+        count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 8)
+        count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
     partition_data: list[PartitionProduceData] = []
     for _ in range(count):
         partition_produce_data, position = read_partition_produce_data(buffer, position, version)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -73,7 +74,7 @@ def read_read_share_group_state_request(
         raise DecodeError(unsupported_version("ReadShareGroupStateRequest", version))
     message = ReadShareGroupStateRequest.__new__(ReadShareGroupStateRequest)
     message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     topics: list[ReadStateData] = []
     for _ in range(count):
         read_state_data, position = read_read_state_data(buffer, position, version)
@@ -137,7 +138,7 @@ def read_read_state_data(buffer: Buffer, position: int, version: int) -> tuple[R
     message = ReadStateData.__new__(ReadStateData)
     (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 9)
+    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)

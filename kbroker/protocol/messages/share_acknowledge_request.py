@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -101,7 +102,7 @@ def read_share_acknowledge_request(
         (message.share_session_epoch,) = _unpack_i(buffer, position)
         position += 4
         message.is_renew_ack = False
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     topics: list[AcknowledgeTopic] = []
     for _ in range(count):
         acknowledge_topic, position = read_acknowledge_topic(buffer, position, version)
@@ -176,7 +177,7 @@ def read_acknowledge_topic(
     message = AcknowledgeTopic.__new__(AcknowledgeTopic)
     (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 6)
+    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
     partitions: list[AcknowledgePartition] = []
     for _ in range(count):
         acknowledge_partition, position = read_acknowledge_partition(buffer, position, version)
@@ -242,7 +243,7 @@ def read_acknowledge_partition(
     message = AcknowledgePartition.__new__(AcknowledgePartition)
     (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     acknowledgement_batches: list[AcknowledgementBatch] = []
     for _ in range(count):
         acknowledgement_batch, position = read_acknowledgement_batch(buffer, position, version)

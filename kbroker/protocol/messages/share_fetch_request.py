@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -143,13 +144,13 @@ def read_share_fetch_request(
         position += 24
         message.share_acquire_mode = 0
         message.is_renew_ack = False
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     topics: list[FetchTopic] = []
     for _ in range(count):
         fetch_topic, position = read_fetch_topic(buffer, position, version)
         topics.append(fetch_topic)
     message.topics = topics
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     forgotten_topics_data: list[ForgottenTopic] = []
     for _ in range(count):
         forgotten_topic, position = read_forgotten_topic(buffer, position, version)
@@ -239,7 +240,7 @@ def read_fetch_topic(buffer: Buffer, position: int, version: int) -> tuple[Fetch
     message = FetchTopic.__new__(FetchTopic)
     (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 6)
+    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
     partitions: list[FetchPartition] = []
     for _ in range(count):
         fetch_partition, position = read_fetch_partition(buffer, position, version)
@@ -301,7 +302,7 @@ def read_fetch_partition(buffer: Buffer, position: int, version: int) -> tuple[F
     message = FetchPartition.__new__(FetchPartition)
     (message.partition_index,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     acknowledgement_batches: list[AcknowledgementBatch] = []
     for _ in range(count):
         acknowledgement_batch, position = read_acknowledgement_batch(buffer, position, version)

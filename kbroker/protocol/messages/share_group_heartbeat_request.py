@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -89,7 +90,7 @@ def read_share_group_heartbeat_request(
     (message.member_epoch,) = _unpack_i(buffer, position)
     position += 4
     message.rack_id, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_nullable_count(buffer, position, 1)
+    count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
     if count < 0:
         message.subscribed_topic_names = None
     else:

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -73,7 +74,7 @@ def read_streams_group_describe_request(
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupDescribeRequest", version))
     message = StreamsGroupDescribeRequest.__new__(StreamsGroupDescribeRequest)
-    count, position = read_compact_count(buffer, position, 1)
+    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     group_ids: list[str] = []
     for _ in range(count):
         group_ids_item, position = read_compact_string(buffer, position)

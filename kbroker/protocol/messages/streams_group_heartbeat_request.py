@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -148,7 +149,7 @@ def read_streams_group_heartbeat_request(
     else:
         message.topology = None
         position += 1
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.active_tasks = None
     else:
@@ -157,7 +158,7 @@ def read_streams_group_heartbeat_request(
             task_ids, position = read_task_ids(buffer, position, version)
             active_tasks.append(task_ids)
         message.active_tasks = active_tasks
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.standby_tasks = None
     else:
@@ -166,7 +167,7 @@ def read_streams_group_heartbeat_request(
             task_ids, position = read_task_ids(buffer, position, version)
             standby_tasks.append(task_ids)
         message.standby_tasks = standby_tasks
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.warmup_tasks = None
     else:
@@ -181,7 +182,7 @@ def read_streams_group_heartbeat_request(
     else:
         message.user_endpoint = None
         position += 1
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.client_tags = None
     else:
@@ -190,7 +191,7 @@ def read_streams_group_heartbeat_request(
             key_value, position = read_key_value(buffer, position, version)
             client_tags.append(key_value)
         message.client_tags = client_tags
-    count, position = read_compact_nullable_count(buffer, position, 14)
+    count, position = read_compact_nullable_count(buffer, position, 14, MAX_ELEMENTS)
     if count < 0:
         message.task_offsets = None
     else:
@@ -199,7 +200,7 @@ def read_streams_group_heartbeat_request(
             task_offset, position = read_task_offset(buffer, position, version)
             task_offsets.append(task_offset)
         message.task_offsets = task_offsets
-    count, position = read_compact_nullable_count(buffer, position, 14)
+    count, position = read_compact_nullable_count(buffer, position, 14, MAX_ELEMENTS)
     if count < 0:
         message.task_end_offsets = None
     else:
@@ -306,7 +307,7 @@ def read_topology(buffer: Buffer, position: int, version: int) -> tuple[Topology
     message = Topology.__new__(Topology)
     (message.epoch,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 8)
+    count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
     subtopologies: list[Subtopology] = []
     for _ in range(count):
         subtopology, position = read_subtopology(buffer, position, version)
@@ -390,37 +391,37 @@ class Subtopology:
 def read_subtopology(buffer: Buffer, position: int, version: int) -> tuple[Subtopology, int]:
     message = Subtopology.__new__(Subtopology)
     message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1)
+    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     source_topics: list[str] = []
     for _ in range(count):
         source_topics_item, position = read_compact_string(buffer, position)
         source_topics.append(source_topics_item)
     message.source_topics = source_topics
-    count, position = read_compact_count(buffer, position, 1)
+    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     source_topic_regex: list[str] = []
     for _ in range(count):
         source_topic_regex_item, position = read_compact_string(buffer, position)
         source_topic_regex.append(source_topic_regex_item)
     message.source_topic_regex = source_topic_regex
-    count, position = read_compact_count(buffer, position, 9)
+    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
     state_changelog_topics: list[TopicInfo] = []
     for _ in range(count):
         topic_info, position = read_topic_info(buffer, position, version)
         state_changelog_topics.append(topic_info)
     message.state_changelog_topics = state_changelog_topics
-    count, position = read_compact_count(buffer, position, 1)
+    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     repartition_sink_topics: list[str] = []
     for _ in range(count):
         repartition_sink_topics_item, position = read_compact_string(buffer, position)
         repartition_sink_topics.append(repartition_sink_topics_item)
     message.repartition_sink_topics = repartition_sink_topics
-    count, position = read_compact_count(buffer, position, 9)
+    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
     repartition_source_topics: list[TopicInfo] = []
     for _ in range(count):
         topic_info, position = read_topic_info(buffer, position, version)
         repartition_source_topics.append(topic_info)
     message.repartition_source_topics = repartition_source_topics
-    count, position = read_compact_count(buffer, position, 4)
+    count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
     copartition_groups: list[CopartitionGroup] = []
     for _ in range(count):
         copartition_group, position = read_copartition_group(buffer, position, version)
@@ -505,7 +506,7 @@ def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicI
     message.name, position = read_compact_string(buffer, position)
     message.partitions, message.replication_factor = _unpack_ih(buffer, position)
     position += 6
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topic_configs: list[KeyValue] = []
     for _ in range(count):
         key_value, position = read_key_value(buffer, position, version)

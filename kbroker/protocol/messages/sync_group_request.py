@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -129,9 +130,9 @@ def read_sync_group_request(
     else:
         message.protocol_name = None
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     assignments: list[SyncGroupRequestAssignment] = []
     for _ in range(count):
         sync_group_request_assignment, position = read_sync_group_request_assignment(

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -134,9 +135,9 @@ def read_txn_offset_commit_request(
     else:
         message.group_instance_id = None
     if version >= 3:
-        count, position = read_compact_count(buffer, position, 3)
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 6)
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
     topics: list[TxnOffsetCommitRequestTopic] = []
     for _ in range(count):
         topics_item, position = read_txn_offset_commit_request_topic(buffer, position, version)
@@ -239,9 +240,9 @@ def read_txn_offset_commit_request_topic(
     else:
         message.name, position = read_string(buffer, position)
     if version >= 3:
-        count, position = read_compact_count(buffer, position, 18)
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     else:
-        count, position = read_count(buffer, position, 14)
+        count, position = read_count(buffer, position, 14, MAX_ELEMENTS)
     partitions: list[TxnOffsetCommitRequestPartition] = []
     for _ in range(count):
         partitions_item, position = read_txn_offset_commit_request_partition(

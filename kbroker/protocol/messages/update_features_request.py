@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -87,7 +88,7 @@ def read_update_features_request(
     message = UpdateFeaturesRequest.__new__(UpdateFeaturesRequest)
     (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 5)
+    count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
     feature_updates: list[FeatureUpdateKey] = []
     for _ in range(count):
         feature_update_key, position = read_feature_update_key(buffer, position, version)

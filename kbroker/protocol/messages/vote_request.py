@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -88,7 +89,7 @@ def read_vote_request(buffer: Buffer, position: int, version: int) -> tuple[Vote
         position += 4
     else:
         message.voter_id = -1
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[TopicData] = []
     for _ in range(count):
         topic_data, position = read_topic_data(buffer, position, version)
@@ -149,7 +150,7 @@ class TopicData:
 def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
     message = TopicData.__new__(TopicData)
     message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 25)
+    count, position = read_compact_count(buffer, position, 25, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)

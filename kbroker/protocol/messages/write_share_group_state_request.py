@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     ZERO_UUID,
     Buffer,
     DecodeError,
@@ -77,7 +78,7 @@ def read_write_share_group_state_request(
         raise DecodeError(unsupported_version("WriteShareGroupStateRequest", version))
     message = WriteShareGroupStateRequest.__new__(WriteShareGroupStateRequest)
     message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 18)
+    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
     topics: list[WriteStateData] = []
     for _ in range(count):
         write_state_data, position = read_write_state_data(buffer, position, version)
@@ -145,7 +146,7 @@ def read_write_state_data(
     message = WriteStateData.__new__(WriteStateData)
     (message.topic_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 22)
+    count, position = read_compact_count(buffer, position, 22, MAX_ELEMENTS)
     partitions: list[PartitionData] = []
     for _ in range(count):
         partition_data, position = read_partition_data(buffer, position, version)
@@ -233,7 +234,7 @@ def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[Pa
         ) = _unpack_iiiq(buffer, position)
         position += 20
         message.delivery_complete_count = -1
-    count, position = read_compact_count(buffer, position, 20)
+    count, position = read_compact_count(buffer, position, 20, MAX_ELEMENTS)
     state_batches: list[StateBatch] = []
     for _ in range(count):
         state_batch, position = read_state_batch(buffer, position, version)

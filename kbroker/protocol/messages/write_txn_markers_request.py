@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Any, ClassVar, Final
 
 from kbroker.protocol.wire import (
+    MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
@@ -73,7 +74,7 @@ def read_write_txn_markers_request(
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("WriteTxnMarkersRequest", version))
     message = WriteTxnMarkersRequest.__new__(WriteTxnMarkersRequest)
-    count, position = read_compact_count(buffer, position, 17)
+    count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
     markers: list[WritableTxnMarker] = []
     for _ in range(count):
         writable_txn_marker, position = read_writable_txn_marker(buffer, position, version)
@@ -160,7 +161,7 @@ def read_writable_txn_marker(
         message.transaction_result,
     ) = _unpack_qht(buffer, position)
     position += 11
-    count, position = read_compact_count(buffer, position, 3)
+    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     topics: list[WritableTxnMarkerTopic] = []
     for _ in range(count):
         writable_txn_marker_topic, position = read_writable_txn_marker_topic(

@@ -8,7 +8,7 @@ from struct import error as struct_error
 
 import pytest
 
-from kbroker.protocol import registry
+from kbroker.protocol import registry, wire
 from kbroker.protocol.internal_records import registry as records
 from kbroker.protocol.wire import DecodeError
 from tests.sizes import size
@@ -103,6 +103,16 @@ def test_the_largest_count_costs_nothing():
     data = b"\xff\xff\xff\xff\x07" + bytes(100)
     start = time.process_time()
     with pytest.raises(DecodeError):
+        registry.read_request(3, 9, data, 0)
+    assert time.process_time() - start < 1.0
+
+
+def test_a_request_of_millions_of_elements():
+    """10 MB that would become five million objects."""
+    count = 5_000_000
+    data = wire.uvarint(count + 1) + b"\1\0" * count + bytes(4)
+    start = time.process_time()
+    with pytest.raises(DecodeError, match="too many"):
         registry.read_request(3, 9, data, 0)
     assert time.process_time() - start < 1.0
 

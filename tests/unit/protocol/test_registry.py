@@ -142,6 +142,27 @@ def test_bytes_that_do_not_decode(data):
 
 
 @pytest.mark.parametrize(
+    ("key", "version", "data"),
+    [
+        (10, 1, b"\xff\xff\0"),  # a key that must not be null
+        (10, 1, b"\xff\xfe\0"),  # any negative length is null
+        (3, 9, b"\xff\xff\xff\xff\xff\xff\1"),  # a varint too long
+        (3, 9, b"\1\0\0\0\1\0\5ab"),  # a tagged field that is cut
+    ],
+)
+def test_what_kafka_refuses(key, version, data):
+    with pytest.raises(DecodeError):
+        registry.read_request(key, version, data, 0)
+
+
+def test_what_kafka_accepts():
+    assert registry.read_request(3, 1, b"\xff\xff\xff\xfe", 0).topics is None
+    assert registry.read_request(3, 4, b"\0\0\0\0\7", 0).allow_auto_topic_creation is True
+    (topic,) = registry.read_request(3, 1, b"\0\0\0\1\0\2\xff\xfe", 0).topics
+    assert topic.name == "\ufffd\ufffd"
+
+
+@pytest.mark.parametrize(
     "message",
     [
         MetadataRequest(topics=[MetadataRequestTopic(name=None)]),

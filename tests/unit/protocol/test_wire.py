@@ -49,7 +49,6 @@ def test_uvarint_longer_than_needed_is_accepted():
 def test_bits_of_the_fifth_byte_without_room_are_dropped_as_in_kafka():
     assert wire.read_uvarint(bytes.fromhex("8180808010"), 0) == (1, 5)
     assert wire.read_uvarint(bytes.fromhex("fefefefe58"), 0) == (0x8FDFBF7E - 2**32, 5)
-    assert wire.read_varlong(b"\x82" + b"\x80" * 8 + b"\x7e", 0) == (1, 10)
 
 
 @pytest.mark.parametrize("encoded", ["ffffffff8f00", "ffffffffffffff01", "80" * 100])
@@ -68,37 +67,6 @@ def test_uvarint_cut_short(encoded):
 def test_uvarint_that_cannot_be_written(value):
     with pytest.raises(EncodeError):
         wire.uvarint(value)
-
-
-@given(st.integers(-(2**31), 2**31 - 1))
-def test_varint_round_trip(value):
-    encoded = wire.varint(value)
-    assert len(encoded) <= 5
-    assert wire.read_varint(encoded, 0) == (value, len(encoded))
-
-
-@given(st.integers(-(2**63), 2**63 - 1))
-def test_varlong_round_trip(value):
-    encoded = wire.varlong(value)
-    assert len(encoded) <= 10
-    assert wire.read_varlong(encoded, 0) == (value, len(encoded))
-
-
-def test_zigzag_order():
-    assert [wire.varint(value) for value in (0, -1, 1, -2)] == [b"\0", b"\1", b"\2", b"\3"]
-    assert [wire.varlong(value) for value in (0, -1, 1, -2)] == [b"\0", b"\1", b"\2", b"\3"]
-
-
-@pytest.mark.parametrize("encoded", ["80" * 10 + "00", "ff" * 50])
-def test_varlong_of_more_than_10_bytes(encoded):
-    with pytest.raises(DecodeError):
-        wire.read_varlong(bytes.fromhex(encoded), 0)
-
-
-@pytest.mark.parametrize(("write", "value"), [(wire.varint, 2**31), (wire.varlong, -(2**63) - 1)])
-def test_signed_varint_out_of_range(write, value):
-    with pytest.raises(EncodeError):
-        write(value)
 
 
 @pytest.mark.parametrize("length", [-1, -2, -32768])
@@ -233,6 +201,23 @@ def test_a_count_that_cannot_be(read, data):
 def test_a_count_that_just_fits():
     assert wire.read_count(b"\0\0\0\4" + bytes(12), 0, 3) == (4, 4)
     assert wire.read_compact_count(b"\5" + bytes(12), 0, 3) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("read", "head"),
+    [
+        (wire.read_count, (1 << 18).to_bytes(4, "big")),
+        (wire.read_nullable_count, (1 << 18).to_bytes(4, "big")),
+        (wire.read_compact_count, wire.uvarint((1 << 18) + 1)),
+        (wire.read_compact_nullable_count, wire.uvarint((1 << 18) + 1)),
+    ],
+)
+def test_a_count_that_nobody_needs(read, head):
+    data = head + bytes(1 << 18)
+    assert read(data, 0, 1, wire.MAX_ELEMENTS) == (1 << 18, len(head))
+    assert read(data, 0, 1) == (1 << 18, len(head))
+    with pytest.raises(DecodeError, match="too many"):
+        read(data, 0, 1, wire.MAX_ELEMENTS - 1)
 
 
 def test_records_are_not_copied():

@@ -344,4 +344,5 @@ class SyncWork:
                 finally:
                     file.close()
         for directory in self._directories:
-            self._env.files.sync_directory(directory)
+            with contextlib.suppress(FileNotFoundError):  # the log was deleted meanwhile
+                self._env.files.sync_directory(directory)

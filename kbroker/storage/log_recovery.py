@@ -114,7 +114,8 @@ def recover_segment(
     """Walk the segment from ``position`` on and cut it where the first unsound batch begins.
 
     Batches below the offset ``check_crc_from`` are trusted. Advances ``log.log_end_offset``, epochs
-    and producer state; True when the segment was cut. OSError.
+    and producer state; True when the segment was cut. OSError. One long loop on purpose: it runs
+    once a batch while somebody waits for the broker, and calls would double its cost.
     """
     file = segment.file()
     end = segment.size

@@ -147,14 +147,8 @@ class UnifiedLog(LocalLog):
         if producer_id >= 0:
             duplicate = self._check_producer(records, origin)
             if duplicate is not None:
-                return LogAppendInfo(
-                    duplicate.first_offset,
-                    duplicate.last_offset,
-                    duplicate.timestamp,
-                    self.log_start_offset,
-                    True,
-                    False,
-                )
+                _, _, first, last, timestamp = duplicate
+                return LogAppendInfo(first, last, timestamp, self.log_start_offset, True, False)
         data = records.data
         size = len(data)
         first_offset = self.log_end_offset
@@ -188,13 +182,10 @@ class UnifiedLog(LocalLog):
         if not self._is_dirty:
             self._is_dirty = True
             self.env.on_dirty(self)
+        must_flush = end_offset - self.recovery_point >= config.flush_messages
+        append_time_ms = records.log_append_time_ms
         return LogAppendInfo(
-            first_offset,
-            last_offset,
-            records.log_append_time_ms,
-            self.log_start_offset,
-            False,
-            end_offset - self.recovery_point >= config.flush_messages,
+            first_offset, last_offset, append_time_ms, self.log_start_offset, False, must_flush
         )
 
     def _segment_for(

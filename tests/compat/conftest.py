@@ -9,7 +9,7 @@ import pytest
 
 from tests.compat.broker_under_test import (
     OwnedBroker,
-    assert_no_traceback,
+    assert_nothing_went_wrong,
     external_bootstrap,
     make_owned_broker,
 )
@@ -65,7 +65,7 @@ def bootstrap(
         broker.stop()
     finally:
         broker.kill()
-    assert_no_traceback(broker)
+    assert_nothing_went_wrong(broker)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def owned_broker(
     yield broker
     pytestconfig.stash[RUNNING].remove(broker)
     broker.kill()
-    assert_no_traceback(broker)
+    assert_nothing_went_wrong(broker)
 
 
 @pytest.fixture

@@ -56,6 +56,11 @@ class ApacheKafka:
         return self.folder / "data"
 
     @property
+    def error_log(self) -> Path:
+        """Standard error of all its starts."""
+        return self.folder / "stderr.log"
+
+    @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
@@ -82,7 +87,7 @@ class ApacheKafka:
             self._tools.command(
                 kafka_tools.BROKER, str(self.folder / "server.properties"), flags=JVM_FLAGS
             ),
-            error_log=self.folder / "stderr.log",
+            error_log=self.error_log,
             environment=environment,
         )
         self._wait_until_it_answers()

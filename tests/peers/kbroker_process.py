@@ -50,6 +50,11 @@ class KbrokerProcess:
         self._process: ChildProcess | None = None
 
     @property
+    def error_log(self) -> Path:
+        """Standard error of all its starts."""
+        return self.folder / "stderr.log"
+
+    @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
@@ -83,7 +88,7 @@ class KbrokerProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process = ChildProcess(
             self.command(),
-            error_log=self.folder / "stderr.log",
+            error_log=self.error_log,
             environment={**WITH_BYTECODE, **self.environment, **(environment or {})},
         )
         line = self._process.wait_for_line("kbroker ready", timeout_s=START_TIMEOUT_S)

@@ -68,7 +68,8 @@ def next_batch_size(records: memoryview, position: int) -> int | None:
         return None
     magic = records[position + MAGIC_POSITION]
     if magic > MAGIC:
-        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"Invalid magic found in record: {magic}")
+        signed = magic - (magic >> 7 << 8)
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"Invalid magic found in record: {signed}")
     size = length + LOG_OVERHEAD
     if size > _MAX_INT32:  # Kafka's sum overflows, which its framing does not expect
         raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, f"a batch of {size} bytes")

@@ -10,6 +10,7 @@ the parent.
 """
 
 import asyncio
+import contextvars
 import logging
 import os
 import select
@@ -81,7 +82,7 @@ class _Runner:
         """Return when connections are accepted. Raises StartError."""
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
-        self._task = loop.create_task(self._run(ready), name="kbroker")
+        self._task = loop.create_task(self._run(ready), name="kbroker", context=_context())
         try:
             await asyncio.shield(ready)
         except asyncio.CancelledError:
@@ -129,6 +130,21 @@ class _Runner:
             raise cancelled
         if not task.cancelled() and (failure := task.exception()) is not None:
             raise failure
+
+
+def _context() -> contextvars.Context:
+    """A context in which anyio knows its event loop in plain callbacks too.
+
+    ``anyio.run`` sees to that by itself; under ``asyncio.run``, where sniffio is installed, anyio
+    finds the loop in tasks only, and connections are served from callbacks.
+    """
+    context = contextvars.copy_context()
+    try:
+        import sniffio
+    except ImportError:  # then anyio asks asyncio
+        return context
+    context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return context
 
 
 _servers: "weakref.WeakSet[BrokerServer]" = weakref.WeakSet()

@@ -242,6 +242,11 @@ class Connection:
         )
 
     @property
+    def has_news(self) -> bool:
+        """Something came since ``turn`` returned IDLE: call it again."""
+        return self.cutter.queued_frames > 0 or self.close_reason is not None
+
+    @property
     def has_work(self) -> bool:
         """Requests are queued or one is being answered."""
         return self.cutter.queued_frames > 0 or self._frame is not None

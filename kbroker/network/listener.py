@@ -24,6 +24,7 @@ _ONLY_THAT_CONNECTION = {errno.ECONNABORTED, errno.EPROTO, errno.EINTR, errno.EA
 _NOT_THIS_FAMILY = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
 _PORT_TRIES = 16
 _RETRY_AFTER_S = 1.0
+_SMALLEST_BACKLOG = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +74,13 @@ class Listener:
         )
 
     def listen(self, backlog: int) -> None:
-        """Let the kernel take connections. Raises OSError: another process was faster."""
+        """Let the kernel take connections. Raises OSError: another process was faster.
+
+        Past the backlog the kernel drops, and a client tries again after a second. It is never
+        small: accepting shares its thread with requests, where Kafka has a thread for it alone.
+        """
         for listening in self.sockets:
-            listening.listen(backlog)
+            listening.listen(max(backlog, _SMALLEST_BACKLOG))
 
     def close(self) -> None:
         """Close the sockets; connections in their backlog are reset."""
@@ -96,9 +101,10 @@ class Listener:
                 continue
             if _is_near_limit(accepted.fileno(), host.settings.limits.spare_descriptors):
                 accepted.close()
-                await host.pause_accepting(_RETRY_AFTER_S, "file descriptors are nearly used up")
-                continue
-            await self._start_connection(accepted, address, host, read_proxy_header)
+                host.refuse(host_of(address), "file descriptors are nearly used up")
+            else:
+                await self._start_connection(accepted, address, host, read_proxy_header)
+            await asyncio.sleep(0)  # neither an accept nor a refusal need have given way
 
     async def _start_connection(
         self,

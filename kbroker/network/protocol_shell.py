@@ -246,7 +246,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
                 await connection.finish_waiting()
             if self._is_lost:
                 return False
-            if turn is Turn.IDLE:
+            if turn is Turn.IDLE and not connection.has_news:
                 return True
             if turn is Turn.CLOSE:
                 self._transport.close()

@@ -73,6 +73,8 @@ class AcceptHost(ShellHost, Protocol):
 
     def next_connection_id(self) -> int: ...
 
+    def refuse(self, host: str, reason: str) -> None: ...
+
     async def wait_for_room(self) -> None: ...
 
     async def pause_accepting(self, seconds: float, reason: str) -> None: ...
@@ -238,15 +240,16 @@ class NetworkServer:
         if self._per_host[host] >= self.settings.limits.connections_for(host):
             if not self._per_host[host]:
                 del self._per_host[host]
-            self.counters.connections_refused += 1
-            self.settings.complaints.about(
-                f"refusing a connection from {host}",
-                CLOSED_TOO_MANY,
-                self.settings.clock.monotonic(),
-            )
+            self.refuse(host, CLOSED_TOO_MANY)
             return False
         self._per_host[host] += 1
         return True
+
+    def refuse(self, host: str, reason: str) -> None:
+        """Count a connection that was closed at once."""
+        self.counters.connections_refused += 1
+        now = self.settings.clock.monotonic()
+        self.settings.complaints.about(f"refusing a connection from {host}", reason, now)
 
     async def wait_for_room(self) -> None:
         """Return when another connection is allowed."""

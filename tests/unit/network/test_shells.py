@@ -234,6 +234,22 @@ async def test_a_client_that_does_not_read_is_not_answered_further(kind):
             assert (await client.receive(300_008))[4:8] == struct.pack(">i", number)
 
 
+async def test_what_comes_while_an_answer_is_being_sent_is_answered_too(kind):
+    """Requests, and the end of input, that arrive while the last answer waits for the peer."""
+    async with world(kind, write_buffer_bytes=1) as w:
+        client = await w.connect()
+        body = bytes(60_000)
+        w.dispatcher.parts = lambda _: [body]
+        for number in range(20):
+            await client.send(request(ECHO, number))
+            await settle(4)
+        await client.half_close()
+        await settle(4)
+        if kind.startswith("protocol"):
+            assert len(w.dispatcher.requests) < 20
+        assert await client.receive_all() == b"".join(answer(n, body) for n in range(20))
+
+
 async def test_other_connections_have_their_turn_after_so_many_requests(kind):
     async with world(kind, turn_frames=4, queued_frames_per_connection=10_000) as w:
         greedy, modest = await w.connect(), await w.connect()

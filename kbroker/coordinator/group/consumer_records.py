@@ -63,6 +63,7 @@ def member_record(group_id: str, member: ConsumerGroupMember) -> CoordinatorReco
         subscribed_topic_regex=member.subscribed_topic_regex,
         rebalance_timeout_ms=member.rebalance_timeout_ms,
         server_assignor=member.server_assignor,
+        classic_member_metadata=None,  # written as such, as Kafka does; the default is not null
     )
     if member.classic is not None:
         value.classic_member_metadata = member_value.ClassicMemberMetadata(
@@ -168,9 +169,9 @@ def assigned_from(
     assigned: dict[bytes, dict[int, int]] = {}
     for topic in topics:
         epochs = topic.assignment_epochs
-        if not isinstance(epochs, list):
+        if not epochs or len(epochs) != len(topic.partitions):
             epochs = [member_epoch] * len(topic.partitions)
-        assigned[topic.topic_id] = dict(zip(topic.partitions, epochs, strict=False))
+        assigned[topic.topic_id] = dict(zip(topic.partitions, epochs, strict=True))
     return assigned
 
 
@@ -187,7 +188,7 @@ def classic_from(
 ) -> ClassicMetadata | None:
     """The classic part of a member, None for one that speaks KIP-848."""
     classic = value.classic_member_metadata
-    if not isinstance(classic, member_value.ClassicMemberMetadata):
+    if classic is None or not classic.supported_protocols:
         return None
     return ClassicMetadata(
         classic.session_timeout_ms,

@@ -279,7 +279,7 @@ def _append(
     try:
         partition = manager.get_partition_or_raise(entry.name, entry.response.index)
         entry.partition = partition
-        info = manager.append_records(partition, entry.records, acks)
+        info = manager.append_records(partition, entry.records, acks, is_one_batch=entry.is_plain)
     except Exception as error:
         _fail(services, entry, error)
         return None

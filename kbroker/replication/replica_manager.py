@@ -203,13 +203,18 @@ class ReplicaManager:
     # Produce ------------------------------------------------------------------------------------
 
     def append_records(
-        self, partition: Partition, records: "Buffer", required_acks: int
+        self,
+        partition: Partition,
+        records: "Buffer",
+        required_acks: int,
+        *,
+        is_one_batch: bool = False,
     ) -> "LogAppendInfo | Coroutine[Any, Any, LogAppendInfo]":
         """Validate a client's batch and append it as leader.
 
         Gives a coroutine when it has to wait for a thread: to inflate, or to sync
-        (flush.messages). Raises KafkaError (RecordValidationError with the records at fault);
-        nothing is written then.
+        (flush.messages). ``is_one_batch``: see ``validate_records``. Raises KafkaError
+        (RecordValidationError with the records at fault); nothing is written then.
         """
         validated = validate_records(
             memoryview(records),
@@ -219,6 +224,7 @@ class ReplicaManager:
             offload=self._offload,
             topic_partition=f"{partition.topic}-{partition.index}",
             walk=self._walk_records,
+            is_one_batch=is_one_batch,
         )
         if not isinstance(validated, ValidatedRecords):
             return self._append_when_validated(partition, validated, required_acks)

@@ -144,17 +144,22 @@ def validate_records(
     allow_zstd: bool = True,
     topic_partition: str = "",
     walk: bool = True,
+    is_one_batch: bool = False,
 ) -> Validated:
     """Validates one batch for a topic with ``config``; a coroutine when it is much work.
 
     ``records`` may be changed in place, and is what ``ValidatedRecords.data`` shows unless the
     batch is rebuilt; it must stay untouched until a coroutine has ended. ``topic_partition`` only
     appears in messages. Records of our own coordinators are never a coroutine: they are trusted, or
-    rebuilt at once where the topic asks for another codec. ``walk=False`` (kbroker.record.validation=header) trusts the records
-    wherever nothing depends on them. Raises KafkaError, RecordValidationError; UndecodableDataError
-    and OutputLimitError are KafkaErrors too.
+    rebuilt at once where the topic asks for another codec. ``walk=False``
+    (kbroker.record.validation=header) trusts the records wherever nothing depends on them.
+    ``is_one_batch``: the caller has looked, ``records`` is one whole batch of magic 2, no more.
+    Raises KafkaError, RecordValidationError; UndecodableDataError and OutputLimitError are
+    KafkaErrors too.
     """
-    if origin is AppendOrigin.CLIENT:
+    if is_one_batch:
+        size = len(records)
+    elif origin is AppendOrigin.CLIENT:
         size = check_request_records(records, allow_zstd=allow_zstd)
     else:
         size = next_batch_size(records, 0) or len(records)

@@ -4,9 +4,8 @@ A file that is missing, cut short or from a newer version is no reason not to st
 return None and the log rebuilds what it can from its segments.
 """
 
-import base64
+import binascii
 import itertools
-import json
 import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -103,12 +102,13 @@ def encode_leader_epoch_checkpoint(entries: Iterable[EpochEntry]) -> bytes:
 
 def encode_uuid(uuid: bytes) -> str:
     """Kafka's text of a uuid: base64url without padding, 22 characters."""
-    return base64.urlsafe_b64encode(uuid).decode().rstrip("=")
+    text = binascii.b2a_base64(uuid, newline=False).decode().rstrip("=")
+    return text.replace("+", "-").replace("/", "_")
 
 
 def decode_uuid(text: str) -> bytes:
     """16 bytes. ValueError for anything else."""
-    uuid = base64.urlsafe_b64decode(text + "==")
+    uuid = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + "==")
     if len(uuid) != 16:
         raise ValueError(f"{text!r} is not the text of a uuid")
     return uuid
@@ -177,4 +177,4 @@ def _properties(text: str, *, separator: str) -> dict[str, str]:
 
 def encode_clean_shutdown(broker_epoch: int) -> bytes:
     """The content of .kafka_cleanshutdown."""
-    return json.dumps({"version": 0, "brokerEpoch": broker_epoch}, separators=(",", ":")).encode()
+    return b'{"version":0,"brokerEpoch":%d}' % broker_epoch

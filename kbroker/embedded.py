@@ -34,9 +34,13 @@ Settings = Mapping[str, str | int | float | bool]
 STOP_TIMEOUT_S: Final = 30.0
 """How long a broker may take to stop before its thread is given up."""
 
-WATCH_INTERVAL_S: Final = 0.7
-"""A loop that leaves one of its broker's connections unread for two intervals is called blocked;
-clients give up after 2 s at the earliest."""
+BLOCKED_AFTER_S: Final = 1.4
+"""A loop that leaves one of its broker's connections unread for so long is called blocked; clients
+give up after 2 s at the earliest."""
+
+_NOT_RUNNING = (
+    "the broker is not running: use it inside `async with Broker()` or `with BrokerThread()`"
+)
 
 _log = logging.getLogger("kbroker.embedded")
 
@@ -193,7 +197,7 @@ class _Embedded:
     def server(self) -> BrokerServer:
         """The broker itself; RuntimeError when it is not running."""
         if self._runner is None or self._runner.server is None:
-            raise RuntimeError("the broker is not running: use it in a with block")
+            raise RuntimeError(_NOT_RUNNING)
         return self._runner.server
 
     @property
@@ -215,7 +219,7 @@ class _Embedded:
         if self._owner != os.getpid():
             raise RuntimeError(f"this broker runs in process {self._owner}, which forked this one")
         if self._runner is None or self._runner.client is None:
-            raise RuntimeError("the broker is not running: use it in a with block")
+            raise RuntimeError(_NOT_RUNNING)
         return self._runner.client
 
     async def _start(self) -> None:
@@ -385,7 +389,7 @@ class BrokerThread(_Embedded):
         if loop is None or self._owner != os.getpid():
             work.close()
             self._client()  # raises what says why
-            raise RuntimeError("the broker is not running: use it in a with block")
+            raise RuntimeError(_NOT_RUNNING)
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     def create_topic(
@@ -490,7 +494,7 @@ class _Watchdog:
             self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(WATCH_INTERVAL_S):
+        while not self._stopped.wait(BLOCKED_AFTER_S / 2):
             if not self._is_waited_for():
                 continue
             self._alive.clear()
@@ -498,7 +502,7 @@ class _Watchdog:
                 self._loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:  # the loop is closed
                 return
-            if self._alive.wait(WATCH_INTERVAL_S) or self._stopped.is_set():
+            if self._alive.wait(BLOCKED_AFTER_S / 2) or self._stopped.is_set():
                 continue
             if self._is_waited_for():
                 self._complain()

@@ -104,6 +104,16 @@ def test_waiting_for_records_that_come():
     assert asyncio.run(main()) == [b"a", b"b"]
 
 
+def test_waiting_for_a_topic_that_comes():
+    with BrokerThread() as broker:
+        assert broker.consume("late") == []
+        later = threading.Timer(0.05, broker.produce, ("late", b"x"))
+        later.start()
+        (record,) = broker.consume("late", count=1, timeout_s=30)
+        later.join()
+        assert record.value == b"x"
+
+
 def test_started_in_one_task_and_stopped_in_another():
     """As fixtures of asyncio test plugins do it."""
 
@@ -179,7 +189,10 @@ def test_a_tour_of_a_broker_thread():
         assert (record.partition, record.value, record.key) == (1, b"v", None)
         with pytest.raises(KafkaError):
             broker.create_topic("orders")
-        with pytest.raises(TimeoutError):
+        with pytest.raises(KafkaError) as caught:
+            broker.produce("orders", "v", partition=7)
+        assert caught.value.error_code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        with pytest.raises(TimeoutError, match="1 records"):
             broker.consume("orders", count=2, timeout_s=0.05)
         assert str(broker.port) in repr(broker)
     assert broker_threads() == []
@@ -270,11 +283,16 @@ def test_settings_act():
 
 @pytest.mark.parametrize(
     ("settings", "error"),
-    [({"num.partitions": "many"}, ConfigError), ({"num.partitions": -5}, ConfigError)],
+    [
+        ({"num.partitions": "many"}, ConfigError),
+        ({"num.partitions": -5}, ConfigError),
+        ({"authorizer.class.name": "x.Y"}, StartError),
+    ],
 )
 def test_impossible_settings(settings, error):
-    with pytest.raises((error, StartError)):
-        BrokerThread(settings=settings)
+    for form in (Broker, BrokerThread):
+        with pytest.raises(error):
+            form(settings=settings)
 
 
 def test_ipv6():
@@ -303,7 +321,7 @@ def test_a_taken_port_is_a_start_error():
 
 
 def test_a_locked_directory_is_a_start_error(tmp_path):
-    with BrokerThread(data_dir=tmp_path), pytest.raises(StartError):
+    with BrokerThread(data_dir=tmp_path), pytest.raises(StartError, match="in use"):
         BrokerThread(data_dir=tmp_path).start()
 
 
@@ -391,10 +409,15 @@ def test_process_wide_state_is_untouched():
 
 
 LEAKS = """
-    import asyncio, gc, os, sys, threading
+    import asyncio, gc, os, socket, sys, threading
     from kbroker import Broker, BrokerThread
 
     COUNT = int({count})
+
+    def ask(port):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall({request!r})
+            assert client.recv(8)[4:] == bytes((0, 0, 0, 7))
 
     def descriptors():
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
@@ -403,12 +426,14 @@ LEAKS = """
         for _ in range(count):
             async with Broker() as broker:
                 await broker.produce("t", "v")
+                await asyncio.get_running_loop().run_in_executor(None, ask, broker.port)
         return len(asyncio.all_tasks()) - 1
 
     def in_threads(count):
         for _ in range(count):
             with BrokerThread() as broker:
                 broker.produce("t", "v")
+                ask(broker.port)
         return 0
 
     def measured():
@@ -429,7 +454,8 @@ LEAKS = """
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_thousand_in_a_row_leak_nothing():
-    run_python(LEAKS.format(count=size(ci=100, full=1000)), timeout=280)
+    count = size(ci=100, full=1000)
+    run_python(LEAKS.format(count=count, request=API_VERSIONS_V0), timeout=280)
 
 
 FORK = """
@@ -499,7 +525,7 @@ def warnings_of(caplog):
 
 
 def test_a_blocking_client_in_the_brokers_loop_is_named_once(monkeypatch, caplog):
-    monkeypatch.setattr(embedded, "WATCH_INTERVAL_S", 0.05)
+    monkeypatch.setattr(embedded, "BLOCKED_AFTER_S", 0.1)
 
     async def main():
         async with Broker() as broker:
@@ -517,7 +543,7 @@ def test_a_blocking_client_in_the_brokers_loop_is_named_once(monkeypatch, caplog
 
 
 def test_a_loop_that_is_busy_while_nobody_waits_is_not_named(monkeypatch, caplog):
-    monkeypatch.setattr(embedded, "WATCH_INTERVAL_S", 0.02)
+    monkeypatch.setattr(embedded, "BLOCKED_AFTER_S", 0.04)
 
     async def main():
         async with Broker() as broker:
@@ -529,7 +555,7 @@ def test_a_loop_that_is_busy_while_nobody_waits_is_not_named(monkeypatch, caplog
 
 
 def test_an_idle_loop_is_not_woken(monkeypatch):
-    monkeypatch.setattr(embedded, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(embedded, "BLOCKED_AFTER_S", 0.02)
 
     async def main():
         async with Broker():

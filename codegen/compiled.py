@@ -35,7 +35,13 @@ COMPILED = (
     "kbroker.protocol.internal_records.offset_commit_value",
     "kbroker.record.walk",
 )
-TESTED = ("tests/unit/protocol", "tests/unit/record", "tests/unit/storage")
+TESTED = (
+    "tests/unit/protocol",
+    "tests/unit/record",
+    "tests/unit/storage",
+    "tests/unit/handlers",
+    "tests/unit/replication",
+)
 
 _SETUP = """
 from mypyc.build import mypycify

@@ -223,8 +223,9 @@ class Reader:
         with self.lines.block("else:"):
             if not known:
                 read = self.names.use("read_tagged_fields")
-                target_ = "message.unknown_tagged_fields"
-                self.lines.add(f"{target_}, position = {read}(buffer, position)")
+                self.lines.add(
+                    f"message.unknown_tagged_fields, position = {read}(buffer, position)"
+                )
                 return
             uvarint = self.names.use("read_uvarint")
             keep = self.names.use("keep_tagged_field")

@@ -1,7 +1,7 @@
 """A group coordinator on a log in memory, a clock that stands still, and short ways to call it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import anyio
@@ -14,10 +14,20 @@ from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.group.classic_group import ClassicGroup
 from kbroker.coordinator.group.classic_protocol import ClientInfo
+from kbroker.coordinator.group.consumer_group import ConsumerGroup
 from kbroker.coordinator.group.group_coordinator import GroupCoordinator
 from kbroker.coordinator.group.group_records import GroupRecordSerde
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
+from kbroker.metadata.delta import difference
+from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage, TopicsImage
 from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.messages.consumer_group_heartbeat_request import (
+    ConsumerGroupHeartbeatRequest,
+    TopicPartitions,
+)
+from kbroker.protocol.messages.consumer_group_heartbeat_response import (
+    ConsumerGroupHeartbeatResponse,
+)
 from kbroker.protocol.messages.heartbeat_request import HeartbeatRequest
 from kbroker.protocol.messages.join_group_request import (
     JoinGroupRequest,
@@ -59,6 +69,11 @@ def subscription(*topics: str) -> bytes:
     return b"".join([*parts, b"\xff\xff\xff\xff"])
 
 
+def topic_id(name: str) -> bytes:
+    """The id that a topic of this name has here: the name itself."""
+    return name.encode().ljust(16, b"\0")
+
+
 def now(answer: Answer[T]) -> T:
     """The answer that must be there already."""
     if isinstance(answer, Deferred):
@@ -98,6 +113,7 @@ class GroupBench:
             loader=self.log,
             log=logging.getLogger("test"),
         )
+        self.image = MetadataImage()
         self.coordinator.on_elected(0, 0)
 
     # -- time
@@ -126,6 +142,7 @@ class GroupBench:
         """Another broker that takes the log over."""
         other = GroupBench(log=self.log, seed=2, **settings)
         other.clock.set_time_ms(self.clock.time_ms())
+        other.set_topics(**{t.name: len(t.partitions) for t in self.image.topics.by_name.values()})
 
         async def run() -> None:
             with anyio.move_on_after(60):
@@ -145,7 +162,9 @@ class GroupBench:
         return self.coordinator._runtime.shard(0)
 
     def group(self, group_id: str = GROUP) -> ClassicGroup:
-        return self.shard.groups[group_id]
+        group = self.shard.groups[group_id]
+        assert isinstance(group, ClassicGroup)
+        return group
 
     def written(self) -> list[tuple[Any, Any]]:
         """All records as messages."""
@@ -153,6 +172,82 @@ class GroupBench:
         return [
             serde.deserialize(record.key or b"", record.value) for record in self.log.records(0)
         ]
+
+    # -- the cluster's topics
+
+    def set_topics(self, **partition_counts: int) -> None:
+        """The cluster has these topics, with so many partitions, from now on."""
+        before = self.image
+        by_name = {
+            name: TopicImage(
+                name,
+                topic_id(name),
+                [
+                    PartitionImage(leader=1, leader_epoch=0, replicas=(1,), isr=(1,))
+                    for _ in range(count)
+                ],
+                is_internal=False,
+            )
+            for name, count in partition_counts.items()
+        }
+        by_id = {topic.topic_id: topic for topic in by_name.values()}
+        self.image = MetadataImage(topics=TopicsImage(by_name, by_id))
+        self.coordinator.apply(difference(before, self.image), self.image)
+
+    # -- KIP-848
+
+    def consumer(
+        self,
+        member_id: str = "m",
+        epoch: int = 0,
+        *,
+        topics: Iterable[str] | None = (),
+        owned: Mapping[str, Iterable[int]] | None = None,
+        group_id: str = GROUP,
+        instance_id: str | None = None,
+        regex: str | None = None,
+        rebalance_ms: int = 5_000,
+        assignor: str | None = None,
+        version: int = 1,
+        client_id: str = "client",
+    ) -> ConsumerGroupHeartbeatResponse:
+        """A heartbeat; one that joins tells everything, others what is given."""
+        joins = epoch == 0
+        names = None if topics is None or (topics == () and not joins) else list(topics)
+        reported = {} if joins and owned is None else owned
+        request = ConsumerGroupHeartbeatRequest(
+            group_id=group_id,
+            member_id=member_id,
+            member_epoch=epoch,
+            instance_id=instance_id,
+            rebalance_timeout_ms=rebalance_ms if joins else -1,
+            subscribed_topic_names=names,
+            subscribed_topic_regex=regex,
+            server_assignor=assignor,
+            topic_partitions=None
+            if reported is None
+            else [TopicPartitions(topic_id(name), list(p)) for name, p in reported.items()],
+        )
+        return now(
+            self.coordinator.consumer_group_heartbeat(
+                ClientInfo(client_id, "/127.0.0.1", version), request
+            )
+        )
+
+    def assigned(self, response: ConsumerGroupHeartbeatResponse) -> dict[str, list[int]] | None:
+        """The assignment of an answer by topic name."""
+        if response.assignment is None:
+            return None
+        return {
+            entry.topic_id.rstrip(b"\0").decode(): list(entry.partitions)
+            for entry in response.assignment.topic_partitions
+        }
+
+    def consumer_group(self, group_id: str = GROUP) -> ConsumerGroup:
+        """The group, which is one of KIP-848."""
+        group = self.shard.groups[group_id]
+        assert isinstance(group, ConsumerGroup)
+        return group
 
     # -- requests
 

@@ -1,6 +1,6 @@
 """Settings as DescribeConfigs shows them: value, source, synonyms, for each kind of resource."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kbroker.config.broker_config import UNIT_SYNONYMS, BrokerConfig, Synonym
@@ -10,6 +10,17 @@ from kbroker.config.topic_config import LogConfig
 
 UNKNOWN_TYPE = 0
 """ConfigType of a setting that no table has."""
+
+_SAME_IN_OTHER_UNITS: Mapping[str, Sequence[str]] = {
+    name: names
+    for names in (
+        ("log.roll.ms", "log.roll.hours"),
+        ("log.roll.jitter.ms", "log.roll.jitter.hours"),
+        ("log.retention.ms", "log.retention.minutes", "log.retention.hours"),
+    )
+    for name in names
+} | {"log.flush.interval.ms": ("log.flush.interval.ms", "log.flush.scheduler.interval.ms")}
+"""Settings of a broker that stand for each other, the strongest first."""
 
 
 class ConfigEntry(NamedTuple):
@@ -80,7 +91,7 @@ def describe_broker(broker: BrokerConfig) -> Iterator[ConfigEntry]:
     for name, row in BrokerConfig.settings().items():
         if row.internal and name not in set_names:
             continue
-        synonyms = broker.synonyms(name)
+        synonyms = _places(_SAME_IN_OTHER_UNITS.get(name, (name,)), name, broker)
         if name == "broker.id" and name not in set_names:  # Kafka copies node.id into it
             synonyms.insert(
                 0, Synonym(name, str(broker.node_id), ConfigSource.STATIC_BROKER_CONFIG)
@@ -136,9 +147,14 @@ def _broker_synonyms(row: Setting, broker: BrokerConfig) -> list[Synonym]:
     Kafka leaves out those before the first synonym's own: log.retention.hours, which has a default,
     is shown for retention.ms only after log.retention.ms, which has none, when that is set.
     """
-    found = [place for synonym in row.synonyms for place in broker.synonyms(synonym)]
+    return _places(row.synonyms, row.synonyms[0], broker) if row.synonyms else []
+
+
+def _places(synonyms: Sequence[str], name: str, broker: BrokerConfig) -> list[Synonym]:
+    """Every place that gives one of the synonyms a value, from the first place of ``name`` on."""
+    found = [place for synonym in synonyms for place in broker.synonyms(synonym)]
     found.sort(key=lambda place: place.source)
-    own = [index for index, place in enumerate(found) if place.name == row.synonyms[0]]
+    own = [index for index, place in enumerate(found) if place.name == name]
     return found[own[0] :] if own else []
 
 

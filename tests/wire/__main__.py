@@ -33,6 +33,7 @@ def main() -> int:
     runner.warm(host, int(port))
     nodes = runner.node_ids(host, int(port))
     if options.record:
+        kit.Ctx.settle_s = 0.3
         known = runner.load_transcript(options.record) if options.record.exists() else {}
         known |= {name: kit.run_one(name, host, int(port), nodes)[0] for name in names}
         runner.save_transcript(known, options.record)

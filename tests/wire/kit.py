@@ -45,6 +45,9 @@ class OutOfTime(Exception):
 
 
 class Ctx:
+    settle_s = 0.0
+    """How long answers run ahead of their effect: Kafka's do, and recording it sets this."""
+
     def __init__(self, host, port, nodes):
         self.host, self.port, self.nodes = host, port, nodes
         self.node = nodes[0]
@@ -414,6 +417,11 @@ class Ctx:
             self.left()
             time.sleep(step)
         return fn()
+
+    def settle(self):
+        """Before looking at what was just changed."""
+        self.left()
+        time.sleep(self.settle_s)
 
 
 def run_one(name, host, port, nodes):

@@ -14,7 +14,7 @@ from tests.wire.codec import DecodeError
 from tests.wire.connection import Closed, Conn, Silent
 from tests.wire.difference import compare
 
-TRANSCRIPT = Path(__file__).parent / "transcripts" / "kafka-4.3.1.json.gz"
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
 RETRIES = 1
 """Timing can differ once on a loaded machine; a real difference stays."""
 
@@ -34,8 +34,11 @@ def load_scenarios() -> dict[str, tuple]:
     return kit.REG
 
 
-def load_transcript(path: Path = TRANSCRIPT) -> dict[str, list[dict]]:
-    """Recorded answers by scenario."""
+def load_transcript(path: Path | None = None) -> dict[str, list[dict]]:
+    """Recorded answers by scenario, of one recording or of all."""
+    if path is None:
+        recordings = [load_transcript(each) for each in sorted(TRANSCRIPTS.glob("*.json.gz"))]
+        return {name: steps for recording in recordings for name, steps in recording.items()}
     with gzip.open(path, "rt") as file:
         return json.load(file)
 

@@ -1,7 +1,5 @@
 """Metadata and DescribeTopicPartitions with requests that no sane client sends."""
 
-import time
-
 from tests.wire.kit import scenario
 
 ZERO = bytes(16)
@@ -42,7 +40,7 @@ def internal_names(x, v):
     for create in (True, False):
         body = {"Topics": [{"Name": "__cluster_metadata"}], "AllowAutoTopicCreation": create}
         x.call("Metadata", v, body)
-        time.sleep(0.3)
+        x.settle()
 
 
 @scenario("metadataodds")

@@ -186,7 +186,7 @@ def change(x, k):
     if all(r["ResourceType"] in HARMLESS for r in resources):
         for v in (0, 1):
             x.call("IncrementalAlterConfigs", v, {"Resources": resources})
-            x.until(lambda: False, 0.1)  # Kafka's brokers hear of it a little later
+    x.settle()
     describe(x, resources)
 
 
@@ -202,7 +202,7 @@ def replace(x, k):
     if all(r["ResourceType"] in HARMLESS for r in resources):
         for v in (0, 2):
             x.call("AlterConfigs", v, {"Resources": resources})
-            x.until(lambda: False, 0.1)
+    x.settle()
     describe(x, resources, "segment.ms")
 
 
@@ -230,7 +230,7 @@ def brokers(x, k):
         x.call("DescribeConfigs", 4, body, mask=("Documentation",))
 
     x.call("IncrementalAlterConfigs", 1, {"Resources": broker(key, SET, value, name)})
-    x.until(lambda: False, 0.3)
+    x.settle()
     look(BROKER, "", key)
     look(BROKER, "1", key)
     made = x.topic()
@@ -238,7 +238,7 @@ def brokers(x, k):
     one = {"Name": x.name("c"), "NumPartitions": 1, "ReplicationFactor": 1}
     x.call("CreateTopics", 7, {"timeoutMs": 4000, "Topics": [one]})
     x.call("IncrementalAlterConfigs", 1, {"Resources": broker(key, DELETE, None, name)})
-    x.until(lambda: False, 0.3)
+    x.settle()
     look(BROKER, name, key)
 
 
@@ -251,7 +251,7 @@ def listed(x, types):
         resource(GROUP, "g" + x.tok, ("consumer.session.timeout.ms", SET, "50000")),
     ]
     x.call("IncrementalAlterConfigs", 1, {"Resources": resources}, rec=False)
-    x.until(lambda: False, 0.3)
+    x.settle()
     for v in (1,) if types else (0, 1):
         body = {"ResourceTypes": list(types)} if v else {}
         r = x.call("ListConfigResources", v, body, rec=False)

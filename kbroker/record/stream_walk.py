@@ -6,9 +6,19 @@ chunk, whatever lengths the data claims.
 """
 
 from collections.abc import Callable, Generator
+from types import FunctionType
+from typing import Final, cast
 
-from kbroker.record.encoding import wrap_int64
-from kbroker.record.walk import NO_TIMESTAMP, Data, WalkResult, check_end, invalid, walk_records
+from kbroker.record.encoding import Bytes, wrap_int64
+from kbroker.record.walk import NO_TIMESTAMP, WalkResult, check_end, invalid, walk_records
+
+WALK_IS_COMPILED: Final = not isinstance(walk_records, FunctionType)
+
+
+def walkable(data: Bytes) -> bytes:
+    """``data`` as ``kbroker.record.walk`` takes it: copied to bytes only where that is compiled."""
+    return bytes(data) if WALK_IS_COMPILED else cast("bytes", data)
+
 
 _Steps = Generator[None, None, int]
 
@@ -47,13 +57,13 @@ class StreamWalker:
         self.result = WalkResult()
         self._base_timestamp = base_timestamp
         self._strict = strict
-        self._data: Data = b""
+        self._data = b""
         self._position = 0
         self._boundary: Generator[None, None, None] | None = None
 
-    def begin(self, chunk: Data) -> None:
+    def begin(self, chunk: Bytes) -> None:
         """Take the next chunk; ``advance`` until it returns True before the next one."""
-        self._data = chunk
+        self._data = walkable(chunk)
         self._position = 0
 
     def advance(self, max_records: int) -> bool:
@@ -103,7 +113,7 @@ class StreamWalker:
             return True
         return self._position == end
 
-    def feed(self, chunk: Data) -> None:
+    def feed(self, chunk: Bytes) -> None:
         """``begin`` and ``advance`` to the end of the chunk."""
         self.begin(chunk)
         while not self.advance(1 << 30):

@@ -43,7 +43,7 @@ from kbroker.record.batch import (
 from kbroker.record.chunks import ChunkReader, inflate_small
 from kbroker.record.compression import UndecodableDataError, open_inflater
 from kbroker.record.rebuild import rebuild_records
-from kbroker.record.stream_walk import StreamWalker
+from kbroker.record.stream_walk import StreamWalker, walkable
 from kbroker.record.walk import NO_MINIMUM, WalkResult, check_end, walk_records, walk_uncompressed
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.record_errors import RecordErrors, RecordValidationError
@@ -302,14 +302,14 @@ class _Validation:
         if not header.record_count:
             return WalkResult()  # an empty batch: nothing is read, whatever follows the header
         return walk_uncompressed(
-            self._batch,
+            walkable(self._batch),
             HEADER_SIZE,
             record_count=header.record_count,
             base_timestamp=header.base_timestamp,
         )
 
     async def _run_in_slices(self) -> ValidatedRecords:
-        header, batch = self._header, self._batch
+        header, batch = self._header, walkable(self._batch)
         result = WalkResult()
         position, end = HEADER_SIZE, len(batch)
         while result.index < header.record_count:

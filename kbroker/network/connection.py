@@ -309,7 +309,7 @@ class Connection:
                 del frame
                 self._finish_frame(None)
             now = monotonic()
-            if output.size >= _OUTPUT_STEP:
+            if output.size >= _OUTPUT_STEP and cutter.queued_frames:
                 result = Turn.OUTPUT
                 break
         counters = settings.counters
@@ -458,7 +458,7 @@ class Connection:
         if moved != marks.moved or self.has_work or is_paused:
             marks.moved = moved
             marks.active_at = now
-        elif now - marks.active_at >= limits.idle_close:
+        elif 0 <= limits.idle_close <= now - marks.active_at:
             return CLOSED_IDLE
         return None
 

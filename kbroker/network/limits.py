@@ -44,7 +44,10 @@ class NetworkLimits:
     """Connections the kernel holds before they are accepted (socket.listen.backlog.size)."""
 
     idle_close: float = 600.0
-    """A connection is closed when nothing moved on it for so long (connections.max.idle.ms)."""
+    """A connection is closed when nothing moved on it for so long (connections.max.idle.ms).
+
+    Negative: never.
+    """
 
     slow_frame_grace: float = 30.0
     """A frame that takes longer than this to arrive must keep up the rate below."""

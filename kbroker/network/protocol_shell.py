@@ -88,8 +88,6 @@ class ProtocolShell(asyncio.BufferedProtocol):
         high = self._host.settings.limits.write_buffer_bytes
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
         self._gathers = _GATHERING_ASYNCIO or type(transport).__module__.startswith("uvloop")
-        if not hasattr(asyncio.get_running_loop(), "add_writer"):
-            self._sends_files = False
         self._host.on_connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -209,11 +207,19 @@ class ProtocolShell(asyncio.BufferedProtocol):
             if connection.must_pause:
                 self._pause_reading()
             self._is_busy = True
-            if not self._has_worker:
-                self._has_worker = True
-                self._host.spawn(self._work, turn)
-            else:
+            if self._has_worker:
                 self._wake_worker(turn)
+            else:
+                self._start_worker(turn)
+
+    def _start_worker(self, turn: Turn) -> None:
+        self._has_worker = True
+        try:
+            self._host.spawn(self._work, turn)
+        except BaseException:  # the server has ended meanwhile
+            self._has_worker = False
+            self._connection.drop_waiting()
+            raise
 
     async def _work(self, turn: Turn) -> None:
         """Do what waits, then give the connection back to the read event."""

@@ -30,6 +30,7 @@ __all__ = ["BoundListener", "ListenerEndpoint", "NetworkLimits", "NetworkServer"
 
 _SWEEP_SLICE = 256
 _LONGEST_SWEEP_INTERVAL_S = 5.0
+_SHORTEST_SWEEP_INTERVAL_S = 0.05
 _CHECKS_PER_LIMIT = 4
 
 
@@ -210,7 +211,8 @@ class NetworkServer:
             for listening in listener.sockets:
                 yield listening.fileno()
         for shell in list(self._shells):
-            yield shell.fileno()
+            if (descriptor := shell.fileno()) >= 0:
+                yield descriptor
 
     # accepting
 
@@ -327,8 +329,10 @@ class NetworkServer:
 
     def _sweep_interval(self) -> float:
         limits = self.settings.limits
-        shortest = min(limits.idle_close, limits.slow_frame_grace, limits.unread_answer_grace)
-        return min(shortest / _CHECKS_PER_LIMIT, _LONGEST_SWEEP_INTERVAL_S)
+        graces = (limits.idle_close, limits.slow_frame_grace, limits.unread_answer_grace)
+        shortest = min((grace for grace in graces if grace >= 0), default=0.0)
+        interval = min(shortest / _CHECKS_PER_LIMIT, _LONGEST_SWEEP_INTERVAL_S)
+        return max(interval, _SHORTEST_SWEEP_INTERVAL_S)
 
     def _sweep_soon(self) -> None:
         self._sweep_handle = self._timer.schedule(

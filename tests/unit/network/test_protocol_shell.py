@@ -111,10 +111,12 @@ async def test_connections_that_never_waited_have_no_task(kind):
         client = await w.connect()
         await client.send(request(ECHO, 1))
         await client.receive(8)
+        await client.send(request(ECHO, 1, bytes(100_000)))
+        await client.receive(100_008)
         (shell,) = w.server._shells
         assert not shell._has_worker
         await client.send(request(WAIT, 1))
-        await until(lambda: len(w.dispatcher.requests) == 2)
+        await until(lambda: len(w.dispatcher.requests) == 3)
         assert shell._has_worker
         w.dispatcher.release()
         await client.receive(8)

@@ -328,6 +328,14 @@ async def test_idle_connections_are_closed(kind):
         assert await busy.receive_all() == b""
 
 
+async def test_idle_connections_stay_where_no_limit_is_set(kind):
+    async with world(kind, idle_close=-0.001) as w:
+        client = await w.connect()
+        await w.pass_time(2000.0, step=100.0)
+        await client.send(request(ECHO, 1))
+        assert await client.receive(8) == answer(1)
+
+
 async def test_a_frame_that_never_ends_is_closed(kind):
     async with world(kind, slow_frame_grace=10.0, slow_frame_rate=1000) as w:
         slow, fast = await w.connect(), await w.connect()

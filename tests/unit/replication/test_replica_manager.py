@@ -3,12 +3,13 @@
 import pytest
 
 from kbroker.common.faults import Faults
+from kbroker.metadata.image import TopicImage
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.crc import crc32c
 from kbroker.replication.ack_before_append import AckBeforeAppendPartition
 from kbroker.storage.unified_log import UnifiedLog
-from tests.unit.data_plane import World, batch
+from tests.unit.data_plane import NODE, World, batch, partition_image
 
 
 def error_of(call: object, *arguments: object) -> ErrorCode:
@@ -94,12 +95,13 @@ def test_files_that_cannot_be_removed_do_not_stop_the_deletion(
 
 def test_partitions_that_are_added_are_led() -> None:
     world = World()
-    world.topic("t", 1)
-    before = world.partition("t", 0)
-    topic = world.topic("t", 1)
-    assert world.partition("t", 0) is not before  # another topic id
-    assert {(each.topic, each.index) for each in world.manager.partitions()} == {("t", 0)}
-    assert world.partition("t", 0).topic_id == topic.topic_id
+    old = world.topic("t", 1)
+    first = world.partition("t", 0)
+    added = partition_image(NODE, (NODE,), None, 0, revision=99)
+    grown = TopicImage("t", old.topic_id, [*old.partitions, added], is_internal=False)
+    world.publish({"t": grown})
+    assert world.partition("t", 0) is first
+    assert world.partition("t", 1).is_leader
 
 
 def test_records_are_walked_unless_the_header_is_trusted() -> None:

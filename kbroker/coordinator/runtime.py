@@ -22,7 +22,6 @@ from kbroker.common.timer import Timer, TimerHandle
 from kbroker.coordinator.coordinator_timer import CoordinatorTimer, TimerOperation
 from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.loader import CoordinatorLoader
-from kbroker.coordinator.replayer import Replayer
 from kbroker.coordinator.result import CoordinatorResult
 from kbroker.coordinator.shard import CoordinatorRecordSerde, CoordinatorShard
 from kbroker.coordinator.writer import PartitionWriter
@@ -37,7 +36,8 @@ R = TypeVar("R")
 RETRY_AFTER_S = 0.5
 """Pause before a failed timer operation, or a failed load, is tried again."""
 
-_LOADING, _ACTIVE = 0, 1
+_IDLE, _LOADING, _ACTIVE = 0, 1, 2
+"""Led and empty, its shard made when somebody asks; being loaded; loaded."""
 
 
 class _Waiting:
@@ -62,25 +62,40 @@ class _Context(Generic[S]):
     """One partition led by this broker."""
 
     __slots__ = (
+        "_make_shard",
+        "_shard",
         "high_watermark",
         "index",
         "last_written",
         "leader_epoch",
-        "shard",
         "state",
         "timer",
         "waiting",
     )
 
-    def __init__(self, index: int, leader_epoch: int, shard: S, timer: CoordinatorTimer) -> None:
+    def __init__(
+        self,
+        index: int,
+        leader_epoch: int,
+        timer: CoordinatorTimer,
+        make_shard: Callable[[int, CoordinatorTimer], S],
+    ) -> None:
         self.index = index
         self.leader_epoch = leader_epoch
-        self.shard = shard
         self.timer = timer
-        self.state = _LOADING
+        self.state = _IDLE
+        self._make_shard = make_shard
+        self._shard: S | None = None
         self.last_written = 0
         self.high_watermark = 0
         self.waiting: deque[_Waiting] = deque()
+
+    @property
+    def shard(self) -> S:
+        """The state, made at its first use."""
+        if self._shard is None:
+            self._shard = self._make_shard(self.index, self.timer)
+        return self._shard
 
 
 class CoordinatorRuntime(Generic[S]):
@@ -92,7 +107,7 @@ class CoordinatorRuntime(Generic[S]):
         topic: str,
         writer: PartitionWriter,
         loader: CoordinatorLoader,
-        serde: CoordinatorRecordSerde,
+        serde_factory: Callable[[], CoordinatorRecordSerde],
         shard_factory: Callable[[int, CoordinatorTimer], S],
         clock: Clock,
         timer: Timer,
@@ -104,7 +119,8 @@ class CoordinatorRuntime(Generic[S]):
         self.topic = topic
         self._writer = writer
         self._loader = loader
-        self._serde = serde
+        self._serde_factory = serde_factory
+        self._serde: CoordinatorRecordSerde | None = None
         self._shard_factory = shard_factory
         self._clock = clock
         self._timer = timer
@@ -130,9 +146,8 @@ class CoordinatorRuntime(Generic[S]):
         context = self._new_context(index, leader_epoch)
         self._contexts[index] = context
         self._writer.register_listener(self.topic, index, self)
-        if self._loader.is_empty(self.topic, index):
-            self._activate(context)
-        else:
+        if not self._loader.is_empty(self.topic, index):
+            context.state = _LOADING
             self._loads.append(context)
             self._to_load.complete(None)
 
@@ -142,7 +157,7 @@ class CoordinatorRuntime(Generic[S]):
             self._timer,
             lambda key, operation, retry: self._on_timer(index, key, operation, retry),
         )
-        return _Context(index, leader_epoch, self._shard_factory(index, timer), timer)
+        return _Context(index, leader_epoch, timer, self._shard_factory)
 
     def on_resigned(self, index: int, leader_epoch: int | None = None) -> None:
         """This broker does not lead the partition any more (as of ``leader_epoch``)."""
@@ -186,7 +201,9 @@ class CoordinatorRuntime(Generic[S]):
 
     async def _load(self, context: _Context[S]) -> None:
         started = self._clock.monotonic()
-        replayer = Replayer(context.shard, self._serde, self._log)
+        from kbroker.coordinator.replayer import Replayer
+
+        replayer = Replayer(context.shard, self._codec(), self._log)
         try:
             async for batch in self._loader.load(self.topic, context.index):
                 if self._contexts.get(context.index) is not context:
@@ -218,6 +235,7 @@ class CoordinatorRuntime(Generic[S]):
         def again() -> None:
             if self._contexts.get(context.index) is context:
                 fresh = self._new_context(context.index, context.leader_epoch)
+                fresh.state = _LOADING
                 self._contexts[context.index] = fresh
                 self._loads.append(fresh)
                 self._to_load.complete(None)
@@ -229,10 +247,15 @@ class CoordinatorRuntime(Generic[S]):
         context.state = _ACTIVE
         context.shard.on_loaded()
 
+    def _codec(self) -> CoordinatorRecordSerde:
+        if self._serde is None:
+            self._serde = self._serde_factory()
+        return self._serde
+
     # -- steps
 
     def active_shards(self) -> Iterator[tuple[int, S]]:
-        """The loaded shards with their partitions."""
+        """The loaded shards with their partitions; those nobody has asked for hold nothing."""
         for index, context in sorted(self._contexts.items()):
             if context.state == _ACTIVE:
                 yield index, context.shard
@@ -258,7 +281,9 @@ class CoordinatorRuntime(Generic[S]):
         if context is None:
             raise KafkaError(ErrorCode.NOT_COORDINATOR)
         if context.state != _ACTIVE:
-            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+            if context.state == _LOADING:
+                raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+            self._activate(context)
         return context
 
     def write(self, index: int, step: Callable[[S], CoordinatorResult[R]]) -> Answer[R]:
@@ -296,7 +321,8 @@ class CoordinatorRuntime(Generic[S]):
 
     def _append(self, context: _Context[S], result: CoordinatorResult[Any]) -> None:
         now_ms = self._clock.time_ms()
-        encoded = [self._serde.serialize(record) for record in result.records]
+        serialize = self._codec().serialize
+        encoded = [serialize(record) for record in result.records]
         limit = self._writer.max_batch_size(self.topic, context.index)
         first = 0
         for count in self._split(encoded, limit, atomic=result.atomic):

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from kbroker.coordinator.deferred import Deferred
-from kbroker.coordinator.group.group_coordinator import offset_commit_error
+from kbroker.coordinator.group.group_requests import offset_commit_error
 from kbroker.handlers.group_requests import answer_of
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
@@ -48,7 +48,7 @@ def handle(
         return OffsetCommitResponse(topics=list(refused.values()))
     if not request.topics:
         return OffsetCommitResponse()
-    outcome = services.group_coordinator.commit_offsets(request, version)
+    outcome = services.group_coordinator.requests.commit_offsets(request, version)
     if not refused:
         return answer_of(outcome)
     if isinstance(outcome, Deferred):

@@ -48,7 +48,7 @@ def handle(
     """Answers at once, unless commits of a group are not replicated yet."""
     version = context.api_version
     if version < _MANY_GROUPS_FROM:
-        one = services.group_coordinator.fetch_offsets(
+        one = services.group_coordinator.requests.fetch_offsets(
             _only_group(request), require_stable=request.require_stable
         )
         if isinstance(one, Deferred):
@@ -156,7 +156,9 @@ def _fetch(
                     )
                 )
         group.topics = known
-    outcome = services.group_coordinator.fetch_offsets(group, require_stable=request.require_stable)
+    outcome = services.group_coordinator.requests.fetch_offsets(
+        group, require_stable=request.require_stable
+    )
     return outcome, unknown
 
 

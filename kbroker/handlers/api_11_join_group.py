@@ -31,7 +31,7 @@ def handle(
     services: "Services", context: "RequestContext", request: JoinGroupRequest
 ) -> JoinGroupResponse | Coroutine[Any, Any, JoinGroupResponse]:
     """Answers at once what needs no rebalance."""
-    outcome = services.group_coordinator.join_group(client_info(context), request)
+    outcome = services.group_coordinator.requests.join_group(client_info(context), request)
     if isinstance(outcome, Deferred):
         return _wait(outcome, context.api_version)
     return _for_version(outcome, context.api_version)

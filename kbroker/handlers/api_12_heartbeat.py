@@ -20,7 +20,7 @@ def handle(
     services: "Services", context: "RequestContext", request: HeartbeatRequest
 ) -> HeartbeatResponse | Coroutine[Any, Any, HeartbeatResponse]:
     """Answers at once, unless writes of the group are not replicated yet."""
-    return answer_of(services.group_coordinator.heartbeat(request))
+    return answer_of(services.group_coordinator.requests.heartbeat(request))
 
 
 def error_response(request: HeartbeatRequest, error: KafkaError, version: int) -> HeartbeatResponse:

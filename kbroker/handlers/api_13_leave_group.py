@@ -29,7 +29,7 @@ def handle(
     version = context.api_version
     if version < _MANY_MEMBERS_FROM:
         request.members = [MemberIdentity(member_id=request.member_id)]
-    outcome = services.group_coordinator.leave_group(request)
+    outcome = services.group_coordinator.requests.leave_group(request)
     if isinstance(outcome, Deferred):
         return _wait(outcome, version)
     return _for_version(outcome, version)

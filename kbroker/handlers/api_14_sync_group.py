@@ -30,7 +30,7 @@ def handle(
         request.protocol_type is None or request.protocol_name is None
     ):
         return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
-    return answer_of(services.group_coordinator.sync_group(request))
+    return answer_of(services.group_coordinator.requests.sync_group(request))
 
 
 def error_response(request: SyncGroupRequest, error: KafkaError, version: int) -> SyncGroupResponse:

@@ -28,7 +28,9 @@ def handle(
     services: "Services", context: "RequestContext", request: DescribeGroupsRequest
 ) -> DescribeGroupsResponse | Coroutine[Any, Any, DescribeGroupsResponse]:
     """Answers at once, unless writes of a group are not replicated yet."""
-    outcome = services.group_coordinator.describe_groups(request.groups, context.api_version)
+    outcome = services.group_coordinator.requests.describe_groups(
+        request.groups, context.api_version
+    )
     if isinstance(outcome, Deferred):
         return _wait(outcome, request)
     return _response(outcome, request)

@@ -21,7 +21,7 @@ def handle(
     services: "Services", context: "RequestContext", request: ListGroupsRequest
 ) -> ListGroupsResponse | Coroutine[Any, Any, ListGroupsResponse]:
     """Answers at once for some hundred groups; a long list gives way to others."""
-    return services.group_coordinator.list_groups(request)
+    return services.group_coordinator.requests.list_groups(request)
 
 
 def error_response(

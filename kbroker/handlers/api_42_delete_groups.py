@@ -23,7 +23,7 @@ def handle(
     services: "Services", context: "RequestContext", request: DeleteGroupsRequest
 ) -> DeleteGroupsResponse | Coroutine[Any, Any, DeleteGroupsResponse]:
     """Answers at once, unless the tombstones are not replicated yet."""
-    return answer_of(services.group_coordinator.delete_groups(request.groups_names))
+    return answer_of(services.group_coordinator.requests.delete_groups(request.groups_names))
 
 
 def error_response(

@@ -47,7 +47,7 @@ def handle(
             )
         if there:
             known.append(OffsetDeleteRequestTopic(topic.name, there))
-    outcome = services.group_coordinator.delete_offsets(
+    outcome = services.group_coordinator.requests.delete_offsets(
         OffsetDeleteRequest(request.group_id, known)
     )
     if isinstance(outcome, Deferred):

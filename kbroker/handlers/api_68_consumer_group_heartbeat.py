@@ -30,7 +30,7 @@ def handle(
 ) -> ConsumerGroupHeartbeatResponse | Coroutine[Any, Any, ConsumerGroupHeartbeatResponse]:
     """Answers at once, unless the records are not replicated yet."""
     return answer_of(
-        services.group_coordinator.consumer_group_heartbeat(client_info(context), request)
+        services.group_coordinator.requests.consumer_group_heartbeat(client_info(context), request)
     )
 
 

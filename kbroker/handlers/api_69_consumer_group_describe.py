@@ -27,7 +27,7 @@ def handle(
     services: "Services", context: "RequestContext", request: ConsumerGroupDescribeRequest
 ) -> ConsumerGroupDescribeResponse | Coroutine[Any, Any, ConsumerGroupDescribeResponse]:
     """Answers at once, unless writes of a group are not replicated yet."""
-    outcome = services.group_coordinator.consumer_group_describe(request.group_ids)
+    outcome = services.group_coordinator.requests.consumer_group_describe(request.group_ids)
     if isinstance(outcome, Deferred):
         return _wait(outcome, request)
     return _response(outcome, request)

@@ -1,6 +1,5 @@
 """What a coordinator knows of the cluster's topics."""
 
-import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -52,6 +51,8 @@ class TopicsView:
 
         0 when none of them exists. Signed, 64 bits; the value means nothing to anybody else.
         """
+        import hashlib  # for groups of KIP-848 only
+
         digest = hashlib.blake2b(digest_size=8)
         found = False
         for name in sorted(names):

@@ -71,7 +71,7 @@ class Bench:
             topic=TOPIC,
             writer=self.log,
             loader=self.log,
-            serde=TextSerde(),
+            serde_factory=TextSerde,
             shard_factory=WordShard,
             clock=self.clock,
             timer=self.timer,

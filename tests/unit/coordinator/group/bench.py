@@ -229,7 +229,7 @@ class GroupBench:
             else [TopicPartitions(topic_id(name), list(p)) for name, p in reported.items()],
         )
         return now(
-            self.coordinator.consumer_group_heartbeat(
+            self.coordinator.requests.consumer_group_heartbeat(
                 ClientInfo(client_id, "/127.0.0.1", version), request
             )
         )
@@ -278,7 +278,9 @@ class GroupBench:
                 for name, metadata in protocols.items()
             ],
         )
-        return self.coordinator.join_group(ClientInfo(client_id, "/127.0.0.1", version), request)
+        return self.coordinator.requests.join_group(
+            ClientInfo(client_id, "/127.0.0.1", version), request
+        )
 
     def join_new(self, **options: Any) -> tuple[str, Answer[JoinGroupResponse]]:
         """A dynamic member that is told its id and comes back with it."""
@@ -297,7 +299,7 @@ class GroupBench:
         protocol_type: str | None = None,
         protocol_name: str | None = None,
     ) -> Answer[SyncGroupResponse]:
-        return self.coordinator.sync_group(
+        return self.coordinator.requests.sync_group(
             SyncGroupRequest(
                 group_id=group_id,
                 generation_id=generation_id,
@@ -321,7 +323,7 @@ class GroupBench:
         instance_id: str | None = None,
     ) -> ErrorCode:
         response = now(
-            self.coordinator.heartbeat(
+            self.coordinator.requests.heartbeat(
                 HeartbeatRequest(group_id, generation_id, member_id, instance_id)
             )
         )
@@ -329,7 +331,7 @@ class GroupBench:
 
     def leave(self, *members: tuple[str, str | None], group_id: str = GROUP) -> LeaveGroupResponse:
         return now(
-            self.coordinator.leave_group(
+            self.coordinator.requests.leave_group(
                 LeaveGroupRequest(
                     group_id=group_id,
                     members=[
@@ -355,7 +357,7 @@ class GroupBench:
         retention_ms: int = -1,
         version: int = 9,
     ) -> Answer[OffsetCommitResponse]:
-        return self.coordinator.commit_offsets(
+        return self.coordinator.requests.commit_offsets(
             OffsetCommitRequest(
                 group_id=group_id,
                 generation_id_or_member_epoch=generation_id,
@@ -386,7 +388,7 @@ class GroupBench:
     ) -> dict[tuple[str, int], int]:
         """All committed offsets of a group."""
         response = now(
-            self.coordinator.fetch_offsets(
+            self.coordinator.requests.fetch_offsets(
                 OffsetFetchRequestGroup(group_id=group_id, topics=None),
                 require_stable=require_stable,
             )
@@ -408,7 +410,9 @@ class GroupBench:
         )
         require_stable = options.pop("require_stable", False)
         response = now(
-            self.coordinator.fetch_offsets(request, require_stable=require_stable, **options)
+            self.coordinator.requests.fetch_offsets(
+                request, require_stable=require_stable, **options
+            )
         )
         (partition,) = response.topics[0].partitions
         return (

@@ -193,7 +193,7 @@ class ConsumerSimulation:
         member.alive = self.random.random() < 0.6
 
     def send(self, request: ConsumerGroupHeartbeatRequest):  # type: ignore[no-untyped-def]
-        answer = self.bench.coordinator.consumer_group_heartbeat(
+        answer = self.bench.coordinator.requests.consumer_group_heartbeat(
             ClientInfo("c", "/127.0.0.1", 1), request
         )
         assert not waits(answer)

@@ -103,7 +103,7 @@ class Simulation:
         elif roll < 0.06:
             member.asleep_until = self.bench.clock.monotonic() + self.random.uniform(1, 25)
         elif roll < 0.07 and member.member_id and member.alive:
-            self.bench.coordinator.leave_group(
+            self.bench.coordinator.requests.leave_group(
                 LeaveGroupRequest(
                     group_id=GROUP,
                     members=[MemberIdentity(member.member_id, member.instance_id)],
@@ -229,7 +229,7 @@ class Simulation:
             self.on_error(member, code)
 
     def heartbeat(self, member: Member) -> ErrorCode:
-        answer = self.bench.coordinator.heartbeat(
+        answer = self.bench.coordinator.requests.heartbeat(
             HeartbeatRequest(GROUP, member.generation_id, member.member_id, member.instance_id)
         )
         return NONE if waits(answer) else ErrorCode(now(answer).error_code)

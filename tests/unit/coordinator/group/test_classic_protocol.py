@@ -567,9 +567,10 @@ class TestWaitingRequests:
 
     def test_deleted_groups_leave_no_timer(self) -> None:
         bench = GroupBench()
+        assert bench.shard.groups == {}
         before = bench.timer.pending
         (member_id,) = bench.stable_group()
         bench.leave((member_id, None))
-        now(bench.coordinator.delete_groups([GROUP]))
+        now(bench.coordinator.requests.delete_groups([GROUP]))
         assert bench.shard.groups == {}
         assert bench.timer.pending == before

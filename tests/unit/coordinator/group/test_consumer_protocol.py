@@ -95,7 +95,7 @@ class TestJoin:
         assert response.error_message == (
             "ServerAssignor nonsense is not supported. Supported assignors: uniform, range."
         )
-        (group,) = now(bench.coordinator.consumer_group_describe([GROUP]))
+        (group,) = now(bench.coordinator.requests.consumer_group_describe([GROUP]))
         assert group.assignor_name == "range"
 
     def test_a_write_that_fails_changes_nothing(self) -> None:
@@ -437,7 +437,7 @@ class TestDescribe:
     def test_a_group(self) -> None:
         bench = bench_with()
         two_members(bench)
-        (group,) = now(bench.coordinator.consumer_group_describe([GROUP]))
+        (group,) = now(bench.coordinator.requests.consumer_group_describe([GROUP]))
         assert (group.group_state, group.group_epoch, group.assignment_epoch) == ("Stable", 3, 3)
         members = {member.member_id: member for member in group.members}
         a = members["a"]
@@ -449,7 +449,7 @@ class TestDescribe:
     def test_what_is_none(self) -> None:
         bench = bench_with()
         bench.stable_group(group_id="classic")
-        groups = now(bench.coordinator.consumer_group_describe(["no", "classic", ""]))
+        groups = now(bench.coordinator.requests.consumer_group_describe(["no", "classic", ""]))
         assert [(g.error_code, g.error_message) for g in groups] == [
             (ErrorCode.GROUP_ID_NOT_FOUND, "Group no not found."),
             (ErrorCode.GROUP_ID_NOT_FOUND, "Group classic is not a consumer group."),
@@ -459,7 +459,9 @@ class TestDescribe:
     def test_it_is_listed_and_no_classic_group(self) -> None:
         bench = bench_with()
         bench.consumer("a", topics=["t"])
-        listed = bench.coordinator.list_groups(ListGroupsRequest(types_filter=["consumer"]))
+        listed = bench.coordinator.requests.list_groups(
+            ListGroupsRequest(types_filter=["consumer"])
+        )
         assert isinstance(listed, ListGroupsResponse)
         (row,) = listed.groups
         assert (row.protocol_type, row.group_state, row.group_type) == (
@@ -467,13 +469,13 @@ class TestDescribe:
             "Stable",
             "consumer",
         )
-        (dead,) = now(bench.coordinator.describe_groups([GROUP], 6))
+        (dead,) = now(bench.coordinator.requests.describe_groups([GROUP], 6))
         assert dead.error_code == ErrorCode.GROUP_ID_NOT_FOUND
 
     def test_it_is_deleted_when_it_is_empty(self) -> None:
         bench = bench_with()
         bench.consumer("a", topics=["t"])
-        delete = bench.coordinator.delete_groups
+        delete = bench.coordinator.requests.delete_groups
         assert now(delete([GROUP])).results[0].error_code == ErrorCode.NON_EMPTY_GROUP
         bench.consumer("a", -1)
         assert now(delete([GROUP])).results[0].error_code == NONE

@@ -11,7 +11,7 @@ from tests.unit.coordinator.group.bench import GroupBench, now
 
 
 def listed(bench: GroupBench, *, states: list[str] = [], types: list[str] = []) -> set[str]:  # noqa: B006
-    response = bench.coordinator.list_groups(
+    response = bench.coordinator.requests.list_groups(
         ListGroupsRequest(states_filter=states, types_filter=types)
     )
     assert isinstance(response, ListGroupsResponse)
@@ -27,7 +27,7 @@ def three_groups() -> GroupBench:
 
 
 def test_all() -> None:
-    response = three_groups().coordinator.list_groups(ListGroupsRequest())
+    response = three_groups().coordinator.requests.list_groups(ListGroupsRequest())
     assert isinstance(response, ListGroupsResponse)
     rows = {(g.group_id, g.protocol_type, g.group_state, g.group_type) for g in response.groups}
     assert rows == {
@@ -55,7 +55,7 @@ def test_a_long_list_gives_way_to_others() -> None:
     bench = GroupBench()
     for number in range(1_500):
         now(bench.commit({0: 1}, group_id=f"g{number}"))
-    answer = bench.coordinator.list_groups(ListGroupsRequest(states_filter=["empty"]))
+    answer = bench.coordinator.requests.list_groups(ListGroupsRequest(states_filter=["empty"]))
     assert iscoroutine(answer)
 
     async def finish() -> ListGroupsResponse:
@@ -68,6 +68,6 @@ def test_a_coordinator_that_loads_is_an_error() -> None:
     bench = GroupBench()
     bench.stable_group()
     other = GroupBench(log=bench.log)  # nobody runs its loader
-    response = other.coordinator.list_groups(ListGroupsRequest())
+    response = other.coordinator.requests.list_groups(ListGroupsRequest())
     assert isinstance(response, ListGroupsResponse)
     assert response.error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS

@@ -71,7 +71,7 @@ def test_simple_groups_are_there_by_their_offsets() -> None:
 def test_deleted_ones_are_not() -> None:
     bench = GroupBench()
     now(bench.commit({0: 5}))
-    now(bench.coordinator.delete_groups([GROUP]))
+    now(bench.coordinator.requests.delete_groups([GROUP]))
     assert bench.load().shard.groups == {}
 
 

@@ -32,7 +32,7 @@ def delete_offsets(
 ) -> OffsetDeleteResponse:
     partitions = [OffsetDeleteRequestPartition(index) for index in indexes]
     request = OffsetDeleteRequest(group, [OffsetDeleteRequestTopic(topic, partitions)])
-    return now(bench.coordinator.delete_offsets(request))
+    return now(bench.coordinator.requests.delete_offsets(request))
 
 
 class TestCommit:
@@ -167,7 +167,7 @@ class TestCommit:
         bench.log.replicated = False
         commit = bench.commit({0: 2})
         assert waits(commit)
-        reader = bench.coordinator.describe_groups([GROUP], 5)
+        reader = bench.coordinator.requests.describe_groups([GROUP], 5)
         assert waits(reader)
         bench.log.commit("", 0)
         assert now(commit).topics[0].partitions[0].error_code == NONE
@@ -266,7 +266,7 @@ class TestDelete:
     def test_groups_go_with_their_offsets(self) -> None:
         bench = GroupBench()
         now(bench.commit({0: 1, 1: 2}))
-        response = now(bench.coordinator.delete_groups([GROUP, "nobody"]))
+        response = now(bench.coordinator.requests.delete_groups([GROUP, "nobody"]))
         assert {(r.group_id, r.error_code) for r in response.results} == {
             (GROUP, NONE),
             ("nobody", ErrorCode.GROUP_ID_NOT_FOUND),
@@ -278,7 +278,7 @@ class TestDelete:
     def test_groups_with_members_stay(self) -> None:
         bench = GroupBench()
         bench.stable_group()
-        response = now(bench.coordinator.delete_groups([GROUP]))
+        response = now(bench.coordinator.requests.delete_groups([GROUP]))
         assert response.results[0].error_code == ErrorCode.NON_EMPTY_GROUP
 
     def test_a_group_of_many_offsets_goes_in_several_batches(self) -> None:
@@ -287,7 +287,7 @@ class TestDelete:
             now(bench.commit(dict.fromkeys(range(first, first + 10), 1)))
         bench.log.size_limit = 1_000
         before = len(bench.log.batches[0])
-        response = now(bench.coordinator.delete_groups([GROUP]))
+        response = now(bench.coordinator.requests.delete_groups([GROUP]))
         assert response.results[0].error_code == NONE
         assert len(bench.log.batches[0]) > before + 5
         assert bench.shard.groups == {}
@@ -382,7 +382,7 @@ class TestListAndDescribe:
     def test_describe_a_stable_group(self) -> None:
         bench = GroupBench()
         (member_id,) = bench.stable_group(client_id="me")
-        (group,) = now(bench.coordinator.describe_groups([GROUP], 5))
+        (group,) = now(bench.coordinator.requests.describe_groups([GROUP], 5))
         assert (group.group_state, group.protocol_type, group.protocol_data) == (
             "Stable",
             "consumer",
@@ -401,11 +401,11 @@ class TestListAndDescribe:
         bench = GroupBench()
         bench.stable_group()
         bench.join_new()
-        (group,) = now(bench.coordinator.describe_groups([GROUP], 5))
+        (group,) = now(bench.coordinator.requests.describe_groups([GROUP], 5))
         assert (group.group_state, group.protocol_data) == ("PreparingRebalance", "")
         assert {member.member_metadata for member in group.members} == {b""}
 
     @pytest.mark.parametrize(("version", "error"), [(5, 0), (6, ErrorCode.GROUP_ID_NOT_FOUND)])
     def test_what_is_not_there_is_dead(self, version: int, error: int) -> None:
-        (group,) = now(GroupBench().coordinator.describe_groups(["x"], version))
+        (group,) = now(GroupBench().coordinator.requests.describe_groups(["x"], version))
         assert (group.group_id, group.group_state, group.error_code) == ("x", "Dead", error)

@@ -42,7 +42,10 @@ class _Feature(NamedTuple):
     finalized: int  # 0 is not finalized
 
 
-_FEATURES: Final = (_Feature("metadata.version", 7, 30, 30),)
+_FEATURES: Final = (
+    _Feature("group.version", 0, 1, 1),
+    _Feature("metadata.version", 7, 30, 30),
+)
 
 _ADVERTISED: Final = [
     ApiVersion(key, _OLDEST_ADVERTISED.get(key, APIS[key].min_version), APIS[key].max_version)

@@ -37,6 +37,7 @@ async def test_features(version: int) -> None:
         response = await client.ask(KEY, version, request())
         finalized = {f.name: f.max_version_level for f in response.finalized_features}
         assert finalized["metadata.version"] == 30
+        assert finalized["group.version"] == 1  # KIP-848
         assert response.finalized_features_epoch == client.node.image.revision
         assert all(f.max_version_level == f.min_version_level for f in response.finalized_features)
         supported = {f.name: f for f in response.supported_features}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kbroker.embedded import BrokerThread
+    from kbroker.testing.external import ExternalCluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,28 +22,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kafka-bootstrap",
         metavar="HOST:PORT",
         default=None,
-        help="kafka_bootstrap_servers gives this address instead of a broker of its own",
+        help="run the kafka fixtures against this cluster instead of brokers of their own",
     )
 
 
 @pytest.fixture
-def kafka_broker(request: pytest.FixtureRequest) -> "Iterator[BrokerThread]":
-    """A fresh in-memory broker for this test, a ``kbroker.BrokerThread``."""
-    _needs_own_broker(request)
-    from kbroker.embedded import BrokerThread
+def kafka_broker(pytestconfig: pytest.Config) -> "Iterator[BrokerThread | ExternalCluster]":
+    """A fresh in-memory broker for this test, a ``kbroker.BrokerThread``.
 
-    with BrokerThread() as broker:
-        yield broker
+    With --kafka-bootstrap the same verbs on that cluster; topics made by them are deleted after
+    the test.
+    """
+    yield from _broker(pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def kafka_session_broker(request: pytest.FixtureRequest) -> "Iterator[BrokerThread]":
-    """One in-memory broker for the whole run (for each worker of pytest-xdist)."""
-    _needs_own_broker(request)
-    from kbroker.embedded import BrokerThread
+def kafka_session_broker(
+    pytestconfig: pytest.Config,
+) -> "Iterator[BrokerThread | ExternalCluster]":
+    """One in-memory broker for the whole run (for each worker of pytest-xdist).
 
-    with BrokerThread() as broker:
-        yield broker
+    With --kafka-bootstrap the same verbs on that cluster, as ``kafka_broker``.
+    """
+    yield from _broker(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +57,15 @@ def kafka_bootstrap_servers(request: pytest.FixtureRequest) -> str:
     return broker.bootstrap_servers
 
 
-def _needs_own_broker(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--kafka-bootstrap") is not None:
-        pytest.skip("needs a broker of its own, and --kafka-bootstrap names another")
+def _broker(config: pytest.Config) -> "Iterator[BrokerThread | ExternalCluster]":
+    external: str | None = config.getoption("--kafka-bootstrap")
+    if external is not None:
+        from kbroker.testing.external import ExternalCluster
+
+        with ExternalCluster(external) as cluster:
+            yield cluster
+        return
+    from kbroker.embedded import BrokerThread
+
+    with BrokerThread() as broker:
+        yield broker

@@ -138,7 +138,7 @@ class ClassicGroups:
         if group is None or group.state is DEAD:
             return None
         if member_id in group.pending_join_members:
-            self._log.info("group %s: pending member %s did not come back", group_id, member_id)
+            self._log.info("group %r: pending member %r did not come back", group_id, member_id)
             group.remove(member_id)
             if group.state is PREPARING_REBALANCE and group.has_all_members_joined:
                 return self.complete_join_phase(group)
@@ -146,7 +146,7 @@ class ClassicGroups:
         member = group.members.get(member_id)
         if member is None or member.has_satisfied_heartbeat:
             return None
-        self._log.info("group %s: session of member %s timed out", group_id, member_id)
+        self._log.info("group %r: session of member %r timed out", group_id, member_id)
         return self.remove_member(group, member, "a session timed out")
 
     def remove_member(
@@ -215,7 +215,7 @@ class ClassicGroups:
         is_initial = group.state is EMPTY
         group.transition_to(PREPARING_REBALANCE, self._clock.time_ms())
         self._log.info(
-            "group %s: rebalance after generation %d: %s",
+            "group %r: rebalance after generation %d: %s",
             group.group_id,
             group.generation_id,
             reason,
@@ -270,7 +270,7 @@ class ClassicGroups:
             return NOTHING
         for member in group.not_yet_rejoined():
             if not member.is_static:
-                self._log.info("group %s: member %s did not join", group.group_id, member.member_id)
+                self._log.info("group %r: member %r did not join", group.group_id, member.member_id)
                 self._drop(group, member)
         if not group.maybe_elect_joined_leader() and group.members:
             self._schedule_join_phase_end(group)
@@ -279,12 +279,12 @@ class ClassicGroups:
         group.init_next_generation(self._clock.time_ms())
         group.new_member_added = False
         if group.state is EMPTY:
-            self._log.info("group %s is empty", group.group_id)
+            self._log.info("group %r is empty", group.group_id)
             return CoordinatorResult(
                 [group_metadata_record(group)], None, replay=False, on_done=self._warn(group)
             )
         self._log.info(
-            "group %s: generation %d has %d members",
+            "group %r: generation %d has %d members",
             group.group_id,
             group.generation_id,
             len(group.members),
@@ -300,7 +300,7 @@ class ClassicGroups:
         def on_done(error: KafkaError | None) -> None:
             if error is not None:
                 self._log.warning(
-                    "group %s: cannot write that it is empty: %s", group.group_id, error
+                    "group %r: cannot write that it is empty: %s", group.group_id, error
                 )
 
         return on_done
@@ -335,7 +335,7 @@ class ClassicGroups:
                     readable = False
                 except AbsurdSubscription as error:
                     self._log.warning(
-                        "group %s: member %s: %s", group.group_id, member.member_id, error
+                        "group %r: member %r: %s", group.group_id, member.member_id, error
                     )
                     absurd.append(member)
             if not absurd:

@@ -167,7 +167,7 @@ class ClassicProtocol:
         )
         self._groups.add_member(group, member, joining.answer)
         return self._groups.prepare_rebalance_or_complete_join(
-            group, f"member {member_id} joins; its reason: {joining.reason}"
+            group, f"member {member_id!r} joins; its reason: {joining.reason!r}"
         )
 
     def _join_known_member(self, group: ClassicGroup, joining: _Joining) -> CoordinatorResult[None]:
@@ -197,7 +197,8 @@ class ClassicProtocol:
         self._update_member(group, member, joining)
         return self._groups.prepare_rebalance_or_complete_join(
             group,
-            f"member {member_id} joins again in {group.state.value}; its reason: {joining.reason}",
+            f"member {member_id!r} joins again in {group.state.value}; "
+            f"its reason: {joining.reason!r}",
         )
 
     @staticmethod
@@ -224,7 +225,7 @@ class ClassicProtocol:
         self._groups.schedule_heartbeat(group, member)
         before = (member.protocols, member.rebalance_timeout_ms, member.session_timeout_ms)
         self._update_member(group, member, joining)
-        reason = f"static member {instance_id} joins again; its reason: {joining.reason}"
+        reason = f"static member {instance_id!r} joins again; its reason: {joining.reason!r}"
         if group.state is STABLE:
             if group.select_protocol() != group.protocol_name:
                 return self._groups.prepare_rebalance_or_complete_join(group, reason)
@@ -255,7 +256,7 @@ class ClassicProtocol:
             if error is not None:
                 code = write_error_to_response_error(error.error_code)
                 self._log.warning(
-                    "group %s: cannot write static member %s: %s",
+                    "group %r: cannot write static member %r: %s",
                     group.group_id,
                     member.member_id,
                     error,
@@ -304,7 +305,7 @@ class ClassicProtocol:
         if group.leader_id != member.member_id:
             return NOTHING
         self._log.info(
-            "group %s: the leader has assigned generation %d", group.group_id, group.generation_id
+            "group %r: the leader has assigned generation %d", group.group_id, group.generation_id
         )
         assignment = {entry.member_id: entry.assignment for entry in request.assignments}
         return self._groups.store_assignment(group, assignment)
@@ -390,7 +391,7 @@ class ClassicProtocol:
             except KafkaError as error:
                 return error.error_code
         self._log.info(
-            "group %s: member %s leaves: %s",
+            "group %r: member %r leaves: %r",
             group.group_id,
             member_id,
             identity.reason or "not provided",

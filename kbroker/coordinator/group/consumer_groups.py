@@ -184,7 +184,7 @@ class ConsumerGroups:
         step.group_epoch = group.group_epoch + 1
         step.metadata_hash = metadata_hash
         step.records.append(group_epoch_record(group.group_id, step.group_epoch, metadata_hash))
-        self._log.info("group %s: epoch %d", group.group_id, step.group_epoch)
+        self._log.info("group %r: epoch %d", group.group_id, step.group_epoch)
 
     @staticmethod
     def _subscribed(
@@ -372,7 +372,7 @@ class ConsumerGroups:
         member = group.members.get(member_id) if group is not None else None
         if group is None or member is None or epoch not in (None, member.member_epoch):
             return None
-        self._log.info("group %s: member %s is fenced: %s", group_id, member_id, reason)
+        self._log.info("group %r: member %r is fenced: %s", group_id, member_id, reason)
         return self.remove(group, [member])
 
     def cancel_timers(self, group_id: str, member_id: str) -> None:

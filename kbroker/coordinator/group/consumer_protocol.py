@@ -112,7 +112,7 @@ class ConsumerProtocol:
             if known is None:
                 if epoch != 0:
                     group.member(member_id)  # raises
-                self._log.info("group %s: member %s joins", group.group_id, member_id)
+                self._log.info("group %r: member %r joins", group.group_id, member_id)
                 return ConsumerGroupMember(member_id=member_id), None
             if epoch != 0:
                 self._groups.check_epoch(known, epoch, owned)
@@ -123,7 +123,7 @@ class ConsumerProtocol:
             self._groups.check_epoch(known, epoch, owned)
             return known, None
         if holder is None:
-            self._log.info("group %s: static member %s joins", group.group_id, member_id)
+            self._log.info("group %r: static member %r joins", group.group_id, member_id)
             known = group.members.get(member_id)
             return known or ConsumerGroupMember(member_id=member_id), None
         if holder.member_id == member_id and holder.member_epoch != STATIC_LEAVE_EPOCH:
@@ -188,7 +188,7 @@ class ConsumerProtocol:
             member = group.member(request.member_id)
         else:
             member = self._static_member(group, request)
-        self._log.info("group %s: member %s leaves", group.group_id, member.member_id)
+        self._log.info("group %r: member %r leaves", group.group_id, member.member_id)
         if request.member_epoch == STATIC_LEAVE_EPOCH and request.instance_id is not None:
             self._groups.cancel_revocation(group.group_id, member.member_id)
             step = self._groups.leave_for_a_while(group, member)

@@ -85,7 +85,7 @@ class GroupMigration:
         self._send_back(group)
         records.append(group_metadata_tombstone(group.group_id))
         self._write(upgraded, records)
-        self._log.info("group %s becomes a consumer group", group.group_id)
+        self._log.info("group %r becomes a consumer group", group.group_id)
         return upgraded
 
     def _upgraded_member(
@@ -206,5 +206,5 @@ class GroupMigration:
             converted.assignment = write_assignment(target, converted.metadata(name), self._topics)
         records.extend(group_tombstones(group))
         records.append(group_metadata_record(classic))
-        self._log.info("group %s becomes a classic group", group.group_id)
+        self._log.info("group %r becomes a classic group", group.group_id)
         return classic

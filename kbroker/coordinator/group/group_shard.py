@@ -232,7 +232,7 @@ class GroupCoordinatorShard:
         def on_done(error: KafkaError | None) -> None:
             if error is None or self.groups.get(request.group_id) is not new_group:
                 return
-            self._log.warning("cannot write the new group %s: %s", request.group_id, error)
+            self._log.warning("cannot write the new group %r: %s", request.group_id, error)
             self._classic.forget_timers(new_group)
             self._put_back(request.group_id, group)
             code = write_error_to_response_error(error.error_code)
@@ -349,7 +349,7 @@ class GroupCoordinatorShard:
                 for member_id in group.members:
                     self._on_member_gone(group.group_id, member_id)
                 return
-            self._log.warning("cannot write the converted group %s: %s", group.group_id, error)
+            self._log.warning("cannot write the converted group %r: %s", group.group_id, error)
             self._classic.forget_timers(classic)
             code = write_error_to_response_error(error.error_code)
             for member in list(classic.members.values()):

@@ -157,7 +157,7 @@ class RegexSubscriptions:
         if records and (has_news or metadata_hash != group.metadata_hash):
             epoch = group.group_epoch + 1
             records.append(group_epoch_record(group_id, epoch, metadata_hash))
-            self._log.info("group %s: epoch %d: topics match", group_id, epoch)
+            self._log.info("group %r: epoch %d: topics match", group_id, epoch)
         return CoordinatorResult(records, None)
 
 

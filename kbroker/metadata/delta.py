@@ -1,6 +1,6 @@
 """What changed between two images, and how the store's events make the next one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -159,6 +159,11 @@ class ImageBuilder:
         self, topic_id: bytes, old: TopicImage | None, changes: "_Changes"
     ) -> TopicImage | None:
         partitions = changes.partitions.get(topic_id, {})
+        entry = changes.topics.get(topic_id)
+        if old is None and entry is not None and topic_id not in self._early:
+            whole = _whole_topic(topic_id, entry, partitions)
+            if whole is not None:
+                return whole
         removed = topic_id in changes.topics and changes.topics[topic_id] is None
         if removed:
             self._early.pop(topic_id, None)
@@ -168,7 +173,6 @@ class ImageBuilder:
         for index, partition in partitions.items():
             if partition is None:
                 early.pop(index, None)
-        entry = changes.topics.get(topic_id)
         if entry is None and old is None:
             if not early:
                 del self._early[topic_id]
@@ -213,6 +217,29 @@ class ImageBuilder:
             generation=generation,
             mod_revision=mod_revision,
         )
+
+
+def _whole_topic(
+    topic_id: bytes, entry: Entry, partitions: Mapping[int, PartitionImage | None]
+) -> TopicImage | None:
+    """A topic that came with all its partitions, as nearly every one does."""
+    value = TopicValue.decode(entry.value)
+    if len(partitions) != value.partitions:
+        return None
+    merged = []
+    for index in range(value.partitions):
+        partition = partitions.get(index)
+        if partition is None:
+            return None
+        merged.append(partition)
+    return TopicImage(
+        value.name,
+        topic_id,
+        merged,
+        is_internal=is_internal(value.name),
+        generation=value.generation,
+        mod_revision=entry.mod_revision,
+    )
 
 
 def _same(one: PartitionImage, other: PartitionImage) -> bool:

@@ -6,7 +6,7 @@ else it is the last known leader alone, once it is live, which may have lost rec
 """
 
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from typing import NamedTuple
 
 from kbroker.metadata.image import PartitionImage
 from kbroker.metadata.values import RecoveryState
@@ -20,7 +20,7 @@ def after_fencing(
     """``node_id`` is gone (and not in ``live``): out of the ISR, into the ELR if it is needed."""
     if node_id not in partition.isr and partition.leader != node_id:
         return None
-    return _elect(_without(partition, node_id, keep_eligible=True), partition, live)
+    return _elect(partition, _without(partition, node_id, keep_eligible=True), live)
 
 
 def after_admission(
@@ -34,18 +34,29 @@ def after_admission(
     if node_id not in partition.replicas:
         return None
     if clean:
-        return _elect(partition, partition, live)
+        if partition.leader in live:
+            return None
+        state = _Members(partition.leader, partition.isr, partition.elr, partition.last_known_elr)
+        return _elect(partition, state, live)
     if node_id not in (*partition.isr, *partition.elr, *partition.last_known_elr):
         return None
-    return _elect(_without(partition, node_id, keep_eligible=False), partition, live)
+    return _elect(partition, _without(partition, node_id, keep_eligible=False), live)
 
 
-def _without(partition: PartitionImage, node_id: int, *, keep_eligible: bool) -> PartitionImage:
-    """The partition with the broker out of the ISR; the leader is not looked at yet."""
+class _Members(NamedTuple):
+    """Who may lead a partition; ``leader`` is NO_LEADER when one is to be elected."""
+
+    leader: int
+    isr: tuple[int, ...]
+    elr: tuple[int, ...]
+    last_known_elr: tuple[int, ...]
+
+
+def _without(partition: PartitionImage, node_id: int, *, keep_eligible: bool) -> _Members:
+    """The partition's members with the broker out of the ISR; a leader resigns."""
     isr = tuple(node for node in partition.isr if node != node_id)
     elr = tuple(node for node in partition.elr if node != node_id)
-    minimum = min(partition.min_isr, len(partition.replicas))
-    if len(isr) >= minimum:
+    if len(isr) >= min(partition.min_isr, len(partition.replicas)):
         elr = ()
     elif keep_eligible and node_id in partition.isr:
         elr = (*elr, node_id)
@@ -55,16 +66,18 @@ def _without(partition: PartitionImage, node_id: int, *, keep_eligible: bool) ->
     elif isr:
         last_known = ()
     leader = NO_LEADER if partition.leader == node_id else partition.leader
-    return replace(partition, leader=leader, isr=isr, elr=elr, last_known_elr=last_known)
+    return _Members(leader, isr, elr, last_known)
 
 
 def _elect(
-    partition: PartitionImage, before: PartitionImage, live: AbstractSet[int]
+    partition: PartitionImage, members: _Members, live: AbstractSet[int]
 ) -> PartitionImage | None:
-    """Give it a leader if it has none and can; one more epoch when the leader is another one."""
-    leader, isr, elr = partition.leader, partition.isr, partition.elr
-    last_known, recovery = partition.last_known_elr, partition.recovery_state
-    if leader == NO_LEADER or leader not in live:
+    """Give it a leader if it has none and can; one more epoch when the leader resigned."""
+    leader, isr, elr, last_known = members
+    recovery = partition.recovery_state
+    # A leader that restarted may have lost what was not on disk: its epoch must be another one.
+    stayed = leader == partition.leader and (leader in live or leader == NO_LEADER)
+    if leader not in live:
         leader = NO_LEADER
         in_sync = [node for node in partition.replicas if node in isr and node in live]
         eligible = [node for node in partition.replicas if node in elr and node in live]
@@ -76,15 +89,21 @@ def _elect(
         elif not isr and not elr and last_known and last_known[0] in live:
             leader = last_known[0]
             isr, last_known, recovery = (leader,), (), RecoveryState.RECOVERING
-    # A leader that restarted may have lost what was not on disk: its epoch must be another one.
-    stayed = leader == before.leader and partition.leader == before.leader
-    changed = replace(
-        partition,
+        stayed = stayed and leader == partition.leader
+    changed = PartitionImage(
         leader=leader,
-        leader_epoch=before.leader_epoch if stayed else before.leader_epoch + 1,
+        leader_epoch=partition.leader_epoch + (not stayed),
+        replicas=partition.replicas,
         isr=isr,
+        adding=partition.adding,
+        removing=partition.removing,
         elr=elr,
         last_known_elr=last_known,
         recovery_state=recovery,
+        min_isr=partition.min_isr,
+        change_id=partition.change_id,
+        tail=partition.tail,
+        partition_epoch=partition.partition_epoch,
+        mod_revision=partition.mod_revision,
     )
-    return None if changed == before else changed
+    return None if changed == partition else changed

@@ -30,7 +30,7 @@ FAILPOINT_PASSES = {
     "checkpoint.mid_write": 3,
     "offsets.after_append": 20,
 }
-FAILPOINT_DEADLINE_S = 30.0
+FAILPOINT_DEADLINE_S = 60.0
 FIRST_ACK_DEADLINE_S = 60.0
 AFTER_RESTART_ACKS = 50
 

@@ -56,6 +56,7 @@ def consumer(bootstrap: str, group: str = "unused", **settings: Any) -> Consumer
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "topic.metadata.refresh.interval.ms": 500,
+        "heartbeat.interval.ms": 500,  # a member learns of a rebalance from its heartbeat
     }
     return Consumer({**defaults, **_dotted(settings)})
 

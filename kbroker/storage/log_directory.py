@@ -13,6 +13,7 @@ from kbroker.common.files import (
 )
 from kbroker.storage.checkpoints import (
     CLEAN_SHUTDOWN,
+    CLEANER_OFFSET_CHECKPOINT,
     LOG_START_OFFSET_CHECKPOINT,
     RECOVERY_POINT_CHECKPOINT,
     REPLICATION_OFFSET_CHECKPOINT,
@@ -148,6 +149,14 @@ class LogDirectory:
             )
         )
         return points, starts, watermarks
+
+    def read_cleaner_offsets(self) -> Offsets:
+        """How far each compacted log is clean; empty where the file is no good."""
+        return read_offset_checkpoint(self._files, self._file(CLEANER_OFFSET_CHECKPOINT)) or {}
+
+    def write_cleaner_offsets(self, offsets: Offsets) -> None:
+        """For a worker thread. OSError."""
+        self.write_checkpoints({CLEANER_OFFSET_CHECKPOINT: encode_offset_checkpoint(offsets)})
 
     def checkpoint_contents(
         self, recovery_points: Offsets, log_starts: Offsets, high_watermarks: Offsets

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -46,6 +47,11 @@ RETENTION_CHECK_INTERVAL_S = 300.0
 INITIAL_TASK_DELAY_S = 30.0
 IDLE_CLOSE_INTERVAL_S = 60.0
 PRODUCER_EXPIRY_INTERVAL_S = 600.0
+CLEANER_BACKOFF_S = 15.0
+CLEANER_DEDUPE_BUFFER_SIZE = 128 * 1024 * 1024
+
+if TYPE_CHECKING:
+    from kbroker.storage.log_cleaner import LogCleaner
 
 _Job = Callable[[], Awaitable[None]]
 _NEVER_MS = 2**63 - 1
@@ -71,6 +77,9 @@ class LogManager:
         producer_id_expiration_ms: int = 86_400_000,
         checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
         retention_check_interval_s: float = RETENTION_CHECK_INTERVAL_S,
+        cleaner_enable: bool = True,
+        cleaner_backoff_s: float = CLEANER_BACKOFF_S,
+        cleaner_dedupe_buffer_size: int = CLEANER_DEDUPE_BUFFER_SIZE,
     ) -> None:
         """Nothing is touched before ``open_directories`` or ``load``."""
         if not data_dirs:
@@ -109,6 +118,10 @@ class LogManager:
         self._checkpoints_are_due = False
         self._checkpoint_interval_s = max(checkpoint_interval_s, 0.001)  # Kafka allows 0
         self._retention_check_interval_s = retention_check_interval_s
+        self._cleaner_enable = cleaner_enable
+        self._cleaner_dedupe_buffer_size = cleaner_dedupe_buffer_size
+        self._cleaner_backoff_s = max(cleaner_backoff_s, 0.001)  # Kafka allows 0
+        self._cleaned: dict[tuple[str, int], int] = {}  # first dirty offset of compacted logs
 
     # Directories
 
@@ -157,6 +170,7 @@ class LogManager:
             try:
                 clean = directory.take_clean_shutdown_marker()
                 checkpoints = directory.read_checkpoints()
+                self._cleaned.update(directory.read_cleaner_offsets())
                 entries = self._files.list(directory.path)
             except OSError as error:
                 raise DataDirectoryError(f"{directory.path} cannot be read: {error}") from error
@@ -309,6 +323,7 @@ class LogManager:
         key = (topic, partition)
         log = self._logs.pop(key, None)
         directory = self._directory_of.pop(key, None)
+        self._cleaned.pop(key, None)
         if log is None or directory is None:
             return
         log.abandon()
@@ -421,6 +436,8 @@ class LogManager:
     def start_background(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin the background task and the periodic ones."""
         task_group.start_soon(self._run_jobs, name="log manager")
+        if self._cleaner_enable:
+            task_group.start_soon(self._run_cleaner, name="log cleaner")
         self._every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
         self._every("idle", IDLE_CLOSE_INTERVAL_S, self.env.open_files.close_idle)
         self._every("expiry", PRODUCER_EXPIRY_INTERVAL_S, self._expire_producers)
@@ -456,6 +473,52 @@ class LogManager:
                 await job()
             except (KafkaError, OSError) as error:
                 self._log.error("background work on the logs failed: %s", error)
+
+    async def _run_cleaner(self) -> None:
+        cleaner: LogCleaner | None = None
+        while True:
+            woken = anyio.Event()
+            self._timers["cleaner"] = self._timer.schedule(self._cleaner_backoff_s, woken.set)
+            await woken.wait()
+            if any(log.config.compact for log in self._logs.values()):
+                cleaner = cleaner or self.make_cleaner()
+                await self.clean_logs(cleaner)
+
+    def make_cleaner(self) -> "LogCleaner":
+        """A cleaner for these logs; what it needs is imported with the first one."""
+        from kbroker.storage.log_cleaner import LogCleaner
+
+        return LogCleaner(self.env, dedupe_buffer_size=self._cleaner_dedupe_buffer_size)
+
+    async def clean_logs(self, cleaner: "LogCleaner") -> int:
+        """Compact until no log is dirty enough; returns the rounds. What fails waits for later."""
+        rounds = 0
+        while found := cleaner.choose(self._logs.values(), self._last_cleaned):
+            key = (found.log.topic, found.log.partition)
+            try:
+                reached = await cleaner.clean(found)
+                if reached is None:
+                    break  # the log changed under the cleaner
+                if self._logs.get(key) is not found.log or reached <= found.first_dirty_offset:
+                    break
+                self._cleaned[key] = reached
+                await self._checkpoint_cleaner(self._directory_of[key])
+            except (KafkaError, OSError) as error:
+                self._log.error("%s: compaction failed: %s", found.log.name, error)
+                break
+            rounds += 1
+        return rounds
+
+    def _last_cleaned(self, log: UnifiedLog) -> int | None:
+        return self._cleaned.get((log.topic, log.partition))
+
+    async def _checkpoint_cleaner(self, directory: LogDirectory) -> None:
+        offsets = {
+            key: offset
+            for key, offset in self._cleaned.items()
+            if self._directory_of.get(key) is directory
+        }
+        await self._offload.run(partial(directory.write_cleaner_offsets, offsets))
 
     def _checkpoint_if_due(self) -> None:
         if self._checkpoints_are_due:

@@ -401,7 +401,10 @@ class LogSegment:
             waited = max_timestamp - first
         else:
             waited = self._env.clock.time_ms() - self.created_ms
-        longest_ms = config.segment_ms - self.roll_jitter_ms
+        longest_ms = config.segment_ms
+        if config.compact:  # or the cleaner could not look at old records in time
+            longest_ms = min(longest_ms, config.max_compaction_lag_ms)
+        longest_ms -= self.roll_jitter_ms
         if waited > longest_ms:
             return True
         index_bytes = config.segment_index_bytes

@@ -320,6 +320,12 @@ class ProducerStateManager:
         for each in [each for each in self.snapshot_offsets if each < offset]:
             self._remove_snapshot(each)
 
+    def remove_snapshots(self, offsets: list[int]) -> None:
+        """Remove the snapshots of segments that are no more."""
+        for offset in offsets:
+            if offset in self.snapshot_offsets:
+                self._remove_snapshot(offset)
+
     def clear(self) -> None:
         """Forget every producer and transaction; snapshots stay."""
         self.producers.clear()

@@ -466,6 +466,49 @@ def test_retention_runs_by_itself_and_files_go_later() -> None:
     assert not [name for name in world.names("/data/topic-0") if name.endswith(".deleted")]
 
 
+def test_compacted_topics_are_compacted_by_themselves() -> None:
+    world = World()
+    settings = {"segment_bytes": 400, "cleanup_policy": ("compact",)}
+
+    def work(manager: LogManager) -> None:
+        log = log_of(manager, **settings)
+        for number in range(30):
+            append(log, batch(b"%d" % number, keys=[b"key"]))
+        world.clock.advance(16)
+        world.timer.run_due()
+
+    manager = in_background(world, work)
+    log = log_of(manager, **settings)
+    active = log.segments.active
+    assert active is not None
+    assert len(read_all(log)) == 30 - active.base_offset + 1
+    assert (
+        world.files.read("/data/cleaner-offset-checkpoint")
+        == b"0\n1\ntopic 0 %d\n" % active.base_offset
+    )
+    shut_down(manager)
+    again = world.loaded()
+    assert again._cleaned == {("topic", 0): active.base_offset}
+    again.delete_log("topic", 0)
+    assert again._cleaned == {}
+
+
+def test_a_failed_compaction_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    files = FaultyFileSystem(MemoryFileSystem())
+    world = World(files)
+    manager = world.loaded()
+    log = log_of(manager, segment_bytes=400, cleanup_policy=("compact",))
+    for number in range(30):
+        append(log, batch(b"%d" % number, keys=[b"key"]))
+    cleaner = manager.make_cleaner()
+    files.fail_at = files.calls + 1
+    assert anyio.run(manager.clean_logs, cleaner) == 0
+    assert "topic-0: compaction failed" in caplog.text
+    assert len(read_all(log)) == 30
+    assert anyio.run(manager.clean_logs, cleaner) == 1
+    assert anyio.run(manager.clean_logs, cleaner) == 0
+
+
 def test_idle_producers_are_forgotten() -> None:
     world = World()
 

@@ -144,9 +144,14 @@ class CoordinatorRuntime(Generic[S]):
             context.leader_epoch = leader_epoch
             return
         context = self._new_context(index, leader_epoch)
+        try:
+            self._writer.register_listener(self.topic, index, self)
+            is_empty = self._loader.is_empty(self.topic, index)
+        except KafkaError as error:
+            self._log.warning("cannot lead %s-%d: %s", self.topic, index, error)
+            return
         self._contexts[index] = context
-        self._writer.register_listener(self.topic, index, self)
-        if not self._loader.is_empty(self.topic, index):
+        if not is_empty:
             context.state = _LOADING
             self._loads.append(context)
             self._to_load.complete(None)
@@ -211,6 +216,10 @@ class CoordinatorRuntime(Generic[S]):
                 if replayer.add(batch):
                     await replayer.flush()
             await replayer.flush()
+            if self._contexts.get(context.index) is not context:
+                return
+            context.last_written = replayer.next_offset
+            self._activate(context)
         except KafkaError as error:
             self._log.warning("cannot load %s-%d: %s", self.topic, context.index, error)
             self._load_again_later(context)
@@ -218,16 +227,13 @@ class CoordinatorRuntime(Generic[S]):
             self._log.exception("cannot load %s-%d", self.topic, context.index)
             self._load_again_later(context)
         else:
-            if self._contexts.get(context.index) is context:
-                context.last_written = replayer.next_offset
-                self._activate(context)
-                self._log.info(
-                    "loaded %s-%d: %d records in %.3f s",
-                    self.topic,
-                    context.index,
-                    replayer.record_count,
-                    self._clock.monotonic() - started,
-                )
+            self._log.info(
+                "loaded %s-%d: %d records in %.3f s",
+                self.topic,
+                context.index,
+                replayer.record_count,
+                self._clock.monotonic() - started,
+            )
 
     def _load_again_later(self, context: _Context[S]) -> None:
         """From the start, with a fresh shard, unless the partition has moved meanwhile."""

@@ -119,9 +119,10 @@ class TestLeadership:
         with refused(ErrorCode.NOT_COORDINATOR):
             bench.read()
 
-    def test_an_empty_partition_is_ready_at_once(self) -> None:
+    def test_an_empty_partition_is_ready_at_once_and_costs_nothing_until_then(self) -> None:
         bench = Bench()
         bench.elect()
+        assert list(bench.runtime.active_shards()) == []
         assert bench.shard.events == ["loaded"]
         assert bench.put(a="1") == "put a"
 
@@ -153,6 +154,17 @@ class TestLeadership:
             bench.advance(RETRY_AFTER_S)
             bench.run_loads()
         assert bench.read() == {"a": "1"}
+
+    def test_a_partition_that_is_not_there_is_not_led(self) -> None:
+        bench = Bench()
+
+        def refuse(topic: str, partition: int, listener: Any) -> None:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+
+        bench.log.register_listener = refuse  # type: ignore[method-assign]
+        bench.elect()
+        with refused(ErrorCode.NOT_COORDINATOR):
+            bench.read()
 
     def test_resigned_while_loading(self) -> None:
         before = Bench()

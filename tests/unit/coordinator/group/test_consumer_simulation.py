@@ -22,7 +22,7 @@ def run(seed: int) -> None:
 
 @pytest.mark.parametrize("block", range(10))
 def test_groups_survive_their_members(block: int) -> None:
-    count = size(ci=6, full=1_000)
+    count = size(ci=3, full=1_000)
     for seed in range(block * count, (block + 1) * count):
         try:
             run(seed)

@@ -146,10 +146,15 @@ class Dispatcher:
                 exc_info=error,
             )
             error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
-        response = api.error_response(request, error, context.api_version)
-        if response is None:
+        try:
+            response = api.error_response(request, error, context.api_version)
+            answer = self._encode(api, context, response)
+        except Exception as failure:
+            self._services.log.exception("API key %d: the error answer failed too", api.key)
+            raise CloseConnection(f"API key {api.key}: the error answer failed") from failure
+        if answer is None:
             raise CloseConnection(f"API key {api.key} has no error answer for this request")
-        return self._encode(api, context, response)
+        return answer
 
     def _answer_unknown_api_versions(self, api: _Api, context: RequestContext) -> Answer:
         """KIP-511: the v0 answer with the range to try again with; the body is not looked at."""

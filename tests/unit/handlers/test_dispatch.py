@@ -206,6 +206,23 @@ async def test_no_error_response_closes(
         await outcome(dispatcher)
 
 
+async def test_an_error_response_that_fails_closes_and_is_logged(
+    dispatcher: Dispatcher,
+    handler: Handler,
+    fail: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(request: Any, error: KafkaError, version: int) -> Any:
+        raise LookupError("broken twice")
+
+    monkeypatch.setattr(handler, "error_response", broken, raising=False)
+    fail(KafkaError(ErrorCode.NOT_COORDINATOR))
+    with pytest.raises(CloseConnection):
+        await outcome(dispatcher)
+    assert "broken twice" in caplog.text
+
+
 async def test_a_handler_may_close(dispatcher: Dispatcher, fail: Any) -> None:
     fail(CloseConnection("because"))
     with pytest.raises(CloseConnection, match="because"):

@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from kbroker.network.protocol_shell import ProtocolShell
 from kbroker.request_context import ConnectionContext
 
@@ -136,7 +138,10 @@ class Listener:
             return
         shell = ProtocolShell(host, context, read_proxy_header)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: shell, accepted)
+            # Shielded; it takes one turn of the loop. uvloop, when it is cancelled in that turn,
+            # closes the transport and never tells the protocol that the connection is lost.
+            with anyio.CancelScope(shield=True):
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: shell, accepted)
         except BaseException as error:
             if not shell.abort_early():
                 accepted.close()

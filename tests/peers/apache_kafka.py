@@ -82,16 +82,15 @@ class ApacheKafka:
         """Formats the directory on the first call, starts, and waits for an ApiVersions answer."""
         if self.is_running:
             raise RuntimeError("already running")
-        self.prepare()
-        self._process = ChildProcess(
-            self._tools.command(
-                kafka_tools.BROKER, str(self.folder / "server.properties"), flags=JVM_FLAGS
-            ),
-            error_log=self.error_log,
-            environment=environment,
-        )
+        process = self._spawn(environment)
         self._wait_until_it_answers()
-        self.ready_after_s = time.monotonic() - self._process.started_at
+        self.ready_after_s = time.monotonic() - process.started_at
+
+    def start_and_kill(self, *, after_s: float) -> None:
+        """Starts and kills -9 after that time, ready by then or not: a death during recovery."""
+        process = self._spawn(None)
+        time.sleep(after_s)
+        process.kill()
 
     def stop(self) -> None:
         """SIGTERM: Kafka's controlled shutdown (the JVM then reports 128 + 15)."""
@@ -141,6 +140,14 @@ class ApacheKafka:
         except ToolFailed as failed:
             raise PeerUnavailable("java", f"kafka-storage format failed: {failed}") from failed
         unformatted.rename(properties)
+
+    def _spawn(self, environment: Mapping[str, str] | None) -> ChildProcess:
+        self.prepare()
+        command = self._tools.command(
+            kafka_tools.BROKER, str(self.folder / "server.properties"), flags=JVM_FLAGS
+        )
+        self._process = ChildProcess(command, error_log=self.error_log, environment=environment)
+        return self._process
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

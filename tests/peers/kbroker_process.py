@@ -83,22 +83,23 @@ class KbrokerProcess:
 
         Sets ``ready_after_s``, from the spawn to the line, and ``port``.
         """
-        if self.is_running:
-            raise RuntimeError("already running")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._process = ChildProcess(
-            self.command(),
-            error_log=self.error_log,
-            environment={**WITH_BYTECODE, **self.environment, **(environment or {})},
-        )
-        line = self._process.wait_for_line("kbroker ready", timeout_s=START_TIMEOUT_S)
-        self.ready_after_s = time.monotonic() - self._process.started_at
+        process = self._spawn(environment or {})
+        line = process.wait_for_line("kbroker ready", timeout_s=START_TIMEOUT_S)
+        self.ready_after_s = time.monotonic() - process.started_at
         ready = READY.match(line)
         if ready is None:
             raise BrokerDied(f"a ready line of another form: {line!r}")
-        if int(ready["pid"]) != self._process.pid:
-            raise BrokerDied(f"{line!r} names another process than {self._process.pid}")
+        if int(ready["pid"]) != process.pid:
+            raise BrokerDied(f"{line!r} names another process than {process.pid}")
         self.port = int(ready["bootstrap"].rpartition(":")[2])
+
+    def start_and_kill(self, *, after_s: float) -> None:
+        """Starts and kills -9 after that time, ready by then or not: a death during recovery."""
+        process = self._spawn({})
+        time.sleep(after_s)
+        if process.exit_status is not None:
+            raise BrokerDied(f"ended by itself with {process.exit_status}\n{self.report()}")
+        process.kill()
 
     def stop(self) -> None:
         """SIGTERM; raises when it does not end in time with status 0."""
@@ -118,6 +119,17 @@ class KbrokerProcess:
     def report(self) -> str:
         """What it printed last, for a failure message."""
         return self._running().report()
+
+    def _spawn(self, environment: Mapping[str, str]) -> ChildProcess:
+        if self.is_running:
+            raise RuntimeError("already running")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._process = ChildProcess(
+            self.command(),
+            error_log=self.error_log,
+            environment={**WITH_BYTECODE, **self.environment, **environment},
+        )
+        return self._process
 
     def _running(self) -> ChildProcess:
         if self._process is None:

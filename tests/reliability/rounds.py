@@ -51,6 +51,8 @@ class Broker(Protocol):
 
     def start(self, *, environment: Mapping[str, str] | None = None) -> None: ...
 
+    def start_and_kill(self, *, after_s: float) -> None: ...
+
     def stop(self) -> None: ...
 
     def kill(self) -> None: ...
@@ -60,16 +62,21 @@ class Broker(Protocol):
 
 @dataclass
 class Death:
-    """How the broker ends in a round: by our hand after ``delay_s``, or at a failpoint."""
+    """How the broker ends in a round: by our hand after ``delay_s``, or at a failpoint.
+
+    ``again_after_s``: how long each of its next starts lasts before it is killed once more.
+    """
 
     delay_s: float
     failpoint: str = ""
     passes: int = 1
+    again_after_s: tuple[float, ...] = ()
 
     def __str__(self) -> str:
+        again = "".join(f", again {s * 1000:.0f} ms into the start" for s in self.again_after_s)
         if self.failpoint:
-            return f"failpoint {self.failpoint}:{self.passes}"
-        return f"kill -9 {self.delay_s * 1000:.0f} ms after the first ack"
+            return f"failpoint {self.failpoint}:{self.passes}{again}"
+        return f"kill -9 {self.delay_s * 1000:.0f} ms after the first ack{again}"
 
 
 @dataclass
@@ -94,12 +101,14 @@ class RoundResult:
 
 
 def choose_death(number: int, source: random.Random) -> Death:
-    """Every second round dies at a failpoint."""
+    """Every second round dies at a failpoint, every third dies twice more while it recovers."""
     delay_s = source.uniform(0.05, 0.5)
+    again = tuple(source.uniform(0.1, 0.6) for _ in range(2)) if number % 3 == 2 else ()
     if number % 2 == 0:
-        return Death(delay_s)
+        return Death(delay_s, again_after_s=again)
     failpoint = source.choice(sorted(FAILPOINT_PASSES))
-    return Death(delay_s, failpoint, source.randint(1, FAILPOINT_PASSES[failpoint]))
+    passes = source.randint(1, FAILPOINT_PASSES[failpoint])
+    return Death(delay_s, failpoint, passes, again)
 
 
 def run_round(broker: Broker, topic: str, death: Death, *, tear_tail: bool = True) -> RoundResult:
@@ -132,6 +141,8 @@ def run_round(broker: Broker, topic: str, death: Death, *, tear_tail: bool = Tru
             result.acked_before_death = sum(producer.acks for producer in producers)
             if tear_tail:
                 append_torn_batch(broker.data_dir, topic)
+            for after_s in death.again_after_s:
+                broker.start_and_kill(after_s=after_s)
             broker.start()
         result.ready_after_s = broker.ready_after_s
         _await_progress(producers)

@@ -30,6 +30,7 @@ from kbroker.metadata.store import (
     Operation,
     Put,
     Session,
+    StoreError,
     absent,
 )
 from kbroker.metadata.topic_control import (
@@ -170,20 +171,25 @@ class Controller:
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
-            if self._session is not None and not self.is_active:
-                await self._campaign()
-            if self.is_active:
-                await self._fence_gone()
-                await self._admit_returned()
-            if self._wanted_topics:
-                names = list(self._wanted_topics)
-                try:
-                    await self.ensure_topics(names)
-                except KafkaError as error:
-                    self._log.warning("topics %s were not created: %s", ", ".join(names), error)
-                finally:
-                    for name in names:
-                        del self._wanted_topics[name]
+            try:
+                await self._do_what_is_due()
+            except (KafkaError, StoreError) as error:
+                # Whoever asked asks again; the next change wakes us for what is left.
+                self._log.warning("controller: could not do what was due: %s", error)
+
+    async def _do_what_is_due(self) -> None:
+        if self._session is not None and not self.is_active:
+            await self._campaign()
+        if self.is_active:
+            await self._fence_gone()
+            await self._admit_returned()
+        if self._wanted_topics:
+            names = list(self._wanted_topics)
+            try:
+                await self.ensure_topics(names)
+            finally:
+                for name in names:
+                    del self._wanted_topics[name]
 
     async def stop(self) -> None:
         """End the session: this broker is neither registered nor controller any more."""

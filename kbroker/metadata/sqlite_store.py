@@ -23,6 +23,7 @@ from kbroker.metadata.store import (
     Entry,
     Event,
     ModRevision,
+    NotSent,
     Operation,
     Put,
     StoreError,
@@ -100,13 +101,16 @@ class SqliteStore(SessionOwner):
         """Run ``work`` inside a transaction in the worker; tell the watchers what changed."""
 
         def commit() -> tuple[bool, list[Event]]:
-            self._connection.execute("BEGIN IMMEDIATE")
+            connection = self._connection
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 outcome = work()
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
+            except connection.Error as error:  # a full disk, a broken one: nothing was applied
+                raise NotSent(f"the metadata store refused a change: {error}") from error
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             return outcome
 
         async with self._turn:

@@ -12,7 +12,7 @@ from kbroker.metadata.image import MetadataImage
 from kbroker.metadata.keys import Keys
 from kbroker.metadata.memory_store import MemoryStore
 from kbroker.metadata.sqlite_store import SqliteStore
-from kbroker.metadata.store import Delete, Put
+from kbroker.metadata.store import Delete, NotSent, Put
 from kbroker.metadata.topic_control import NewPartitions, NewTopic
 from kbroker.metadata.values import NumberValue, RecoveryState
 from kbroker.protocol.error_codes import ErrorCode
@@ -267,6 +267,27 @@ async def test_auto_create_works_in_the_background_and_forgets_failures() -> Non
         node.controller.auto_create(["y"])
         await node.settle()
         assert node.image.topics.get("y") is not None
+
+
+async def test_a_store_that_fails_does_not_end_the_controller(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_node() as node:
+        with monkeypatch.context() as broken:
+
+            async def refuse(*_: object) -> None:
+                raise NotSent("the disk is full")
+
+            broken.setattr(node.store, "txn", refuse)
+            node.controller.auto_create(["x"])
+            await node.settle()
+            with pytest.raises(NotSent):
+                await node.controller.create_topics([NewTopic(name="y")])
+        assert "the disk is full" in caplog.text
+        assert not node.controller.is_being_created("x")
+        node.controller.auto_create(["x"])
+        await node.settle()
+        assert node.image.topics.get("x") is not None
 
 
 async def test_a_store_with_small_transactions_gets_several(

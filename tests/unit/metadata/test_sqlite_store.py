@@ -7,7 +7,7 @@ import pytest
 
 from kbroker.common.offload import InlineOffload, ThreadOffload
 from kbroker.metadata.sqlite_store import SqliteStore
-from kbroker.metadata.store import Compacted, Entry, Put, StoreError
+from kbroker.metadata.store import Compacted, Entry, NotSent, Put, StoreError
 
 pytestmark = pytest.mark.anyio
 
@@ -82,12 +82,31 @@ async def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
 async def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
     store = await SqliteStore.open(str(tmp_path / "metadata.db"), InlineOffload())
     revision, _ = await store.list(b"")
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(NotSent):
         await store.txn([], [Put(b"a", b"1"), Put(b"b", object())])  # type: ignore[arg-type]
     assert (await store.list(b""))[0] == revision
     assert (await store.txn([], [Put(b"c", b"1")])).revision == revision + 1
     _, entries = await store.list(b"")
     assert [entry.key async for entry in entries] == [b"c"]
+    await store.close()
+
+
+async def test_a_full_disk_refuses_changes_and_is_used_again_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    store = await SqliteStore.open(str(tmp_path / "metadata.db"), InlineOffload())
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    before = await store.txn([], [Put(b"small", b"1")])
+    for _ in range(2):
+        with pytest.raises(NotSent, match="full"):
+            await store.txn([], [Put(b"other", b""), Put(b"large", bytes(100_000))])
+    assert (await store.list(b""))[0] == before.revision
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    after = await store.txn([], [Put(b"large", bytes(100_000))])
+    assert after.revision == before.revision + 1
+    batch = await anext(store.watch(b"", after.revision))
+    assert [event.key for event in batch.events] == [b"large"]
     await store.close()
 
 

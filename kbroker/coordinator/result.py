@@ -32,6 +32,9 @@ class CoordinatorResult(Generic[R]):
     on_done: "Callable[[KafkaError | None], CoordinatorResult[None] | None] | None" = None
     """Called once: with None when the records are committed, with the error when they are not.
     May return a further step."""
+    producer_id: int = -1
+    producer_epoch: int = -1
+    """Whose transaction the records belong to; -1 for none."""
     atomic: bool = True
     """False lets the records be written as several batches when they do not fit in one."""
 

@@ -27,7 +27,7 @@ from kbroker.coordinator.shard import CoordinatorRecordSerde, CoordinatorShard
 from kbroker.coordinator.writer import PartitionWriter
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.record.batch import build_batch
+from kbroker.record.batch import build_batch, build_end_transaction_marker
 from kbroker.record.record import Record
 
 S = TypeVar("S", bound=CoordinatorShard)
@@ -309,6 +309,30 @@ class CoordinatorRuntime(Generic[S]):
             return response
         return self._wait_for(context, context.last_written, response, None)
 
+    def end_transaction(
+        self,
+        index: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+    ) -> Answer[None]:
+        """Append a transaction's marker and apply it; answered as ``write`` is."""
+        context = self._context(index)
+        marker = build_end_transaction_marker(
+            commit=commit,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            coordinator_epoch=coordinator_epoch,
+            timestamp=self._clock.time_ms(),
+        )
+        context.last_written = self._writer.append(self.topic, index, marker)
+        context.shard.replay_end_transaction_marker(producer_id, commit=commit)
+        if context.last_written <= context.high_watermark:
+            return None
+        return self._wait_for(context, context.last_written, None, None)
+
     def _apply(self, context: _Context[S], result: CoordinatorResult[R]) -> Answer[R]:
         if result.records:
             try:
@@ -338,6 +362,9 @@ class CoordinatorRuntime(Generic[S]):
                     for key, value in encoded[first : first + count]
                 ],
                 compression=self._compression(),
+                producer_id=result.producer_id,
+                producer_epoch=result.producer_epoch,
+                transactional=result.producer_id >= 0,
             )
             if len(batch) > limit:
                 raise KafkaError(ErrorCode.MESSAGE_TOO_LARGE)
@@ -347,7 +374,7 @@ class CoordinatorRuntime(Generic[S]):
             if result.replay:
                 offset = committed_at - count
                 for record in result.records[first : first + count]:
-                    context.shard.replay(offset, -1, record.key, record.value)
+                    context.shard.replay(offset, result.producer_id, record.key, record.value)
                     offset += 1
             first += count
 

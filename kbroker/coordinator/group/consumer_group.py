@@ -6,13 +6,16 @@ member's epoch follows the assignment's as the member is reconciled.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kbroker.coordinator.group.assignor.assignor import Partitions
 from kbroker.coordinator.group.consumer_member import ConsumerGroupMember
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
+
+_COMMIT_WITH_EPOCH_FROM = 9
+"""The version of OffsetCommit from which members of KIP-848 may commit."""
 
 FIRST_EPOCH = 1
 """Epochs of a group before its first member has joined; that one gets epoch 2."""
@@ -135,6 +138,41 @@ class ConsumerGroup:
         return {regex for regex, count in self._regexes.items() if count > 0}
 
     # -- checks of other requests
+
+    def check_offset_commit(
+        self, member_id: str, epoch: int, version: int
+    ) -> Callable[[bytes, int], ErrorCode] | None:
+        """Which partitions (topic id, index) a member may commit: a check of each, None for all.
+
+        Raises KafkaError when it may commit none. A member that has not heard of its new epoch
+        may commit what it had at the old one already (KIP-1251).
+        """
+        if epoch < 0 and not self.members:
+            return None
+        member = self.member(member_id)
+        if member.classic is not None:
+            if epoch != member.member_epoch:
+                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+            return None
+        if version < _COMMIT_WITH_EPOCH_FROM:
+            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+        if epoch == member.member_epoch:
+            return None
+        if epoch > member.member_epoch:
+            raise KafkaError(ErrorCode.STALE_MEMBER_EPOCH)
+
+        def check(topic_id: bytes, partition: int) -> ErrorCode:
+            assigned_at = member.assigned.get(topic_id, {}).get(partition)
+            if assigned_at is None or epoch < assigned_at:
+                return ErrorCode.STALE_MEMBER_EPOCH
+            return ErrorCode.NONE
+
+        return check
+
+    def validate_transactional_commit(self, member_id: str, epoch: int) -> None:
+        """KafkaError as TxnOffsetCommit answers it; who names no member commits what it likes."""
+        if (epoch >= 0 or member_id) and epoch != self.member(member_id).member_epoch:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
 
     def validate_offset_fetch(self, member_id: str | None, member_epoch: int) -> None:
         """KafkaError as OffsetFetch answers it for the group (v9 and later)."""

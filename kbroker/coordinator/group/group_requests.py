@@ -53,6 +53,12 @@ from kbroker.protocol.messages.offset_fetch_request import OffsetFetchRequestGro
 from kbroker.protocol.messages.offset_fetch_response import OffsetFetchResponseGroup
 from kbroker.protocol.messages.sync_group_request import SyncGroupRequest
 from kbroker.protocol.messages.sync_group_response import SyncGroupResponse
+from kbroker.protocol.messages.txn_offset_commit_request import TxnOffsetCommitRequest
+from kbroker.protocol.messages.txn_offset_commit_response import (
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+)
 
 _GROUPS_A_TURN = 1000
 """Groups listed before other tasks get their turn."""
@@ -323,6 +329,39 @@ class GroupRequests:
             lambda error: offset_commit_error(request, error),
         )
 
+    def commit_transactional_offsets(
+        self, request: TxnOffsetCommitRequest
+    ) -> Answer[TxnOffsetCommitResponse]:
+        """Commit to topics that exist, as part of a transaction that has been verified."""
+        if not request.group_id:
+            return txn_offset_commit_error(request, ErrorCode.INVALID_GROUP_ID)
+        return self._write(
+            request.group_id,
+            lambda shard: shard.commit_transactional_offsets(request),
+            lambda error: txn_offset_commit_error(request, error),
+        )
+
+    def end_transaction(
+        self,
+        partition: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+    ) -> Answer[None]:
+        """Write a transaction's marker to a partition of the offsets topic, and apply it.
+
+        Raises, or the Deferred gives, KafkaError.
+        """
+        return self._runtime.end_transaction(
+            partition,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            coordinator_epoch=coordinator_epoch,
+            commit=commit,
+        )
+
     def fetch_offsets(
         self, request: OffsetFetchRequestGroup, *, require_stable: bool
     ) -> Answer[OffsetFetchResponseGroup]:
@@ -353,6 +392,24 @@ def offset_commit_error(request: OffsetCommitRequest, error: ErrorCode) -> Offse
                 topic.topic_id,
                 [
                     OffsetCommitResponsePartition(partition.partition_index, error)
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def txn_offset_commit_error(
+    request: TxnOffsetCommitRequest, error: ErrorCode
+) -> TxnOffsetCommitResponse:
+    """The same error for every partition of a request."""
+    return TxnOffsetCommitResponse(
+        topics=[
+            TxnOffsetCommitResponseTopic(
+                topic.name,
+                [
+                    TxnOffsetCommitResponsePartition(partition.partition_index, error)
                     for partition in topic.partitions
                 ],
             )

@@ -78,6 +78,8 @@ from kbroker.protocol.messages.offset_fetch_request import OffsetFetchRequestGro
 from kbroker.protocol.messages.offset_fetch_response import OffsetFetchResponseGroup
 from kbroker.protocol.messages.sync_group_request import SyncGroupRequest
 from kbroker.protocol.messages.sync_group_response import SyncGroupResponse
+from kbroker.protocol.messages.txn_offset_commit_request import TxnOffsetCommitRequest
+from kbroker.protocol.messages.txn_offset_commit_response import TxnOffsetCommitResponse
 
 _EXPIRY_KEY = "expire-offsets"
 _GROUPS_A_TURN = 200
@@ -389,7 +391,8 @@ class GroupCoordinatorShard:
                     else ErrorCode.ILLEGAL_GENERATION
                 )
         elif isinstance(group, ConsumerGroup):
-            return self.offsets.commit(request, self._consumer_check(group, request, version))
+            check = group.check_offset_commit(request.member_id, generation_id, version)
+            return self.offsets.commit(request, check)
         else:
             group.validate_offset_commit(
                 request.member_id, request.group_instance_id, generation_id, transactional=False
@@ -399,37 +402,24 @@ class GroupCoordinatorShard:
                 self._classic.schedule_heartbeat(group, group.members[request.member_id])
         return self.offsets.commit(request)
 
-    @staticmethod
-    def _consumer_check(
-        group: ConsumerGroup, request: OffsetCommitRequest, version: int
-    ) -> Callable[[bytes, int], ErrorCode] | None:
-        """Which partitions a member of KIP-848 may commit; raises KafkaError for none at all.
-
-        A member that has not heard of its new epoch may commit what it had at the old one
-        already (KIP-1251).
-        """
-        epoch = request.generation_id_or_member_epoch
-        if epoch < 0 and group.is_empty:
-            return None
-        member = group.member(request.member_id)
-        if member.classic is not None:
-            if epoch != member.member_epoch:
-                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
-            return None
-        if version < _COMMIT_GROUP_NOT_FOUND_FROM:
-            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
-        if epoch == member.member_epoch:
-            return None
-        if epoch > member.member_epoch:
-            raise KafkaError(ErrorCode.STALE_MEMBER_EPOCH)
-
-        def check(topic_id: bytes, partition: int) -> ErrorCode:
-            assigned_at = member.assigned.get(topic_id, {}).get(partition)
-            if assigned_at is None or epoch < assigned_at:
-                return ErrorCode.STALE_MEMBER_EPOCH
-            return ErrorCode.NONE
-
-        return check
+    def commit_transactional_offsets(
+        self, request: TxnOffsetCommitRequest
+    ) -> CoordinatorResult[TxnOffsetCommitResponse]:
+        """TxnOffsetCommit. Raises KafkaError for the whole request."""
+        group = self.groups.get(request.group_id)
+        if group is None:
+            if request.generation_id >= 0:
+                raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
+        elif isinstance(group, ClassicGroup):
+            group.validate_offset_commit(
+                request.member_id,
+                request.group_instance_id,
+                request.generation_id,
+                transactional=True,
+            )
+        else:
+            group.validate_transactional_commit(request.member_id, request.generation_id)
+        return self.offsets.commit_in_transaction(request, self._topics)
 
     def fetch_offsets(
         self, request: OffsetFetchRequestGroup, *, require_stable: bool

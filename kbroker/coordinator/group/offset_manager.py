@@ -11,6 +11,7 @@ from kbroker.coordinator.group.group_records import (
 )
 from kbroker.coordinator.group.offset_and_metadata import OffsetAndMetadata
 from kbroker.coordinator.group.offset_store import OffsetStore
+from kbroker.coordinator.group.topics_view import TopicsView
 from kbroker.coordinator.result import CoordinatorRecord, CoordinatorResult
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.internal_records.offset_commit_key import OffsetCommitKey
@@ -32,6 +33,12 @@ from kbroker.protocol.messages.offset_fetch_response import (
     OffsetFetchResponseGroup,
     OffsetFetchResponsePartitions,
     OffsetFetchResponseTopics,
+)
+from kbroker.protocol.messages.txn_offset_commit_request import TxnOffsetCommitRequest
+from kbroker.protocol.messages.txn_offset_commit_response import (
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
 )
 from kbroker.protocol.wire import ZERO_UUID
 
@@ -108,6 +115,45 @@ class OffsetManager:
                     )
                 )
         return CoordinatorResult(records, OffsetCommitResponse(topics=topics))
+
+    def commit_in_transaction(
+        self, request: TxnOffsetCommitRequest, topics: TopicsView
+    ) -> CoordinatorResult[TxnOffsetCommitResponse]:
+        """Write the offsets as part of a transaction: they count when its COMMIT marker comes."""
+        limit = self._config.current.offset_metadata_max_bytes
+        now_ms = self._clock.time_ms()
+        records: list[CoordinatorRecord] = []
+        answered: list[TxnOffsetCommitResponseTopic] = []
+        for topic in request.topics:
+            partitions: list[TxnOffsetCommitResponsePartition] = []
+            answered.append(TxnOffsetCommitResponseTopic(topic.name, partitions))
+            for partition in topic.partitions:
+                metadata = partition.committed_metadata or ""
+                index = partition.partition_index
+                if _utf16_length(metadata) > limit:
+                    error = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                    partitions.append(TxnOffsetCommitResponsePartition(index, error))
+                    continue
+                partitions.append(TxnOffsetCommitResponsePartition(index))
+                records.append(
+                    offset_commit_record(
+                        request.group_id,
+                        topic.name,
+                        index,
+                        offset=partition.committed_offset,
+                        leader_epoch=max(partition.committed_leader_epoch, -1),
+                        metadata=metadata,
+                        commit_timestamp_ms=now_ms,
+                        expire_timestamp_ms=-1,
+                        topic_id=topics.topic_id(topic.name) or ZERO_UUID,
+                    )
+                )
+        return CoordinatorResult(
+            records,
+            TxnOffsetCommitResponse(topics=answered),
+            producer_id=request.producer_id,
+            producer_epoch=request.producer_epoch,
+        )
 
     # -- OffsetFetch
 

@@ -27,6 +27,53 @@ _SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 _SEND_MORE = getattr(socket, "MSG_MORE", 0) | _SEND_FLAGS
 
 
+_LONELY_ENOUGH = 8
+_PROBE_EVERY = 64
+
+
+class WriteBatch:
+    """Writes the answers of many connections together, after all of a loop turn have been read.
+
+    A write wakes its reader, which then competes with the server for the rest of the turn: with 32
+    busy connections a request costs a third less when all are written at the end. A connection that
+    is alone would only wait longer, so where turns bring one answer, it is written at once, but for
+    one in 64, which looks whether that has changed.
+    """
+
+    __slots__ = ("_is_deferring", "_lonely", "_shells", "_until_probe")
+
+    def __init__(self) -> None:
+        self._is_deferring = True
+        self._lonely = 0
+        self._until_probe = 0
+        self._shells: list[ProtocolShell] = []
+
+    def take(self, shell: "ProtocolShell") -> bool:
+        """True: ``shell.flush()`` follows at the end of the turn; False: it writes at once."""
+        if not self._is_deferring:
+            self._until_probe -= 1
+            if self._until_probe > 0:
+                return False
+            self._is_deferring = True
+        if not self._shells:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._shells.append(shell)
+        return True
+
+    def _flush(self) -> None:
+        shells, self._shells = self._shells, []
+        if len(shells) > 1:
+            self._lonely = 0
+        else:
+            self._lonely += 1
+            if self._lonely >= _LONELY_ENOUGH:
+                self._is_deferring = False
+                self._until_probe = _PROBE_EVERY
+                self._lonely = _LONELY_ENOUGH - 1
+        for shell in shells:
+            shell.flush()
+
+
 class ProtocolShell(asyncio.BufferedProtocol):
     """Moves bytes between a transport and a connection."""
 
@@ -190,9 +237,28 @@ class ProtocolShell(asyncio.BufferedProtocol):
     # requests
 
     def _advance(self) -> None:
-        """Answer what is queued; hand over to the coroutine what can not be done at once."""
+        """Answer what is queued; have the answers written now or at the end of the loop's turn."""
         connection = self._connection
         turn = connection.turn()
+        if turn is Turn.IDLE and connection.output.size and self._host.write_batch.take(self):
+            self._is_busy = True  # until flush()
+        else:
+            self._end_turn(turn)
+
+    def flush(self) -> None:
+        """Write the answers of this turn of the loop."""
+        self._is_busy = False
+        if self._is_lost:
+            return
+        try:
+            connection = self._connection
+            self._end_turn(connection.turn() if connection.has_news else Turn.IDLE)
+        except Exception:
+            self._fail()
+
+    def _end_turn(self, turn: Turn) -> None:
+        """Write; hand over to the coroutine what can not be done at once."""
+        connection = self._connection
         output = connection.output
         if output.size and not self._is_write_paused:
             buffers = output.take(stop_at_files=self._sends_files)
@@ -201,6 +267,8 @@ class ProtocolShell(asyncio.BufferedProtocol):
         if turn is Turn.IDLE and not output.size and not self._is_write_paused:
             if connection.cutter.is_blocked:
                 self._pause_reading()
+            elif self._is_read_paused and connection.may_resume:
+                self._resume_reading()
         elif turn is Turn.CLOSE and not output.size:
             self._transport.close()
         else:
@@ -252,6 +320,8 @@ class ProtocolShell(asyncio.BufferedProtocol):
                 await connection.finish_waiting()
             if self._is_lost:
                 return False
+            if self._is_read_paused and connection.may_resume:
+                self._resume_reading()
             if turn is Turn.IDLE and not connection.has_news:
                 return True
             if turn is Turn.CLOSE:
@@ -260,8 +330,6 @@ class ProtocolShell(asyncio.BufferedProtocol):
             if turn is Turn.MORE and not await self._give_way():
                 return False
             turn = connection.turn()
-            if self._is_read_paused and connection.may_resume:
-                self._resume_reading()
 
     async def _give_way(self) -> bool:
         """Let others have a turn; False when the connection was lost in it."""

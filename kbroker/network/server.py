@@ -15,6 +15,7 @@ from kbroker.network.connection import (
 )
 from kbroker.network.limits import BufferPool, ByteBudget, NetworkCounters, NetworkLimits
 from kbroker.network.listener import BoundListener, Listener, ListenerEndpoint, bind
+from kbroker.network.protocol_shell import WriteBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,7 @@ class ShellHost(Protocol):
     """What a shell needs of its server."""
 
     settings: ConnectionSettings
+    write_batch: WriteBatch
 
     def on_connected(self, shell: Shell) -> None: ...
 
@@ -108,6 +110,7 @@ class NetworkServer:
             counters=self.counters,
             log=log or logging.getLogger("kbroker.network"),
         )
+        self.write_batch = WriteBatch()
         self._timer = timer
         self._log = self.settings.log
         self._listeners: list[Listener] = []

@@ -65,7 +65,7 @@ def plain_reading(stream):
     return requests, answers
 
 
-@pytest.mark.parametrize("seed", range(size(ci=12, full=400)))
+@pytest.mark.parametrize("seed", range(size(ci=20, full=400)))
 async def test_every_shell_reads_alike(kind, seed):
     chance = random.Random(seed)
     stream = random_stream(chance)

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from kbroker.network.connection import CLOSED_BY_PEER
+from kbroker.network.protocol_shell import WriteBatch
 from tests.unit.network.peers import (
     ECHO,
     PROTOCOL_KINDS,
@@ -156,3 +157,44 @@ async def test_a_waiting_request_is_begun_in_the_servers_task_group(kind):
         await client.send(request(ECHO, 1))
         assert await client.receive(8) == b"\0\0\0\4done"
         assert seen == [True]
+
+
+class FakeShell:
+    def __init__(self):
+        self.flushed = 0
+
+    def flush(self):
+        self.flushed += 1
+
+
+async def test_a_lone_connection_writes_at_once_but_for_a_probe_now_and_then(kind):
+    batch, shell = WriteBatch(), FakeShell()
+    taken = []
+    for _ in range(200):
+        before = shell.flushed
+        taken.append(batch.take(shell))
+        assert shell.flushed == before
+        await settle(2)
+        assert shell.flushed == before + taken[-1]
+    assert taken[:8] == [True] * 8
+    assert taken[8:].count(True) == 3
+
+
+async def test_answers_of_many_connections_are_written_together(kind):
+    batch, shells = WriteBatch(), [FakeShell() for _ in range(5)]
+    lone = shells[0]
+    for _ in range(100):
+        batch.take(lone)
+        await settle(2)
+    turns = 0
+    while not all([batch.take(shell) for shell in shells]):
+        await settle(2)
+        turns += 1
+        assert turns < 64, "many are noticed soon"
+    for shell in shells:
+        shell.flushed = 0
+    await settle(2)
+    for _ in range(20):
+        assert all(batch.take(shell) for shell in shells)
+        await settle(2)
+    assert [shell.flushed for shell in shells] == [21] * 5

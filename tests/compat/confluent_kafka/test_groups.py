@@ -17,6 +17,15 @@ def _assigned(consumer: Consumer) -> set[int]:
     return {partition.partition for partition in consumer.assignment()}
 
 
+def _shares(one: Consumer, other: Consumer) -> tuple[set[int], set[int]] | None:
+    """What two members own, None while one owns nothing.
+
+    Polls both in any case: a member that waits for a rebalance waits for the other's poll.
+    """
+    shares = _assigned(one), _assigned(other)
+    return shares if all(shares) and not shares[0] & shares[1] else None
+
+
 def _committed(consumer: Consumer, topic: str, partitions: int = 1) -> list[int]:
     asked = [TopicPartition(topic, number) for number in range(partitions)]
     return [found.offset for found in consumer.committed(asked, timeout=PATIENCE_S)]
@@ -120,6 +129,31 @@ def test_two_consumers_rebalance_cooperatively(bootstrap: str, topic: str, group
     )
 
 
+def test_two_consumers_rebalance_with_the_consumer_protocol(
+    bootstrap: str, topic: str, group: str
+) -> None:
+    """KIP-848: the broker assigns. Members learn of it at their heartbeat, every 5 s."""
+    _two_consumers_share_and_hand_over(bootstrap, topic, group, group_protocol="consumer")
+
+
+def test_a_group_of_the_consumer_protocol_goes_on_where_it_committed(
+    bootstrap: str, topic: str, group: str
+) -> None:
+    clients.create_topic(bootstrap, topic)
+    samples = varied_samples(20)
+    clients.send(clients.producer(bootstrap), topic, samples)
+
+    with closing(clients.consumer(bootstrap, group, group_protocol="consumer")) as first:
+        first.subscribe([topic])
+        clients.receive(first, 8)
+        first.commit(asynchronous=False)
+    with closing(clients.consumer(bootstrap, group, group_protocol="consumer")) as second:
+        second.subscribe([topic])
+        received = clients.receive(second, 12)
+
+    assert [record.sample for record in received] == samples[8:]
+
+
 def test_a_static_member_comes_back_to_its_partitions(
     bootstrap: str, topic: str, group: str
 ) -> None:
@@ -129,11 +163,7 @@ def test_a_static_member_comes_back_to_its_partitions(
         other.subscribe([topic])
         with closing(clients.consumer(bootstrap, group, **static)) as first:
             first.subscribe([topic])
-            eventually(
-                lambda: _assigned(other) and _assigned(first) and len(_assigned(other)) < 3,
-                what="both members own a share",
-            )
-            owned, kept = _assigned(first), _assigned(other)
+            owned, kept = eventually(lambda: _shares(first, other), what="both members own a share")
         # A static member does not leave when it closes: nothing moves.
         with closing(clients.consumer(bootstrap, group, **static)) as again:
             again.subscribe([topic])

@@ -107,6 +107,10 @@ class ConsumerGroups:
             if make is not None:
                 assignor = make()
                 self._assignors[assignor.name] = assignor
+            else:
+                log.warning("group.consumer.assignors: there is no %r here", name)
+        if not self._assignors:
+            self._assignors["uniform"] = UniformAssignor()
 
     @property
     def assignor_names(self) -> list[str]:

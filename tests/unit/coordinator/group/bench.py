@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
@@ -20,6 +21,7 @@ from kbroker.coordinator.group.group_records import GroupRecordSerde
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
 from kbroker.metadata.delta import difference
 from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage, TopicsImage
+from kbroker.metadata.keys import ConfigResourceType
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.messages.consumer_group_heartbeat_request import (
     ConsumerGroupHeartbeatRequest,
@@ -192,6 +194,13 @@ class GroupBench:
         }
         by_id = {topic.topic_id: topic for topic in by_name.values()}
         self.image = MetadataImage(topics=TopicsImage(by_name, by_id))
+        self.coordinator.apply(difference(before, self.image), self.image)
+
+    def set_group_config(self, group_id: str = GROUP, **values: str) -> None:
+        """Settings of a group of its own, underscores for dots."""
+        before = self.image
+        configs = {name.replace("_", "."): value for name, value in values.items()}
+        self.image = replace(before, configs={(int(ConfigResourceType.GROUP), group_id): configs})
         self.coordinator.apply(difference(before, self.image), self.image)
 
     # -- KIP-848

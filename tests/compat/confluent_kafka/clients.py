@@ -50,14 +50,15 @@ def producer(bootstrap: str, **settings: Any) -> Producer:
 
 def consumer(bootstrap: str, group: str = "unused", **settings: Any) -> Consumer:
     """A consumer that starts at the beginning and commits only when told."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "bootstrap.servers": bootstrap,
         "group.id": group,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "topic.metadata.refresh.interval.ms": 500,
-        "heartbeat.interval.ms": 500,  # a member learns of a rebalance from its heartbeat
     }
+    if settings.get("group_protocol") != "consumer":  # there the broker sets it
+        defaults["heartbeat.interval.ms"] = 500  # a member learns of a rebalance from its heartbeat
     return Consumer({**defaults, **_dotted(settings)})
 
 

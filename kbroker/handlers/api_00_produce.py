@@ -5,19 +5,23 @@ to (KIP-951), v13 topic ids. acks=0 has no answer: an error closes the connectio
 that is named twice the later sound batch is appended; there is one answer, an unsound batch's error
 if there is one. So does Kafka.
 
-Not implemented: transactions. A transactional batch is answered as Kafka answers one of a
-transactional id that its coordinator does not know: INVALID_PRODUCER_ID_MAPPING.
+Transactional batches: the coordinator is asked before the first one of a transaction on a partition
+(KIP-890). Up to v11 the producer must have added the partition, else TRANSACTION_ABORTABLE (before
+v11 INVALID_TXN_STATE); from v12 on it is added here.
 
 Differs from Kafka on purpose: null records, which Kafka never answers, are INVALID_RECORD.
 """
 
+from functools import partial
 from itertools import chain
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio.lowlevel import checkpoint
 
+from kbroker.coordinator.deferred import Deferred
 from kbroker.handlers.current_leader import current_leader
+from kbroker.handlers.transaction_requests import TransactionSupport, join_transaction
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.messages.produce_response import (
@@ -28,6 +32,7 @@ from kbroker.protocol.messages.produce_response import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from kbroker.protocol.wire import ZERO_UUID
 from kbroker.record.batch import HEADER_SIZE
 from kbroker.replication.delayed_produce import PendingAck
 from kbroker.request_context import CloseConnection
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
     from kbroker.common.parts import Buffer
+    from kbroker.coordinator.deferred import Answer
+    from kbroker.coordinator.transaction.transaction_metadata import TopicPartition
     from kbroker.handlers.services import Services
     from kbroker.metadata.image import TopicImage
     from kbroker.protocol.messages.produce_request import ProduceRequest
@@ -50,6 +57,8 @@ _ACKS_ALL: Final = -1
 _FIRST_VERSION_WITH_TOPIC_IDS: Final = 13
 _FIRST_VERSION_WITH_ZSTD: Final = 7
 _FIRST_VERSION_WITH_LEADER: Final = 10
+_FIRST_VERSION_WITH_ABORTABLE: Final = 11
+_FIRST_VERSION_THAT_JOINS: Final = 12
 _AT_ONCE: Final = 64
 """Batches that are appended before other connections get their turn."""
 
@@ -62,7 +71,21 @@ _ZSTD: Final = 4
 _HEADER: Final = Struct(">8xi4xb4xH")  # length, magic, attributes
 _ATTRIBUTES_POSITION: Final = 22  # the byte with the bits in use
 _PRODUCER_ID: Final = Struct(">q")
+_PRODUCER: Final = Struct(">qh")  # id and epoch
+_SEQUENCE: Final = Struct(">i")
+_SEQUENCE_POSITION: Final = 53
 _PRODUCER_ID_POSITION: Final = 43
+
+_NO_LEADER: Final = LeaderIdAndEpoch()
+"""Shared by answers and never changed: building one each costs more than writing it."""
+
+_COORDINATOR_IS_AWAY: Final = frozenset(
+    {
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_COORDINATOR,
+    }
+)
 
 _WITHOUT_LOG_START: Final = frozenset(
     {
@@ -83,6 +106,7 @@ class _Entry:
 
     __slots__ = (
         "is_plain",
+        "is_transactional",
         "name",
         "partition",
         "records",
@@ -95,10 +119,13 @@ class _Entry:
         self.topic_key = topic_key
         self.records = records
         self.is_plain = False
+        self.is_transactional = False
         self.name = ""
         self.partition: Partition | None = None
         self.required_offset = -1
-        self.response = PartitionProduceResponse(index, ErrorCode.NONE, -1)
+        self.response = PartitionProduceResponse(
+            index, ErrorCode.NONE, -1, current_leader=_NO_LEADER
+        )
 
 
 def handle(
@@ -111,11 +138,26 @@ def handle(
         refused = (entry for entry in entries if entry.response.error_code)
         entries = _distinct(chain(entries, refused))
         accepted = _distinct(accepted)
+    if request.transactional_id is not None:
+        joined = _join_transaction(services, context, request, accepted)
+        if isinstance(joined, Deferred):
+            return _append_when_joined(services, context, request, entries, accepted, joined)
+        accepted = _without_refused(accepted, joined, context.api_version)
+    return _append_all(services, context, request, entries, accepted)
+
+
+def _append_all(
+    services: "Services",
+    context: "RequestContext",
+    request: "ProduceRequest",
+    entries: list[_Entry],
+    accepted: list[_Entry],
+) -> "ProduceResponse | Coroutine[Any, Any, ProduceResponse | None] | None":
     if len(accepted) > _AT_ONCE:
         return _append_giving_way(services, context, request, entries, accepted, 0, None)
-    acks = request.acks
+    version = context.api_version
     for number, entry in enumerate(accepted):
-        outcome = _append(services, entry, acks)
+        outcome = _append(services, entry, request, version)
         if outcome is not None:
             return _append_giving_way(
                 services, context, request, entries, accepted, number, outcome
@@ -249,12 +291,11 @@ def _accept(
             response.error_code = error
         elif not valid_acks:
             response.error_code = ErrorCode.INVALID_REQUIRED_ACKS
-        elif not entry.is_plain and _belongs_to_transaction(entry.records):
-            response.error_code = ErrorCode.INVALID_PRODUCER_ID_MAPPING
         elif topic.is_internal and context.client_id != _ADMIN_CLIENT:
             response.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
         else:
             entry.name = topic.name
+            entry.is_transactional = not entry.is_plain and _belongs_to_transaction(entry.records)
             accepted.append(entry)
     return accepted
 
@@ -268,18 +309,137 @@ def _belongs_to_transaction(records: "Buffer") -> bool:
     return bool(_PRODUCER_ID.unpack_from(records, _PRODUCER_ID_POSITION)[0] >= 0)
 
 
+# Transactions ------------------------------------------------------------------------------------
+
+
+def _join_transaction(
+    services: "Services",
+    context: "RequestContext",
+    request: "ProduceRequest",
+    accepted: list[_Entry],
+) -> "Answer[dict[TopicPartition, ErrorCode]]":
+    """Errors of the partitions that may not be written to in the request's transaction.
+
+    Raises KafkaError INVALID_PRODUCER_ID_MAPPING for batches of several producers.
+    """
+    transactional = [entry for entry in accepted if entry.is_transactional]
+    if not transactional:
+        return {}
+    producers = {_PRODUCER.unpack_from(e.records, _PRODUCER_ID_POSITION) for e in transactional}
+    if len(producers) > 1:
+        raise KafkaError(
+            ErrorCode.INVALID_PRODUCER_ID_MAPPING,
+            "Transactional records contained more than one producer ID",
+        )
+    [(producer_id, producer_epoch)] = producers
+    return join_transaction(
+        services,
+        request.transactional_id or "",
+        producer_id,
+        producer_epoch,
+        [(entry.name, entry.response.index) for entry in transactional],
+        _transaction_support(context.api_version),
+    )
+
+
+def _transaction_support(version: int) -> TransactionSupport:
+    if version >= _FIRST_VERSION_THAT_JOINS:
+        return TransactionSupport.ADD_PARTITION
+    if version >= _FIRST_VERSION_WITH_ABORTABLE:
+        return TransactionSupport.GENERIC_ERROR
+    return TransactionSupport.DEFAULT_ERROR
+
+
+async def _append_when_joined(
+    services: "Services",
+    context: "RequestContext",
+    request: "ProduceRequest",
+    entries: list[_Entry],
+    accepted: list[_Entry],
+    joining: "Deferred[dict[TopicPartition, ErrorCode]]",
+) -> ProduceResponse | None:
+    left = _without_refused(accepted, await joining.wait(), context.api_version)
+    finished = _append_all(services, context, request, entries, left)
+    if finished is None or isinstance(finished, ProduceResponse):
+        return finished
+    return await finished
+
+
+def _without_refused(
+    accepted: list[_Entry], errors: "dict[TopicPartition, ErrorCode]", version: int
+) -> list[_Entry]:
+    """What may be appended. Errors that older clients would not try again after are one that they
+    do, without asking for metadata first."""
+    if not errors:
+        return accepted
+    left = []
+    for entry in accepted:
+        error = errors.get((entry.name, entry.response.index))
+        if error is None or not entry.is_transactional:
+            left.append(entry)
+            continue
+        if error is ErrorCode.INVALID_TXN_STATE:
+            entry.response.error_message = "Partition was not added to the transaction"
+        if error in _COORDINATOR_IS_AWAY or (
+            error is ErrorCode.CONCURRENT_TRANSACTIONS and version < _FIRST_VERSION_THAT_JOINS
+        ):
+            error = ErrorCode.NOT_ENOUGH_REPLICAS
+        entry.response.error_code = error
+    return left
+
+
+def _still_in_transaction(services: "Services", entry: _Entry, transactional_id: str) -> None:
+    """The batch was validated by a thread: its transaction may have ended. KafkaError."""
+    producer_id, producer_epoch = _PRODUCER.unpack_from(entry.records, _PRODUCER_ID_POSITION)
+    partition = (entry.name, entry.response.index)
+    errors = join_transaction(
+        services,
+        transactional_id,
+        producer_id,
+        producer_epoch,
+        [partition],
+        TransactionSupport.DEFAULT_ERROR,
+    )
+    if isinstance(errors, dict) and partition in errors:
+        raise KafkaError(errors[partition])
+
+
+def _check_first_sequence(entry: _Entry, partition: "Partition") -> None:
+    """A producer that the partition does not know begins at 0 (KIP-890). KafkaError."""
+    producer_id, _ = _PRODUCER.unpack_from(entry.records, _PRODUCER_ID_POSITION)
+    (sequence,) = _SEQUENCE.unpack_from(entry.records, _SEQUENCE_POSITION)
+    if sequence > 0 and producer_id not in partition.log.producer_state.producers:
+        raise KafkaError(
+            ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+            f"producer {producer_id} is not known and begins at sequence number {sequence}",
+        )
+
+
 # Appending ---------------------------------------------------------------------------------------
 
 
 def _append(
-    services: "Services", entry: _Entry, acks: int
+    services: "Services", entry: _Entry, request: "ProduceRequest", version: int
 ) -> "Coroutine[Any, Any, LogAppendInfo] | None":
     """Append one batch and fill its answer; a coroutine when the validation needs a thread."""
     manager = services.replica_manager
     try:
         partition = manager.get_partition_or_raise(entry.name, entry.response.index)
         entry.partition = partition
-        info = manager.append_records(partition, entry.records, acks, is_one_batch=entry.is_plain)
+        before_append = None
+        if entry.is_transactional:
+            if version >= _FIRST_VERSION_THAT_JOINS:
+                _check_first_sequence(entry, partition)
+            before_append = partial(
+                _still_in_transaction, services, entry, request.transactional_id or ""
+            )
+        info = manager.append_records(
+            partition,
+            entry.records,
+            request.acks,
+            is_one_batch=entry.is_plain,
+            before_late_append=before_append,
+        )
     except Exception as error:
         _fail(services, entry, error)
         return None
@@ -302,7 +462,7 @@ async def _append_giving_way(
     for number in range(start, len(accepted)):
         entry = accepted[number]
         if outcome is None:
-            outcome = _append(services, entry, request.acks)
+            outcome = _append(services, entry, request, context.api_version)
         if outcome is not None:
             try:
                 _succeed(entry, await outcome)
@@ -413,13 +573,12 @@ def _respond(entries: list[_Entry], version: int, nodes: list[NodeEndpoint]) -> 
     uses_ids = _uses_ids(version)
     topics: dict[str | bytes, TopicProduceResponse] = {}
     for entry in entries:
-        topic_key = entry.topic_key
+        topic_key: Any = entry.topic_key
         topic = topics.get(topic_key)
-        if topic is None:
-            topic = topics[topic_key] = TopicProduceResponse()
-            if uses_ids:
-                topic.topic_id = topic_key  # type: ignore[assignment]
-            else:
-                topic.name = topic_key  # type: ignore[assignment]
-        topic.partition_responses.append(entry.response)
+        if topic is not None:
+            topic.partition_responses.append(entry.response)
+        elif uses_ids:
+            topics[topic_key] = TopicProduceResponse("", topic_key, [entry.response])
+        else:
+            topics[topic_key] = TopicProduceResponse(topic_key, ZERO_UUID, [entry.response])
     return ProduceResponse(list(topics.values()), 0, nodes)

@@ -14,9 +14,10 @@ from kbroker.replication.delayed_produce import DelayedProduce, PendingAck
 from kbroker.replication.partition import Partition
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_validator import ValidatedRecords, validate_records
+from kbroker.storage.plain_batch import validate_plain_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from kbroker.common.clock import Clock
     from kbroker.common.offload import Offload
@@ -209,25 +210,37 @@ class ReplicaManager:
         required_acks: int,
         *,
         is_one_batch: bool = False,
+        before_late_append: "Callable[[], None] | None" = None,
     ) -> "LogAppendInfo | Coroutine[Any, Any, LogAppendInfo]":
         """Validate a client's batch and append it as leader.
 
         Gives a coroutine when it has to wait for a thread: to inflate, or to sync
-        (flush.messages). ``is_one_batch``: see ``validate_records``. Raises KafkaError
-        (RecordValidationError with the records at fault); nothing is written then.
+        (flush.messages). ``is_one_batch``: see ``validate_records``. ``before_late_append`` is
+        called when the validation has waited, and raises when the batch must not be appended.
+        Raises KafkaError (RecordValidationError with the records at fault); nothing is written
+        then.
         """
-        validated = validate_records(
-            memoryview(records),
-            config=partition.leader_log().config,
-            origin=AppendOrigin.CLIENT,
-            now_ms=self._clock.time_ms(),
-            offload=self._offload,
-            topic_partition=f"{partition.topic}-{partition.index}",
-            walk=self._walk_records,
-            is_one_batch=is_one_batch,
-        )
+        batch = memoryview(records)
+        config = partition.leader_log().config
+        now_ms = self._clock.time_ms()
+        validated: ValidatedRecords | Coroutine[Any, Any, ValidatedRecords] | None = None
+        if is_one_batch and self._walk_records:
+            validated = validate_plain_batch(batch, config, now_ms)
+        if validated is None:
+            validated = validate_records(
+                batch,
+                config=config,
+                origin=AppendOrigin.CLIENT,
+                now_ms=now_ms,
+                offload=self._offload,
+                topic_partition=f"{partition.topic}-{partition.index}",
+                walk=self._walk_records,
+                is_one_batch=is_one_batch,
+            )
         if not isinstance(validated, ValidatedRecords):
-            return self._append_when_validated(partition, validated, required_acks)
+            return self._append_when_validated(
+                partition, validated, required_acks, before_late_append
+            )
         info = self._append(partition, validated, required_acks)
         return self._when_flushed(partition, info) if info.must_flush else info
 
@@ -236,8 +249,11 @@ class ReplicaManager:
         partition: Partition,
         validating: "Coroutine[Any, Any, ValidatedRecords]",
         required_acks: int,
+        before_append: "Callable[[], None] | None",
     ) -> "LogAppendInfo":
         validated = await validating
+        if before_append is not None:
+            before_append()
         # The append looks anew at leadership and ISR: both may have changed meanwhile.
         info = self._append(partition, validated, required_acks)
         return await self._when_flushed(partition, info) if info.must_flush else info

@@ -1,0 +1,105 @@
+"""The batch that nearly every producer sends, validated in one pass.
+
+``validate_plain_batch`` accepts a batch only where ``log_validator`` would store it byte for byte
+as it came; it refuses nothing. Whatever is out of the ordinary goes through ``log_validator``,
+which knows the order of Kafka's checks and the error that belongs to each.
+"""
+
+from typing import Final
+
+from kbroker.config.topic_config import LogConfig
+from kbroker.protocol.errors import KafkaError
+from kbroker.record.batch import ATTRIBUTES_POSITION, HEADER, HEADER_SIZE, MAGIC
+from kbroker.record.crc import crc32c
+from kbroker.record.stream_walk import walkable
+from kbroker.record.walk import NO_MINIMUM, WalkResult, walk_records
+from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
+
+_MAX_INT64: Final = 0x7FFFFFFFFFFFFFFF
+_AS_THEY_CAME: Final = frozenset({"producer", "uncompressed"})
+"""compression.type of topics that leave uncompressed batches alone."""
+
+
+def validate_plain_batch(
+    batch: memoryview, config: LogConfig, now_ms: int
+) -> ValidatedRecords | None:
+    """What ``validate_records`` gives for a sound client batch; None says: ask it.
+
+    ``batch`` is one whole batch. Plain is: uncompressed, no attribute set, timestamps of the
+    producer within the topic's bounds, records that can be walked in one slice.
+    """
+    size = len(batch)
+    if size < HEADER_SIZE:
+        return None
+    (
+        base_offset,
+        _,
+        _,
+        magic,
+        crc,
+        attributes,
+        last_offset_delta,
+        base_timestamp,
+        max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        record_count,
+    ) = HEADER.unpack_from(batch)
+    if (
+        attributes
+        or magic != MAGIC
+        or base_offset
+        or not 0 < record_count <= WALK_SLICE
+        or last_offset_delta + 1 != record_count
+        or (base_sequence < 0 <= producer_id)
+        or size > config.max_message_bytes
+        or size > config.segment_bytes
+        or batch.readonly
+        or config.compression_type not in _AS_THEY_CAME
+        or config.message_timestamp_type != "CreateTime"
+        or crc32c(batch[ATTRIBUTES_POSITION:]) != crc
+    ):
+        return None
+    result = WalkResult()
+    try:
+        end = walk_records(
+            walkable(batch),
+            HEADER_SIZE,
+            size,
+            limit=record_count,
+            base_timestamp=base_timestamp,
+            result=result,
+            strict=True,
+        )
+    except KafkaError:  # whose code and text are the validator's business
+        return None
+    if (
+        end != size
+        or result.index != record_count
+        or result.max_timestamp != max_timestamp
+        or (result.has_null_key and config.compact)
+    ):
+        return None
+    low = result.min_timestamp
+    if low != NO_MINIMUM:  # some record has a timestamp
+        age = now_ms - low
+        if (
+            age > config.message_timestamp_before_max_ms
+            or age > _MAX_INT64
+            or max_timestamp - now_ms > config.message_timestamp_after_max_ms
+        ):
+            return None
+    validated = ValidatedRecords.__new__(ValidatedRecords)  # __init__ would want a header object
+    validated.data = batch
+    validated.record_count = record_count
+    validated.last_offset_delta = last_offset_delta
+    validated.producer_id = producer_id
+    validated.producer_epoch = producer_epoch
+    validated.base_sequence = base_sequence
+    validated.attributes = 0
+    validated.is_transactional = validated.is_control = False
+    validated.max_timestamp = max_timestamp
+    validated.offset_delta_of_max_timestamp = result.index_of_max_timestamp
+    validated.log_append_time_ms = -1
+    return validated

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from kbroker.broker.adapters import LogLoader, ReplicaWriter
+from kbroker.broker.transaction_markers import LocalMarkerWriter
 from kbroker.common.clock import Clock, SystemClock
 from kbroker.common.entropy import Entropy, SystemEntropy
 from kbroker.common.faults import NO_FAULTS, Faults
@@ -25,6 +26,7 @@ from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.config.config_def import ConfigError
 from kbroker.config.topic_config import LogConfig
 from kbroker.coordinator.group.group_coordinator import GroupCoordinator
+from kbroker.coordinator.transaction.transaction_coordinator import TransactionCoordinator
 from kbroker.handlers.dispatch import Dispatcher
 from kbroker.handlers.services import Services
 from kbroker.metadata.controller import Controller
@@ -165,7 +167,14 @@ class BrokerServer:
         except OSError as error:
             raise _cannot_listen(self._listeners[0].host, self._listeners[0].port, error) from None
         background.start_soon(self.network.serve)
-        background.start_soon(self.dispatcher.import_ahead)
+        background.start_soon(self._import_ahead)
+
+    async def _import_ahead(self) -> None:
+        """A convenience: what cannot be imported now fails at its first request, and only that."""
+        try:
+            await self.dispatcher.import_ahead()
+        except Exception:
+            self.log.exception("a handler cannot be imported")
 
     async def _open_store(self) -> "MetadataStore":
         if self._memory:
@@ -247,6 +256,8 @@ class BrokerServer:
         )
         self.publisher.subscribe(self.group_coordinator.apply)
         background.start_soon(self.group_coordinator.run)
+        producer_ids = ProducerIdManager(self.controller)
+        self._start_transactions(background, producer_ids)
         config = self.config.current
         self.services = Services(
             node_id=self.node_id,
@@ -259,13 +270,29 @@ class BrokerServer:
             controller=self.controller,
             replica_manager=self.replica_manager,
             group_coordinator=self.group_coordinator,
+            transaction_coordinator=self.transaction_coordinator,
             fetch_sessions=FetchSessionCache(
                 config.max_incremental_fetch_session_cache_slots, self.clock, self.entropy
             ),
-            producer_ids=ProducerIdManager(self.controller),
+            producer_ids=producer_ids,
             log=logging.getLogger("kbroker.handlers"),
         )
         self.dispatcher = Dispatcher(self.services)
+
+    def _start_transactions(self, background: "TaskGroup", producer_ids: ProducerIdManager) -> None:
+        self.transaction_coordinator = TransactionCoordinator(
+            node_id=self.node_id,
+            config=self.config,
+            clock=self.clock,
+            timer=self.timer,
+            writer=ReplicaWriter(self.replica_manager),
+            loader=LogLoader(self.replica_manager),
+            markers=LocalMarkerWriter(self.replica_manager, self.group_coordinator, self.clock),
+            generate_producer_id=producer_ids.generate,
+            log=logging.getLogger("kbroker.transaction"),
+        )
+        self.publisher.subscribe(self.transaction_coordinator.apply)
+        background.start_soon(self.transaction_coordinator.run)
 
     async def _bind(self) -> None:
         config = self.config.current

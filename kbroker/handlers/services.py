@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kbroker.common.timer import Timer
     from kbroker.config.broker_config import ConfigHolder
     from kbroker.coordinator.group.group_coordinator import GroupCoordinator
+    from kbroker.coordinator.transaction.transaction_coordinator import TransactionCoordinator
     from kbroker.metadata.controller import Controller
     from kbroker.metadata.producer_ids import ProducerIdManager
     from kbroker.metadata.publisher import MetadataPublisher
@@ -32,6 +33,7 @@ class Services:
     controller: "Controller"
     replica_manager: "ReplicaManager"
     group_coordinator: "GroupCoordinator"
+    transaction_coordinator: "TransactionCoordinator"
     fetch_sessions: "FetchSessionCache"
     producer_ids: "ProducerIdManager"
     log: logging.Logger

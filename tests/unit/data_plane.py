@@ -130,6 +130,7 @@ class World:
             controller=nothing,
             replica_manager=self.manager,
             group_coordinator=nothing,
+            transaction_coordinator=nothing,
             fetch_sessions=self.sessions,
             producer_ids=cast("Any", self.producer_ids),
             log=logging.getLogger("kbroker.test"),

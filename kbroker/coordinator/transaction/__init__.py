@@ -1,0 +1,1 @@
+"""Transactions: a state machine on ``__transaction_state``, and the markers that end them."""

@@ -205,16 +205,18 @@ class BufferPool:
     it: a bytearray with views refuses to be resized, which is how that is known for certain.
     """
 
-    __slots__ = ("_buffers", "_kept", "limit", "on_reuse")
+    __slots__ = ("_buffers", "_is_in_use", "_kept", "limit", "on_reuse")
 
     def __init__(self, limit: int, on_reuse: Callable[[bytearray], object] | None = None) -> None:
         self.limit = limit
         self.on_reuse = on_reuse
         self._buffers: dict[int, list[bytearray]] = {}
         self._kept = 0
+        self._is_in_use = False
 
     def take(self, size: int) -> bytearray:
         """A buffer of at least ``size`` bytes with arbitrary contents."""
+        self._is_in_use = True
         capacity = -(-size // _BUFFER_STEP) * _BUFFER_STEP
         buffers = self._buffers.get(capacity)
         if buffers:
@@ -240,3 +242,10 @@ class BufferPool:
         self._buffers.setdefault(capacity, []).append(buffer)
         self._kept += capacity
         return True
+
+    def forget_unused(self) -> None:
+        """Give the memory back when nothing was taken since the last call."""
+        if not self._is_in_use:
+            self._buffers.clear()
+            self._kept = 0
+        self._is_in_use = False

@@ -364,9 +364,17 @@ class ProtocolShell(asyncio.BufferedProtocol):
             transport.write(buffers[0])
         elif self._gathers:
             transport.writelines(buffers)
+            if not self._is_write_paused:
+                self._check_write_buffer()
         else:
             for data in buffers:
                 transport.write(data)
+
+    def _check_write_buffer(self) -> None:
+        """Have pause_writing called where due: writelines of asyncio 3.12 and 3.13.0 forgets it."""
+        high = self._host.settings.limits.write_buffer_bytes
+        if self._transport.get_write_buffer_size() > high:
+            self._transport.set_write_buffer_limits(high=high, low=high // 4)
 
     async def _send_output(self) -> None:
         """Send all output as the peer takes it; returns early when the connection is lost."""

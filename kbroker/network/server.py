@@ -353,7 +353,9 @@ class NetworkServer:
         rest = shells[_SWEEP_SLICE:]
         if rest:
             self._sweep_handle = self._timer.schedule(0.0, lambda: self._sweep(rest))
-        elif self._shells:
+            return
+        self.settings.pool.forget_unused()
+        if self._shells:
             self._sweep_soon()
         else:
             self._sweep_handle = None

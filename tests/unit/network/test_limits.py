@@ -104,6 +104,18 @@ def test_the_pool_keeps_no_more_than_its_limit():
     assert pool._kept == 0
 
 
+def test_buffers_that_nobody_takes_are_forgotten():
+    pool = BufferPool(10 * STEP)
+    buffer = pool.take(STEP)
+    pool.give(buffer)
+    pool.forget_unused()
+    assert pool.take(STEP) is buffer
+    pool.give(buffer)
+    pool.forget_unused()
+    pool.forget_unused()
+    assert pool.take(STEP) is not buffer
+
+
 def test_a_reused_buffer_can_be_poisoned():
     poisoned = []
     pool = BufferPool(2 * STEP, on_reuse=poisoned.append)

@@ -4,10 +4,10 @@ stdout carries exactly one line, when connections are accepted; everything else 
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from kbroker.config.broker_config import PROFILES, BrokerConfig, merge
 from kbroker.config.config_def import ConfigError
@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     if problems:
         print(f"kbroker: cannot start: {'; '.join(problems)}", file=sys.stderr)
         return EXIT_USAGE
+    gc.disable()  # until everything is imported and loaded
     from kbroker.cli.log_format import configure_logging
     from kbroker.cli.serving import serve
 
@@ -82,7 +83,8 @@ def load_config(options: argparse.Namespace, environment: Mapping[str, str]) -> 
     """Default < profile < file < KAFKA_... environment < --set < option."""
     from_file: dict[str, str] = {}
     if options.properties is not None:
-        from_file = parse_properties(Path(options.properties).read_text(encoding="utf-8"))
+        with open(options.properties, encoding="utf-8") as file:
+            from_file = parse_properties(file.read())
     assigned: dict[str, str] = {}
     for assignment in options.assignments:
         name, equals, value = assignment.partition("=")

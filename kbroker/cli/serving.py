@@ -20,7 +20,6 @@ _GC_THRESHOLD = (50_000, 20, 100)
 
 def serve(config: BrokerConfig, *, memory: bool) -> int:
     """Run until a signal; the exit status."""
-    gc.disable()  # until everything is imported and loaded
     try:
         anyio.run(_main, config, memory, backend_options={"use_uvloop": _has_uvloop()})
     except StartError as error:

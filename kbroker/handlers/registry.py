@@ -30,6 +30,11 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
         21: "api_21_delete_records",
         22: "api_22_init_producer_id",
         23: "api_23_offset_for_leader_epoch",
+        24: "api_24_add_partitions_to_txn",
+        25: "api_25_add_offsets_to_txn",
+        26: "api_26_end_txn",
+        27: "api_27_write_txn_markers",
+        28: "api_28_txn_offset_commit",
         32: "api_32_describe_configs",
         33: "api_33_alter_configs",
         35: "api_35_describe_log_dirs",
@@ -40,6 +45,8 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
         47: "api_47_offset_delete",
         60: "api_60_describe_cluster",
         61: "api_61_describe_producers",
+        65: "api_65_describe_transactions",
+        66: "api_66_list_transactions",
         68: "api_68_consumer_group_heartbeat",
         69: "api_69_consumer_group_describe",
         74: "api_74_list_config_resources",
@@ -47,7 +54,6 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
     }
 )
 
-_TRANSACTIONS = "transactions are not there yet"
 _ACLS = "there is no authorizer yet"
 _TOKENS = "delegation tokens are not there yet"
 _SHARE_GROUPS = "share groups (KIP-932) are not there yet"
@@ -57,11 +63,6 @@ _QUORUM = "there is no Raft quorum: metadata lives in SQLite or etcd"
 
 NOT_YET: Mapping[int, str] = MappingProxyType(
     {
-        24: _TRANSACTIONS,
-        25: _TRANSACTIONS,
-        26: _TRANSACTIONS,
-        27: _TRANSACTIONS,
-        28: _TRANSACTIONS,
         29: _ACLS,
         30: _ACLS,
         31: _ACLS,
@@ -80,8 +81,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         55: _QUORUM,
         57: "UpdateFeatures: later",
         64: "UnregisterBroker: later",
-        65: _TRANSACTIONS,
-        66: _TRANSACTIONS,
         71: _TELEMETRY,
         72: _TELEMETRY,
         76: _SHARE_GROUPS,

@@ -5,6 +5,8 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+from kbroker.broker.adapters import LogLoader, ReplicaWriter
+from kbroker.broker.transaction_markers import LocalMarkerWriter
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.faults import NO_FAULTS, Faults
@@ -13,6 +15,8 @@ from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.config.topic_config import LogConfig
+from kbroker.coordinator.group.group_coordinator import GroupCoordinator
+from kbroker.coordinator.transaction.transaction_coordinator import TransactionCoordinator
 from kbroker.handlers.services import Services
 from kbroker.metadata.delta import difference
 from kbroker.metadata.image import (
@@ -129,14 +133,39 @@ class World:
             metadata=cast("Any", self.metadata),
             controller=nothing,
             replica_manager=self.manager,
-            group_coordinator=nothing,
-            transaction_coordinator=nothing,
+            transaction_coordinator=self._transactions(),
+            group_coordinator=self.group_coordinator,
             fetch_sessions=self.sessions,
             producer_ids=cast("Any", self.producer_ids),
             log=logging.getLogger("kbroker.test"),
         )
         self._revision = 0
         self._ids = 0
+
+    def _transactions(self) -> TransactionCoordinator:
+        """A coordinator on this very data plane; it loads nothing."""
+        self.group_coordinator = GroupCoordinator(
+            node_id=NODE,
+            config=self.config,
+            clock=self.clock,
+            timer=self.timer,
+            entropy=self.entropy,
+            writer=ReplicaWriter(self.manager),
+            loader=LogLoader(self.manager),
+            log=logging.getLogger("kbroker.test"),
+        )
+        self.transactions = TransactionCoordinator(
+            node_id=NODE,
+            config=self.config,
+            clock=self.clock,
+            timer=self.timer,
+            writer=ReplicaWriter(self.manager),
+            loader=LogLoader(self.manager),
+            markers=LocalMarkerWriter(self.manager, self.group_coordinator, self.clock),
+            generate_producer_id=self.producer_ids.generate,
+            log=logging.getLogger("kbroker.test"),
+        )
+        return self.transactions
 
     # Metadata
 
@@ -165,7 +194,10 @@ class World:
             configs=dict(old.configs if configs is None else configs),
         )
         self.metadata.image = new
-        self.manager.apply(difference(old, new), new)
+        delta = difference(old, new)
+        self.manager.apply(delta, new)
+        self.group_coordinator.apply(delta, new)
+        self.transactions.apply(delta, new)
 
     def topic(
         self,

@@ -1,4 +1,4 @@
-"""InitProducerId: fresh ids, refused requests, no transactions yet."""
+"""InitProducerId: fresh ids, refused requests, transactional ids."""
 
 import pytest
 
@@ -57,12 +57,25 @@ async def test_a_new_block_is_waited_for() -> None:
         ),
         (
             {"transactional_id": "x", "transaction_timeout_ms": 900_000},
-            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            ErrorCode.NOT_COORDINATOR,
         ),
     ],
 )
 def test_what_is_refused(fields: dict[str, object], error: ErrorCode) -> None:
     assert init(World(), **fields) == (error, -1, -1)
+
+
+def test_a_transactional_id_keeps_its_producer_id_and_gets_the_next_epoch() -> None:
+    world = World()
+    world.topic("__transaction_state", 3)
+    asked = {"transactional_id": "x", "transaction_timeout_ms": 1000}
+    assert init(world, **asked) == (0, 1000, 0)
+    assert init(world, **asked) == (0, 1000, 1)
+    assert init(world, **asked, producer_id=1000, producer_epoch=1) == (0, 1000, 2)
+    assert init(world, **asked, producer_id=1000, producer_epoch=1) == (0, 1000, 2), "a retry"
+    fenced = (ErrorCode.PRODUCER_FENCED, -1, -1)
+    assert init(world, **asked, producer_id=1000, producer_epoch=0) == fenced
+    assert init(world, **asked, producer_id=7, producer_epoch=2) == fenced
 
 
 def test_the_error_of_the_request() -> None:

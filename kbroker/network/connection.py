@@ -478,9 +478,10 @@ class Connection:
             return False
         limits = self._settings.limits
         is_crowded = partial >= POOLED_FROM and self._settings.budget.is_crowded
-        rate = limits.crowded_frame_rate if is_crowded else limits.slow_frame_rate
+        rate, grace = limits.slow_frame_rate, limits.slow_frame_grace
+        if is_crowded:
+            rate, grace = limits.crowded_frame_rate, limits.crowded_frame_grace
         elapsed = now - marks.frame_since
-        grace = limits.slow_frame_grace
         return elapsed > grace and partial - marks.frame_base < rate * elapsed
 
 

@@ -55,8 +55,11 @@ class NetworkLimits:
     slow_frame_rate: int = 1024
     """A frame arriving more slowly closes its connection."""
 
+    crowded_frame_grace: float = 5.0
+    """The same for a large frame while others wait for ``queued_bytes`` to have room."""
+
     crowded_frame_rate: int = 262_144
-    """The same while others wait for ``queued_bytes`` to have room."""
+    """The rate that goes with it."""
 
     unread_answer_grace: float = 60.0
     """A peer that leaves an answer unread longer than this must keep up the rate below."""

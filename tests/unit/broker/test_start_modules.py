@@ -1,0 +1,173 @@
+"""Which modules are loaded when a broker is ready: each costs every start of every test run.
+
+The list is meant to be edited: a module that the first answer needs belongs on it, one that only
+some requests need is imported by its handler instead (``Dispatcher.import_ahead`` does so in the
+background). Message modules are the ones to look out for: there are three hundred of them.
+"""
+
+import subprocess
+import sys
+
+LOADED_WHEN_READY = [
+    "kbroker",
+    "kbroker.broker",
+    "kbroker.broker.adapters",
+    "kbroker.broker.broker_server",
+    "kbroker.broker.transaction_markers",
+    "kbroker.common",
+    "kbroker.common.clock",
+    "kbroker.common.entropy",
+    "kbroker.common.faults",
+    "kbroker.common.files",
+    "kbroker.common.offload",
+    "kbroker.common.parts",
+    "kbroker.common.timer",
+    "kbroker.config",
+    "kbroker.config.broker_config",
+    "kbroker.config.broker_settings",
+    "kbroker.config.config_def",
+    "kbroker.config.group_config",
+    "kbroker.config.listeners",
+    "kbroker.config.topic_config",
+    "kbroker.coordinator",
+    "kbroker.coordinator.coordinator_timer",
+    "kbroker.coordinator.deferred",
+    "kbroker.coordinator.group",
+    "kbroker.coordinator.group.group_coordinator",
+    "kbroker.coordinator.group.topics_view",
+    "kbroker.coordinator.loader",
+    "kbroker.coordinator.partitioning",
+    "kbroker.coordinator.result",
+    "kbroker.coordinator.runtime",
+    "kbroker.coordinator.shard",
+    "kbroker.coordinator.transaction",
+    "kbroker.coordinator.transaction.marker_writer",
+    "kbroker.coordinator.transaction.transaction_coordinator",
+    "kbroker.coordinator.transaction.transaction_metadata",
+    "kbroker.coordinator.writer",
+    "kbroker.handlers",
+    "kbroker.handlers.dispatch",
+    "kbroker.handlers.registry",
+    "kbroker.handlers.services",
+    "kbroker.metadata",
+    "kbroker.metadata.config_control",
+    "kbroker.metadata.config_validation",
+    "kbroker.metadata.controller",
+    "kbroker.metadata.delta",
+    "kbroker.metadata.elections",
+    "kbroker.metadata.image",
+    "kbroker.metadata.internal_topics",
+    "kbroker.metadata.keys",
+    "kbroker.metadata.memory_store",
+    "kbroker.metadata.placement",
+    "kbroker.metadata.producer_ids",
+    "kbroker.metadata.publisher",
+    "kbroker.metadata.store",
+    "kbroker.metadata.topic_control",
+    "kbroker.metadata.topic_names",
+    "kbroker.metadata.values",
+    "kbroker.metadata.watch_history",
+    "kbroker.network",
+    "kbroker.network.connection",
+    "kbroker.network.frame",
+    "kbroker.network.limits",
+    "kbroker.network.listener",
+    "kbroker.network.output",
+    "kbroker.network.protocol_shell",
+    "kbroker.network.server",
+    "kbroker.protocol",
+    "kbroker.protocol.error_codes",
+    "kbroker.protocol.errors",
+    "kbroker.protocol.headers",
+    "kbroker.protocol.messages",
+    "kbroker.protocol.messages.request_header",
+    "kbroker.protocol.registry",
+    "kbroker.protocol.wire",
+    "kbroker.record",
+    "kbroker.record.batch",
+    "kbroker.record.chunks",
+    "kbroker.record.compression",
+    "kbroker.record.crc",
+    "kbroker.record.encoding",
+    "kbroker.record.rebuild",
+    "kbroker.record.record",
+    "kbroker.record.stream_walk",
+    "kbroker.record.walk",
+    "kbroker.replication",
+    "kbroker.replication.cached_partition",
+    "kbroker.replication.delayed_delete_records",
+    "kbroker.replication.delayed_operations",
+    "kbroker.replication.delayed_produce",
+    "kbroker.replication.fetch_session",
+    "kbroker.replication.partition",
+    "kbroker.replication.purgatory",
+    "kbroker.replication.replica_manager",
+    "kbroker.request_context",
+    "kbroker.storage",
+    "kbroker.storage.append_info",
+    "kbroker.storage.batch_scan",
+    "kbroker.storage.checkpoints",
+    "kbroker.storage.fetch_info",
+    "kbroker.storage.follower_append",
+    "kbroker.storage.indexes",
+    "kbroker.storage.leader_epoch_cache",
+    "kbroker.storage.local_log",
+    "kbroker.storage.log_directory",
+    "kbroker.storage.log_environment",
+    "kbroker.storage.log_loader",
+    "kbroker.storage.log_manager",
+    "kbroker.storage.log_recovery",
+    "kbroker.storage.log_retention",
+    "kbroker.storage.log_segment",
+    "kbroker.storage.log_segments",
+    "kbroker.storage.log_validator",
+    "kbroker.storage.plain_batch",
+    "kbroker.storage.producer_replay",
+    "kbroker.storage.producer_state_entry",
+    "kbroker.storage.producer_state_manager",
+    "kbroker.storage.record_errors",
+    "kbroker.storage.request_records",
+    "kbroker.storage.timestamp_search",
+    "kbroker.storage.transaction_index",
+    "kbroker.storage.unified_log",
+]
+
+HEAVY = {"argparse", "json", "prometheus_client", "rich", "sqlite3", "typer", "uuid"}
+"""What a broker that keeps everything in memory does without."""
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+import anyio
+from kbroker.broker.broker_server import BrokerServer
+from kbroker.config.broker_config import BrokerConfig
+
+async def main():
+    config = BrokerConfig.from_properties({"listeners": "PLAINTEXT://127.0.0.1:0"})
+    async with BrokerServer(config, memory=True):
+        print(*sorted(set(sys.modules) - before))  # nothing has run in the background yet
+
+anyio.run(main)
+"""
+
+
+def modules_when_ready():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_what_is_loaded_when_a_broker_is_ready():
+    loaded = modules_when_ready()
+    ours = {name for name in loaded if name.partition(".")[0] == "kbroker"}
+    assert ours == set(LOADED_WHEN_READY)
+    assert not loaded & HEAVY
+
+
+def test_the_list_is_sorted_and_has_one_message_module():
+    assert sorted(LOADED_WHEN_READY) == LOADED_WHEN_READY
+    messages = [name for name in LOADED_WHEN_READY if ".messages." in name]
+    assert messages == ["kbroker.protocol.messages.request_header"]
+    assert not any(".internal_records." in name for name in LOADED_WHEN_READY)

@@ -243,7 +243,7 @@ class TransactionCoordinator:
         if not transactional_id:
             return dict.fromkeys(asked, ErrorCode.INVALID_REQUEST)
         try:
-            shard = self._runtime.shard(self._index(transactional_id))
+            shard = self.shard(transactional_id)
         except KafkaError as error:
             return dict.fromkeys(asked, error.error_code)
         return shard.verify_partitions(transactional_id, producer_id, producer_epoch, asked)
@@ -318,6 +318,14 @@ class TransactionCoordinator:
         return self._runtime.read(
             self._index(transactional_id), lambda shard: shard.describe(transactional_id)
         )
+
+    def shard(self, transactional_id: str) -> "TransactionShard":
+        """The id's loaded shard. KafkaError NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS."""
+        return self._runtime.shard(self._index(transactional_id))
+
+    def is_loading(self, partition: int) -> bool:
+        """Whether the partition is led here and not loaded yet."""
+        return self._runtime.is_loading(partition)
 
     def transactions(self) -> list[TransactionMetadata]:
         """All that this broker coordinates. KafkaError COORDINATOR_LOAD_IN_PROGRESS."""

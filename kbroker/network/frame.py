@@ -5,8 +5,9 @@ connections of a server share; whole small frames are copied out of it together,
 buffer of its own, into which the rest of it is received directly. Bytes that make no frame yet are
 kept apart, so the scratch holds nothing between two events.
 
-An announced size costs nothing: the buffer of a large frame is at most 16 times as large as what
-has arrived of it, at most 1 MiB at first, then doubled, and counts against the server's budget.
+An announced size costs nothing: the buffer of a large frame is at most 17 times as large as what
+has arrived of it, some more than 1 MiB at first, then doubled, and counts against the server's
+budget.
 """
 
 from struct import Struct
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 _SIZE = Struct(">i")
 _OWN_BUFFER_FROM = 8_192
-_FIRST_BUFFER = 1_048_576
+_FIRST_BUFFER = 1_048_576 + 65_536  # clients send batches of 1 MiB, with headers around them
+_FIRST_PART = 65_536
 _AHEAD = 16
 _AT_LEAST = 65_536
-SMALLEST_SCRATCH = 2 * _FIRST_BUFFER // _AHEAD
+SMALLEST_SCRATCH = 2 * _FIRST_PART
 
 BAD_NEGATIVE_SIZE = "negative size"
 BAD_TOO_LARGE = "larger than socket.request.max.bytes"
@@ -227,7 +229,7 @@ class FrameCutter:
         self._held = rest
         if not rest:
             self._leftover = b""
-        elif size >= _OWN_BUFFER_FROM and rest > min(size, _FIRST_BUFFER) // _AHEAD:
+        elif size >= _OWN_BUFFER_FROM and rest > min(size // _AHEAD, _FIRST_PART):
             self._leftover = b""
             self._begin_large(size + 4, scratch[position:end])
         else:

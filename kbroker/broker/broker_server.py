@@ -318,6 +318,7 @@ class BrokerServer:
             ]
         except ConfigError as error:
             raise StartError(str(error)) from None
+        self.config.subscribe(lambda old, new: self.network.set_limits(_limits(new)))
         for endpoint in endpoints:
             try:
                 self._listeners.extend(await self.network.bind([endpoint]))

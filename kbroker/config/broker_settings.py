@@ -1014,7 +1014,7 @@ class BrokerSettings(SettingsTable):
         "kbroker.record.validation", STRING, "full", one_of("full", "header"), internal=True
     )
     kbroker_queued_max_bytes: int = setting(
-        "kbroker.queued.max.bytes", LONG, 1 << 30, at_least(1 << 20), internal=True
+        "kbroker.queued.max.bytes", LONG, 1 << 28, at_least(1 << 20), internal=True
     )
     kbroker_fetch_sendfile: bool = setting("kbroker.fetch.sendfile", BOOLEAN, False, internal=True)
     kbroker_drain_timeout_ms: int = setting(

@@ -4,7 +4,6 @@ Takes the same steps as requests do: records are validated, appended and read ba
 own services. Meant for tests that set the scene for a program, or look at what it left behind.
 """
 
-import struct
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import NamedTuple, Self
 
@@ -15,17 +14,16 @@ from kbroker.metadata.topic_control import NewTopic
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader, build_batch
+from kbroker.record.partitioner import partition_for_key
 from kbroker.record.record import Record, iter_records
 from kbroker.replication.partition import Partition
+from kbroker.storage.unified_log import UnifiedLog
 
 Headers = Sequence[tuple[str, bytes | None]]
 """Pairs of name and value."""
 
 ACKS_ALL = -1
 _LOOK_AGAIN_S = 0.1
-_MURMUR2_SEED = 0x9747B28C
-_MURMUR2_MULTIPLIER = 0x5BD1E995
-_MASK = 0xFFFFFFFF
 
 
 class ConsumedRecord(NamedTuple):
@@ -135,7 +133,7 @@ class LocalClient:
 
     def _choose_partition(self, key: bytes | None, count: int) -> int:
         if key is not None:
-            return (murmur2(key) & 0x7FFFFFFF) % count
+            return partition_for_key(key, count)
         self._next_partition += 1
         return (self._next_partition - 1) % count
 
@@ -157,9 +155,12 @@ class LocalClient:
         records: list[ConsumedRecord] = []
         for index in indexes:
             log = self._server.replica_manager.get_leader_partition(topic, index).log
+            aborted = _aborted(log)
             for batch in log.read_batches(log.log_start_offset, log.last_stable_offset):
                 if most is not None and len(records) >= most:
                     return records[:most]
+                if aborted and _is_aborted(RecordBatchHeader(batch), aborted):
+                    continue
                 records.extend(_consumed(topic, index, batch, log.log_start_offset))
         return records if most is None else records[:most]
 
@@ -194,6 +195,22 @@ class _Arrivals:
         self._moved.set()
 
 
+def _aborted(log: UnifiedLog) -> dict[int, list[tuple[int, int]]]:
+    """Producer id to first and last offsets of its aborted transactions, up to the LSO."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for segment in log.segments:
+        for each in segment.transaction_index:
+            if each.last_offset >= log.log_start_offset:
+                found.setdefault(each.producer_id, []).append((each.first_offset, each.last_offset))
+    return found
+
+
+def _is_aborted(batch: RecordBatchHeader, aborted: dict[int, list[tuple[int, int]]]) -> bool:
+    return batch.is_transactional and any(
+        first <= batch.base_offset <= last for first, last in aborted.get(batch.producer_id, ())
+    )
+
+
 def _consumed(
     topic: str, index: int, batch: memoryview, log_start_offset: int
 ) -> list[ConsumedRecord]:
@@ -217,21 +234,6 @@ def _consumed(
 
 def _encoded(value: bytes | str | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
-
-
-def murmur2(data: bytes) -> int:
-    """Austin Appleby's MurmurHash2, 32 bits unsigned, with the seed of Kafka's partitioner."""
-    value = _MURMUR2_SEED ^ len(data)
-    whole = len(data) & ~3
-    for (block,) in struct.iter_unpack("<I", data[:whole]):
-        block = block * _MURMUR2_MULTIPLIER & _MASK
-        block = (block ^ block >> 24) * _MURMUR2_MULTIPLIER & _MASK
-        value = (value * _MURMUR2_MULTIPLIER & _MASK) ^ block
-    rest = data[whole:]
-    if rest:
-        value = (value ^ int.from_bytes(rest, "little")) * _MURMUR2_MULTIPLIER & _MASK
-    value = (value ^ value >> 13) * _MURMUR2_MULTIPLIER & _MASK
-    return value ^ value >> 15
 
 
 def _config_text(value: str | float | bool) -> str:

@@ -12,7 +12,7 @@ from struct import Struct
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from kbroker.broker.local_client import ConsumedRecord, Headers, murmur2
+from kbroker.broker.local_client import ConsumedRecord, Headers
 from kbroker.common.clock import SystemClock
 from kbroker.protocol import registry
 from kbroker.protocol.api_keys import ApiKey
@@ -39,6 +39,7 @@ from kbroker.protocol.messages.produce_request import (
 )
 from kbroker.protocol.wire import read_tagged_fields
 from kbroker.record.batch import build_batch, iter_batches
+from kbroker.record.partitioner import partition_for_key
 from kbroker.record.record import Record, iter_records
 
 T = TypeVar("T")
@@ -290,7 +291,7 @@ class ExternalCluster:
 
     def _choose_partition(self, key: bytes | None, count: int) -> int:
         if key is not None:
-            return (murmur2(key) & 0x7FFFFFFF) % count
+            return partition_for_key(key, count)
         self._next_partition += 1
         return (self._next_partition - 1) % count
 

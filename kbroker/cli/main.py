@@ -7,6 +7,7 @@ from importlib import import_module
 
 COMMANDS = {
     "serve": ("kbroker.cli.serve", "start a broker"),
+    "topics": ("kbroker.cli.topics", "list, create, describe, alter and delete topics"),
     "version": ("kbroker.cli.version", "print the versions of kbroker and of Kafka's protocol"),
 }
 

@@ -1,0 +1,128 @@
+"""What the commands that talk to a cluster share: options, errors in one line, tables, JSON."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+
+from kbroker.client.client import BootstrapError, KafkaClient
+from kbroker.client.connection import ConnectionLostError
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+
+DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
+BOOTSTRAP_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_HINTS = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: "there is no such topic; "
+    "`kbroker topics list` shows what is there, `kbroker topics create` makes one",
+    ErrorCode.TOPIC_ALREADY_EXISTS: "use --if-not-exists where that is all right",
+    ErrorCode.OFFSET_OUT_OF_RANGE: "records there are gone or not yet written; "
+    "`--from beginning` reads what is left",
+    ErrorCode.REQUEST_TIMED_OUT: "is the cluster overloaded, or a broker down? --timeout waits",
+}
+
+
+class UsageError(Exception):
+    """An option that cannot be meant; the text says what would be right."""
+
+
+def add_connection_arguments(parser: argparse.ArgumentParser, *, json_help: str) -> None:
+    """``--bootstrap``, ``--timeout`` and ``--json``."""
+    parser.add_argument(
+        "--bootstrap",
+        metavar="HOST:PORT",
+        help=f"a broker of the cluster (default ${BOOTSTRAP_VARIABLE}, then {DEFAULT_BOOTSTRAP})",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="S", help="seconds to try for (default 30)"
+    )
+    parser.add_argument("--json", action="store_true", help=json_help)
+
+
+def bootstrap_of(options: argparse.Namespace) -> str:
+    """The option, else the environment, else this machine."""
+    told: str | None = options.bootstrap
+    return told or os.environ.get(BOOTSTRAP_VARIABLE) or DEFAULT_BOOTSTRAP
+
+
+def run_with_client(
+    options: argparse.Namespace, work: Callable[[KafkaClient], Awaitable[int]]
+) -> int:
+    """``work`` with a client; its status, or 1, 2 or 130 after one line on stderr."""
+
+    async def main() -> int:
+        async with KafkaClient(
+            bootstrap_of(options), client_id="kbroker-cli", timeout_s=options.timeout
+        ) as client:
+            return await work(client)
+
+    return run_reporting(main)
+
+
+def run_reporting(main: Callable[[], Awaitable[int]]) -> int:
+    """Run it; errors that a user can do something about become one line on stderr."""
+    try:
+        return anyio.run(main)
+    except KafkaError as error:
+        hint = _HINTS.get(error.error_code)
+        return fail(f"{error} ({hint})" if hint else str(error))
+    except BootstrapError as error:
+        return fail(
+            f"cannot reach a broker: {error} (start one with `kbroker serve`, or name one with "
+            f"--bootstrap HOST:PORT or ${BOOTSTRAP_VARIABLE})"
+        )
+    except ConnectionLostError as error:
+        return fail(f"connection lost: {error}")
+    except (UsageError, ValueError) as error:
+        return fail(str(error), EXIT_USAGE)
+    except BrokenPipeError:  # whoever read our output has seen enough: `kbroker ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def fail(text: str, status: int = EXIT_FAILED) -> int:
+    """One line on stderr."""
+    print(f"kbroker: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+def parse_assignments(option: str, assignments: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` each. Raises UsageError."""
+    found: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{option} {assignment}: expected NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as their widest cell; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    numeric = [
+        bool(rows) and all(isinstance(row[index], int) for row in rows)
+        for index in range(len(columns))
+    ]
+    for line in [list(columns), *cells]:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        print("  ".join(padded).rstrip())

@@ -1,0 +1,173 @@
+"""``kbroker topics``: list, create, describe, alter and delete topics of any Kafka cluster."""
+
+import argparse
+from typing import Any
+
+from kbroker.cli.cluster import (
+    UsageError,
+    add_connection_arguments,
+    parse_assignments,
+    print_json,
+    print_table,
+    run_with_client,
+)
+from kbroker.client.admin import Admin
+from kbroker.client.client import KafkaClient
+from kbroker.client.reader import EARLIEST, LATEST, list_offsets
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verbs of ``kbroker topics``."""
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    add = _add_verb(verbs, "list", "names, partitions and replication")
+    add.add_argument("--internal", action="store_true", help="Kafka's internal topics as well")
+    add = _add_verb(verbs, "create", "create a topic")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--partitions", type=int, default=-1, help="default: the broker's setting")
+    add.add_argument(
+        "--replication-factor", type=int, default=-1, help="default: the broker's setting"
+    )
+    add.add_argument(
+        "--config", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
+    )
+    add.add_argument("--if-not-exists", action="store_true", help="succeed when it is there")
+    add = _add_verb(verbs, "describe", "leaders, replicas and offsets of every partition")
+    add.add_argument("names", nargs="+", metavar="NAME")
+    add = _add_verb(verbs, "alter", "let a topic have more partitions")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--partitions", type=int, required=True, help="how many there are to be")
+    add = _add_verb(verbs, "delete", "delete topics with all their records")
+    add.add_argument("names", nargs="+", metavar="NAME")
+    add.add_argument("--if-exists", action="store_true", help="succeed when one is not there")
+
+
+def _add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
+    add_connection_arguments(parser, json_help="print JSON")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """0, 1 when the cluster refuses or cannot be reached, 2 for options that cannot be meant."""
+    verb = {
+        "list": _list,
+        "create": _create,
+        "describe": _describe,
+        "alter": _alter,
+        "delete": _delete,
+    }[options.verb]
+
+    async def work(client: KafkaClient) -> int:
+        await verb(client, options)
+        return 0
+
+    return run_with_client(options, work)
+
+
+async def _list(client: KafkaClient, options: argparse.Namespace) -> None:
+    topics: list[dict[str, Any]] = [
+        {
+            "name": topic.name,
+            "partitions": len(topic.partitions),
+            "replication_factor": max(
+                (len(each.replica_nodes) for each in topic.partitions), default=0
+            ),
+            "internal": topic.is_internal,
+        }
+        for topic in await Admin(client).list_topics()
+        if options.internal or not topic.is_internal
+    ]
+    if options.json:
+        print_json(topics)
+        return
+    print_table(
+        ("TOPIC", "PARTITIONS", "REPLICATION"),
+        [(each["name"], each["partitions"], each["replication_factor"]) for each in topics],
+    )
+
+
+async def _create(client: KafkaClient, options: argparse.Namespace) -> None:
+    created = True
+    if options.partitions < 1 and options.partitions != -1:
+        raise UsageError(f"--partitions {options.partitions}: expected 1 or more")
+    try:
+        await Admin(client).create_topic(
+            options.name,
+            partitions=options.partitions,
+            replication_factor=options.replication_factor,
+            config=parse_assignments("--config", options.config),
+        )
+    except KafkaError as error:
+        if not options.if_not_exists or error.error_code != ErrorCode.TOPIC_ALREADY_EXISTS:
+            raise
+        created = False
+    if options.json:
+        print_json({"name": options.name, "created": created})
+    else:
+        print(f"{'created' if created else 'exists already:'} {options.name}")
+
+
+async def _describe(client: KafkaClient, options: argparse.Namespace) -> None:
+    described: list[dict[str, Any]] = []
+    for topic in await Admin(client).describe_topics(options.names):
+        indexes = sorted(await client.leaders(topic.name or ""))
+        first = await list_offsets(client, topic.name or "", dict.fromkeys(indexes, EARLIEST))
+        end = await list_offsets(client, topic.name or "", dict.fromkeys(indexes, LATEST))
+        partitions = [
+            {
+                "partition": each.partition_index,
+                "leader": each.leader_id,
+                "replicas": each.replica_nodes,
+                "isr": each.isr_nodes,
+                "first_offset": first[each.partition_index],
+                "end_offset": end[each.partition_index],
+            }
+            for each in sorted(topic.partitions, key=lambda each: each.partition_index)
+            if each.partition_index in first
+        ]
+        described.append({"name": topic.name, "partitions": partitions})
+    if options.json:
+        print_json(described)
+        return
+    print_table(
+        ("TOPIC", "PARTITION", "LEADER", "REPLICAS", "ISR", "FIRST", "END"),
+        [
+            (
+                topic["name"],
+                each["partition"],
+                each["leader"],
+                ",".join(map(str, each["replicas"])),
+                ",".join(map(str, each["isr"])),
+                each["first_offset"],
+                each["end_offset"],
+            )
+            for topic in described
+            for each in topic["partitions"]
+        ],
+    )
+
+
+async def _alter(client: KafkaClient, options: argparse.Namespace) -> None:
+    await Admin(client).create_partitions(options.name, options.partitions)
+    if options.json:
+        print_json({"name": options.name, "partitions": options.partitions})
+    else:
+        print(f"{options.name} has {options.partitions} partitions")
+
+
+async def _delete(client: KafkaClient, options: argparse.Namespace) -> None:
+    deleted = []
+    for name in options.names:
+        try:
+            await Admin(client).delete_topic(name)
+        except KafkaError as error:
+            if not options.if_exists or error.error_code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                raise
+            continue
+        deleted.append(name)
+        if not options.json:
+            print(f"deleted {name}")
+    if options.json:
+        print_json({"deleted": deleted})

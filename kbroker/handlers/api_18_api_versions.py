@@ -45,6 +45,7 @@ class _Feature(NamedTuple):
 _FEATURES: Final = (
     _Feature("group.version", 0, 1, 1),
     _Feature("metadata.version", 7, 30, 30),
+    _Feature("transaction.version", 0, 2, 2),
 )
 
 _ADVERTISED: Final = [

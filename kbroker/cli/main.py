@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
+    "consume": ("kbroker.cli.consume", "print the records of a topic"),
+    "produce": ("kbroker.cli.produce", "write lines or files to a topic"),
     "serve": ("kbroker.cli.serve", "start a broker"),
     "topics": ("kbroker.cli.topics", "list, create, describe, alter and delete topics"),
     "version": ("kbroker.cli.version", "print the versions of kbroker and of Kafka's protocol"),

@@ -1,0 +1,139 @@
+"""``kbroker produce``: lines of standard input, or whole files, become records of a topic."""
+
+import argparse
+import os
+import select
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from kbroker.cli.cluster import (
+    UsageError,
+    add_connection_arguments,
+    parse_assignments,
+    print_json,
+    run_with_client,
+)
+from kbroker.client.client import KafkaClient
+from kbroker.client.producer import ACKS_ALL, ACKS_LEADER, ACKS_NONE, Producer
+from kbroker.common.clock import SystemClock
+from kbroker.common.offload import Offload, ThreadOffload
+from kbroker.record.compression import CODEC_IDS
+from kbroker.record.record import Record
+
+_ACKS: Final = {"0": ACKS_NONE, "1": ACKS_LEADER, "all": ACKS_ALL}
+_CHUNK_BYTES: Final = 256 * 1024
+_LONGEST_LINE_BYTES: Final = 64 * 1024 * 1024
+_LOOK_UP_S: Final = 0.2
+"""How often a wait for input looks up, so that Ctrl-C ends it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``kbroker produce``."""
+    add = parser.add_argument
+    add("topic", metavar="TOPIC")
+    add(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="each file is one record; without files each line of standard input is one",
+    )
+    add("--key-separator", metavar="TEXT", help="a line is KEY, this text, VALUE")
+    add("--key", metavar="TEXT", help="the key of every record")
+    add(
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a header of every record; may be repeated",
+    )
+    add("--partition", type=int, help="default: by key as Java does, else in turn")
+    add("--compression", choices=tuple(CODEC_IDS), default="none", help="default none")
+    add("--acks", choices=tuple(_ACKS), default="all", help="default all: idempotent")
+    add_connection_arguments(parser, json_help="print the count as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """0, 1 when the cluster refuses or cannot be reached, 2 for options that cannot be meant."""
+
+    async def work(client: KafkaClient) -> int:
+        await _produce(client, options)
+        return 0
+
+    return run_with_client(options, work)
+
+
+async def _produce(client: KafkaClient, options: argparse.Namespace) -> None:
+    if options.key_separator == "":
+        raise UsageError("--key-separator: expected at least one character")
+    headers = [
+        (name, value.encode())
+        for name, value in parse_assignments("--header", options.header).items()
+    ]
+    key = None if options.key is None else options.key.encode()
+    separator = None if options.key_separator is None else options.key_separator.encode()
+    producer = Producer(
+        client,
+        options.topic,
+        acks=_ACKS[options.acks],
+        compression=CODEC_IDS[options.compression],
+    )
+    clock = SystemClock()
+    offload = ThreadOffload(1)
+    values = _files(options.files, offload) if options.files else _lines(offload)
+    count = 0
+    async for batch in values:
+        records: list[Record] = []
+        for value in batch:
+            record_key = key
+            if separator is not None and not options.files:
+                record_key, found, value = value.partition(separator)
+                if not found:
+                    raise UsageError(
+                        f"line {count + len(records) + 1} has no {options.key_separator!r}; "
+                        f"{count} records were written"
+                    )
+            records.append(
+                Record(key=record_key, value=value, headers=headers, timestamp=clock.time_ms())
+            )
+        await producer.send(records, partition=options.partition)
+        count += len(records)
+    if options.json:
+        print_json({"topic": options.topic, "records": count})
+    else:
+        print(f"{count} record{'' if count == 1 else 's'} to {options.topic}", file=sys.stderr)
+
+
+async def _files(names: Sequence[str], offload: Offload) -> AsyncIterator[list[bytes]]:
+    for name in names:
+        try:
+            yield [await offload.run(Path(name).read_bytes)]
+        except OSError as error:
+            raise UsageError(f"{name}: {error.strerror}") from error
+
+
+async def _lines(offload: Offload) -> AsyncIterator[list[bytes]]:
+    """Whole lines without their ends, as they arrive; the last one may lack its end."""
+    rest = b""
+    while True:
+        chunk = await offload.run(_read_input)
+        if chunk is None:
+            continue
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LONGEST_LINE_BYTES:
+            raise UsageError(f"a line of standard input exceeds {_LONGEST_LINE_BYTES} bytes")
+        if lines:
+            yield [line.removesuffix(b"\r") for line in lines]
+    if rest:
+        yield [rest.removesuffix(b"\r")]
+
+
+def _read_input() -> bytes | None:
+    """What standard input holds: b"" at its end, None when nothing came for a moment."""
+    descriptor = sys.stdin.fileno()
+    if os.name == "posix" and not select.select([descriptor], [], [], _LOOK_UP_S)[0]:
+        return None
+    return os.read(descriptor, _CHUNK_BYTES)

@@ -1,0 +1,75 @@
+"""``kbroker produce`` and ``kbroker consume`` against a running broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.compat.cli.command import kbroker, refuse, succeed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_lines_with_keys_and_headers(bootstrap: str, topic: str):
+    done = kbroker(
+        *("produce", topic, "--key-separator", ":", "--header", "h=1", "--compression", "zstd"),
+        bootstrap=bootstrap,
+        stdin=b"a:one\nb:two:2\r\na:\nc:last",
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, f"4 records to {topic}\n")
+    lines = succeed("consume", topic, "--exit", "--json", bootstrap=bootstrap).splitlines()
+    records = [json.loads(line) for line in lines]
+    read = sorted((each["key"], each["value"], each["offset"]) for each in records)
+    assert [each[:2] for each in read] == [("a", ""), ("a", "one"), ("b", "two:2"), ("c", "last")]
+    assert all(each["headers"] == [{"name": "h", "value": "1"}] for each in records)
+
+
+def test_files_and_where_to_begin(bootstrap: str, topic: str, tmp_path: Path):
+    for name, content in (("one", b"\x00\xff\n"), ("two", b"2"), ("three", b"3")):
+        (tmp_path / name).write_bytes(content)
+    files = [str(tmp_path / name) for name in ("one", "two", "three")]
+    succeed("produce", topic, *files, "--partition", "0", "--acks", "1", bootstrap=bootstrap)
+
+    def consumed(*options: str) -> bytes:
+        done = kbroker("consume", topic, "--exit", *options, bootstrap=bootstrap)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert consumed() == b"\x00\xff\n\n2\n3\n"
+    assert consumed("--from", "1", "--format", "{partition}/{offset} {value}") == b"0/1 2\n0/2 3\n"
+    assert consumed("--from=-1") == b"3\n"
+    assert consumed("--from", "end") == b""
+    assert consumed("--from", "2001-01-01T00:00:00Z", "--count", "2") == b"\x00\xff\n\n2\n"
+    assert b'"value_base64": "AP8K"' in consumed("--count", "1", "--json")
+
+
+def test_a_live_tail_ends_with_ctrl_c(bootstrap: str, topic: str):
+    succeed("produce", topic, bootstrap=bootstrap, stdin=b"first\n")
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "kbroker", "consume", topic, "--bootstrap", bootstrap],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+    )
+    assert tail.stdout.readline() == b"first\n"
+    succeed("produce", topic, bootstrap=bootstrap, stdin=b"second\n")
+    assert tail.stdout.readline() == b"second\n"
+    tail.send_signal(signal.SIGINT)
+    assert tail.communicate(timeout=30) == (b"", b"")
+    assert tail.returncode == 130
+
+
+def test_refusals(bootstrap: str, topic: str):
+    assert "kbroker topics" in refuse("consume", topic, "--exit", bootstrap=bootstrap)
+    succeed("produce", topic, bootstrap=bootstrap, stdin=b"x\n")
+    assert "--from beginning" in refuse(
+        *("consume", topic, "--from", "77", "--partition", "0", "--count", "1"),
+        bootstrap=bootstrap,
+    )
+    for wrong in (("--from", "noon"), ("--format", "{nonsense}"), ("--count", "0")):
+        refuse("consume", topic, *wrong, bootstrap=bootstrap, status=2)

@@ -27,7 +27,8 @@ class BrokerDied(Exception):
 class ChildProcess:
     """One run of one command. Standard output is read line by line, standard error goes to a file.
 
-    A child never outlives this interpreter: what nobody stopped is killed at exit.
+    A child never outlives this interpreter: what nobody stopped is killed at exit, and by a guard
+    where the interpreter itself was killed.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ChildProcess:
                 stderr=errors,
                 env={**os.environ, **(environment or {})},
             )
+        self._guard = _guard(self._process.pid)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._kept: deque[str] = deque(maxlen=KEPT_LINES)
         self._reader = threading.Thread(target=self._read_output, daemon=True)
@@ -80,6 +82,10 @@ class ChildProcess:
     def wait(self, *, timeout_s: float) -> int:
         """Waits until the process has ended and returns its status."""
         status = self._process.wait(timeout=timeout_s)
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
         self._reader.join(timeout=10)
         if self._process.stdout is not None:
             self._process.stdout.close()
@@ -117,3 +123,11 @@ class ChildProcess:
                 self._kept.append(line)
                 self._lines.put(line)
         self._lines.put(None)
+
+
+def _guard(pid: int) -> subprocess.Popen[bytes] | None:
+    """A process that kills ``pid`` when we are gone: its standard input ends with us."""
+    if os.name != "posix":
+        return None
+    # Our end of the pipe is closed in every other child, so that only our own end ends it.
+    return subprocess.Popen(["/bin/sh", "-c", f"read _; kill -9 {pid}"], stdin=subprocess.PIPE)

@@ -7,6 +7,7 @@ from importlib import import_module
 
 COMMANDS = {
     "consume": ("kbroker.cli.consume", "print the records of a topic"),
+    "exec": ("kbroker.cli.exec", "run a command with a throwaway broker of its own"),
     "produce": ("kbroker.cli.produce", "write lines or files to a topic"),
     "serve": ("kbroker.cli.serve", "start a broker"),
     "topics": ("kbroker.cli.topics", "list, create, describe, alter and delete topics"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
+    "configs": ("kbroker.cli.configs", "describe and change settings of topics and brokers"),
     "consume": ("kbroker.cli.consume", "print the records of a topic"),
     "exec": ("kbroker.cli.exec", "run a command with a throwaway broker of its own"),
     "produce": ("kbroker.cli.produce", "write lines or files to a topic"),

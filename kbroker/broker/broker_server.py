@@ -59,6 +59,9 @@ METADATA_FILE = "metadata.db"
 
 MEMORY_DIRECTORY = "/kbroker"
 
+IMPORT_AHEAD_AFTER_S = 0.5
+"""Pause between being ready and importing the handlers that nobody has asked for yet."""
+
 
 class StartError(Exception):
     """The broker cannot start; the text is fit for the person who started it."""
@@ -170,7 +173,13 @@ class BrokerServer:
         background.start_soon(self._import_ahead)
 
     async def _import_ahead(self) -> None:
-        """A convenience: what cannot be imported now fails at its first request, and only that."""
+        """A convenience: what cannot be imported now fails at its first request, and only that.
+
+        Not at once: whoever waited for the broker is about to ask it something.
+        """
+        later = anyio.Event()
+        self.timer.schedule(IMPORT_AHEAD_AFTER_S, later.set)
+        await later.wait()
         try:
             await self.dispatcher.import_ahead()
         except Exception:

@@ -96,7 +96,6 @@ def _print_ready(server: BrokerServer) -> None:
 
 
 def _settle_garbage_collector() -> None:
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # uncollected: the little garbage of the start is not worth the first client's wait
     gc.set_threshold(*_GC_THRESHOLD)
     gc.enable()

@@ -45,9 +45,9 @@ class _Feature(NamedTuple):
 _FEATURES: Final = (
     _Feature("group.version", 0, 1, 1),
     _Feature("metadata.version", 7, 30, 30),
-    # Level 2 is served too (KIP-890: Produce v12, TxnOffsetCommit v5, EndTxn v5), but the Java client
-    # now and then ended a transaction at level 2 whose records it had not sent: until the reason is
-    # known, clients are told to stay at level 1.
+    # Level 2 (KIP-890: Produce v12, TxnOffsetCommit v5, EndTxn v5) is served too, but the Java
+    # client now and then ended a transaction of it whose records it had not sent: until the
+    # reason is known, clients are told to stay at level 1.
     _Feature("transaction.version", 0, 2, 1),
 )
 

@@ -5,7 +5,7 @@ checked, and can be shown as text again (DescribeConfigs).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -259,17 +259,6 @@ def at_least(low: float) -> Check:
     return check
 
 
-def at_least_or_null(low: float) -> Check:
-    """No value, or a number not below ``low``."""
-
-    def check(value: Any) -> str | None:
-        if value is None or value >= low:
-            return None
-        return f"Value must be at least {show_in_error(low)}"
-
-    return check
-
-
 def between(low: float, high: float) -> Check:
     """A number from ``low`` to ``high``, both included."""
 
@@ -372,13 +361,3 @@ def throttled_replicas(name: str) -> Check:
 def _is_partition_and_broker(item: str) -> bool:
     partition, colon, broker = item.partition(":")
     return bool(colon) and partition.isdigit() and broker.isdigit()
-
-
-def parse_known(
-    table: Mapping[str, Setting], properties: Mapping[str, str | None]
-) -> Iterator[tuple[str, Any]]:
-    """(name, typed value) for every property that the table knows."""
-    for name, text in properties.items():
-        row = table.get(name)
-        if row is not None:
-            yield name, row.parse(text)

@@ -48,6 +48,8 @@ from kbroker.storage.unified_log import UnifiedLog
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from kbroker.coordinator.transaction.marker_writer import MarkerWriter
+    from kbroker.coordinator.writer import PartitionWriter
     from kbroker.metadata.delta import MetadataDelta
     from kbroker.metadata.image import MetadataImage
     from kbroker.metadata.store import MetadataStore
@@ -258,7 +260,7 @@ class BrokerServer:
             clock=self.clock,
             timer=self.timer,
             entropy=self.entropy,
-            writer=ReplicaWriter(self.replica_manager),
+            writer=self._coordinator_writer(),
             loader=LogLoader(self.replica_manager),
             log=logging.getLogger("kbroker.group"),
             faults=self._faults,
@@ -294,14 +296,31 @@ class BrokerServer:
             config=self.config,
             clock=self.clock,
             timer=self.timer,
-            writer=ReplicaWriter(self.replica_manager),
+            writer=self._coordinator_writer(),
             loader=LogLoader(self.replica_manager),
-            markers=LocalMarkerWriter(self.replica_manager, self.group_coordinator, self.clock),
+            markers=self._marker_writer(),
             generate_producer_id=producer_ids.generate,
             log=logging.getLogger("kbroker.transaction"),
+            faults=self._faults,
         )
         self.publisher.subscribe(self.transaction_coordinator.apply)
         background.start_soon(self.transaction_coordinator.run)
+
+    def _coordinator_writer(self) -> "PartitionWriter":
+        writer = ReplicaWriter(self.replica_manager)
+        if not self._faults.has_transactional_failpoint:
+            return writer
+        from kbroker.coordinator.transaction.failpoints import FailpointWriter
+
+        return FailpointWriter(writer, self._faults, self.timer)
+
+    def _marker_writer(self) -> "MarkerWriter":
+        markers = LocalMarkerWriter(self.replica_manager, self.group_coordinator, self.clock)
+        if not self._faults.has_transactional_failpoint and self._faults.planted != "marker_lost":
+            return markers
+        from kbroker.coordinator.transaction.failpoints import FailpointMarkerWriter
+
+        return FailpointMarkerWriter(markers, self._faults)
 
     async def _bind(self) -> None:
         config = self.config.current

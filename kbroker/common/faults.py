@@ -18,9 +18,30 @@ FAILPOINTS = frozenset(
         "roll.mid",
         "checkpoint.mid_write",
         "offsets.after_append",
+        "txn.init.before_write",
+        "txn.init.after_write",
+        "txn.add.before_write",
+        "txn.add.after_write",
+        "txn.offsets.before_write",
+        "txn.offsets.after_write",
+        "txn.prepare.before_write",
+        "txn.prepare.after_write",
+        "txn.marker.before_write",
+        "txn.marker.after_write",
+        "txn.complete.before_write",
+        "txn.complete.after_write",
+        "txn.end.answered",
     }
 )
-PLANTED_FAULTS = frozenset({"ack_before_append", "tail_without_crc", "producer_state_not_restored"})
+PLANTED_FAULTS = frozenset(
+    {
+        "ack_before_append",
+        "tail_without_crc",
+        "producer_state_not_restored",
+        "marker_lost",
+        "epoch_not_fenced",
+    }
+)
 
 
 class Faults:
@@ -38,6 +59,11 @@ class Faults:
         self.failpoint = failpoint
         self.planted = planted
         self._left = passes
+
+    @property
+    def has_transactional_failpoint(self) -> bool:
+        """Whether it is armed in the transaction coordinator's writes."""
+        return self.failpoint.startswith("txn.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Faults":

@@ -107,6 +107,8 @@ class ProducerStateManager:
             if duplicate is not None:
                 return duplicate
         if producer_epoch < entry.producer_epoch:
+            if self._env.faults.planted == "epoch_not_fenced":
+                return None
             raise KafkaError(
                 ErrorCode.INVALID_PRODUCER_EPOCH,
                 f"Epoch of producer {producer_id} in {self._name} is {producer_epoch}, which is "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 
 from kbroker.common.clock import Clock
+from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import ConfigHolder
 from kbroker.coordinator.coordinator_timer import CoordinatorTimer
@@ -73,8 +74,10 @@ class TransactionCoordinator:
         markers: MarkerWriter,
         generate_producer_id: GenerateProducerId,
         log: logging.Logger,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         self._node_id = node_id
+        self._faults = faults
         self._config = config
         self._clock = clock
         self._markers = markers
@@ -97,9 +100,7 @@ class TransactionCoordinator:
         )
 
     def _new_shard(self, index: int, timer: CoordinatorTimer) -> "TransactionShard":
-        from kbroker.coordinator.transaction.transaction_shard import TransactionShard
-
-        return TransactionShard(
+        return self._shard_class()(
             config=self._config,
             clock=self._clock,
             timer=timer,
@@ -108,6 +109,15 @@ class TransactionCoordinator:
             on_exhausted=self._on_exhausted,
             log=self._log,
         )
+
+    def _shard_class(self) -> "type[TransactionShard]":
+        if self._faults.planted == "epoch_not_fenced":
+            from kbroker.coordinator.transaction.failpoints import UnfencedTransactionShard
+
+            return UnfencedTransactionShard
+        from kbroker.coordinator.transaction.transaction_shard import TransactionShard
+
+        return TransactionShard
 
     # -- leadership
 

@@ -1,0 +1,1 @@
+"""The README's recipes, taken from the README and run where their tools are there."""

@@ -1,16 +1,14 @@
 """What a shard's method returns: the records to write, and the answer they allow."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from kbroker.protocol.errors import KafkaError
 
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
-class CoordinatorRecord:
+class CoordinatorRecord(NamedTuple):
     """One record as messages: what is written and, unencoded, what is replayed."""
 
     key: Any
@@ -20,8 +18,7 @@ class CoordinatorRecord:
     value_version: int = 0
 
 
-@dataclass(slots=True)
-class CoordinatorResult(Generic[R]):
+class CoordinatorResult(NamedTuple, Generic[R]):
     """Records of one step, appended as one batch, and the response to release with them."""
 
     records: Sequence[CoordinatorRecord]

@@ -58,7 +58,7 @@ def _new_partitions(topic: CreatePartitionsTopic) -> NewPartitions:
     assignments = None
     if topic.assignments is not None:
         assignments = [assignment.broker_ids for assignment in topic.assignments]
-    return NewPartitions(name=topic.name, count=topic.count, assignments=assignments)
+    return NewPartitions(name=topic.name, num_partitions=topic.count, assignments=assignments)
 
 
 def error_response(

@@ -1,8 +1,7 @@
 """What a handler may call: the broker's services, made by the composition root."""
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from kbroker.common.clock import Clock
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from kbroker.replication.replica_manager import ReplicaManager
 
 
-@dataclass(slots=True, kw_only=True)
-class Services:
+class Services(NamedTuple):
     """One broker's services. Handlers hold no state of their own: it is all behind these."""
 
     node_id: int

@@ -4,7 +4,6 @@ Follows ConfigurationControlManager of Kafka 4.3. The controller writes what is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -45,8 +44,7 @@ class SettingChange(NamedTuple):
     value: str | None
 
 
-@dataclass(slots=True, kw_only=True)
-class ConfigChange:
+class ConfigChange(NamedTuple):
     """Changes of one resource. ``replace``: what is not mentioned is removed (AlterConfigs)."""
 
     resource_type: int
@@ -111,7 +109,7 @@ class ConfigControl:
         return [
             Put(
                 self._keys.partition(topic.topic_id, index),
-                replace(partition, min_isr=min_isr).encode(),
+                partition.with_min_isr(min_isr).encode(),
             )
             for index, partition in enumerate(topic.partitions)
             if partition.min_isr != min_isr

@@ -17,7 +17,7 @@ from kbroker.config.broker_config import ConfigHolder
 from kbroker.metadata.config_control import MIN_INSYNC_REPLICAS, ConfigChange, ConfigControl
 from kbroker.metadata.delta import MetadataDelta
 from kbroker.metadata.elections import after_admission, after_fencing
-from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage
+from kbroker.metadata.image import MetadataImage, TopicImage
 from kbroker.metadata.internal_topics import automatic_topic
 from kbroker.metadata.keys import ConfigResourceType, Keys
 from kbroker.metadata.publisher import MetadataPublisher
@@ -42,7 +42,13 @@ from kbroker.metadata.topic_control import (
     new_topic_id,
 )
 from kbroker.metadata.topic_names import CLUSTER_METADATA
-from kbroker.metadata.values import MetaValue, NumberValue, RegistrationValue, encode_config
+from kbroker.metadata.values import (
+    MetaValue,
+    NumberValue,
+    PartitionValue,
+    RegistrationValue,
+    encode_config,
+)
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
@@ -277,7 +283,7 @@ class Controller:
                 await self._write_partitions(changed)
 
     async def _write_partitions(
-        self, changed: Sequence[tuple[TopicImage, int, PartitionImage]]
+        self, changed: Sequence[tuple[TopicImage, int, PartitionValue]]
     ) -> None:
         limit = self._store.max_operations
         for start in range(0, len(changed), limit):

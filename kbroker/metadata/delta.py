@@ -1,13 +1,11 @@
 """What changed between two images, and how the store's events make the next one."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kbroker.metadata.image import (
     BrokerImage,
     MetadataImage,
-    PartitionImage,
     TopicImage,
     TopicsImage,
 )
@@ -18,6 +16,7 @@ from kbroker.metadata.values import (
     BadValue,
     MetaValue,
     NumberValue,
+    PartitionValue,
     RegistrationValue,
     TopicValue,
     decode_config,
@@ -29,11 +28,10 @@ class PartitionChange(NamedTuple):
 
     topic: TopicImage
     partition: int
-    old: PartitionImage | None
-    new: PartitionImage
+    old: PartitionValue | None
+    new: PartitionValue
 
 
-@dataclass(slots=True)
 class MetadataDelta:
     """Changes in the order to act on them: deletions, creations, partitions, settings.
 
@@ -41,11 +39,20 @@ class MetadataDelta:
     made again under its name is in both lists, with two ids.
     """
 
-    deleted_topics: list[TopicImage] = field(default_factory=list)
-    created_topics: list[TopicImage] = field(default_factory=list)
-    changed_partitions: list[PartitionChange] = field(default_factory=list)
-    changed_configs: list[tuple[int, str]] = field(default_factory=list)  # (type, name)
-    changed_brokers: list[int] = field(default_factory=list)
+    __slots__ = (
+        "changed_brokers",
+        "changed_configs",
+        "changed_partitions",
+        "created_topics",
+        "deleted_topics",
+    )
+
+    def __init__(self) -> None:
+        self.deleted_topics: list[TopicImage] = []
+        self.created_topics: list[TopicImage] = []
+        self.changed_partitions: list[PartitionChange] = []
+        self.changed_configs: list[tuple[int, str]] = []  # (type, name)
+        self.changed_brokers: list[int] = []
 
     def __bool__(self) -> bool:
         return bool(
@@ -95,7 +102,7 @@ class ImageBuilder:
     def __init__(self, keys: Keys, image: MetadataImage) -> None:
         self._keys = keys
         self.image = image
-        self._early: dict[bytes, dict[int, PartitionImage]] = {}
+        self._early: dict[bytes, dict[int, PartitionValue]] = {}
 
     def load(self, entries: Iterable[Entry], revision: int) -> MetadataDelta:
         """The first image, from everything there is."""
@@ -187,7 +194,7 @@ class ImageBuilder:
         topic_id: bytes,
         old: TopicImage | None,
         entry: Entry | None,
-        early: dict[int, PartitionImage],
+        early: dict[int, PartitionValue],
     ) -> TopicImage:
         """``old`` with the topic's new value, if any, and the partitions that it counts."""
         if entry is not None:
@@ -220,7 +227,7 @@ class ImageBuilder:
 
 
 def _whole_topic(
-    topic_id: bytes, entry: Entry, partitions: Mapping[int, PartitionImage | None]
+    topic_id: bytes, entry: Entry, partitions: Mapping[int, PartitionValue | None]
 ) -> TopicImage | None:
     """A topic that came with all its partitions, as nearly every one does."""
     value = TopicValue.decode(entry.value)
@@ -242,7 +249,7 @@ def _whole_topic(
     )
 
 
-def _same(one: PartitionImage, other: PartitionImage) -> bool:
+def _same(one: PartitionValue, other: PartitionValue) -> bool:
     return one is other
 
 
@@ -268,7 +275,7 @@ class _Changes:
     def __init__(self) -> None:
         self.fields: dict[str, object] = {}
         self.topics: dict[bytes, Entry | None] = {}
-        self.partitions: dict[bytes, dict[int, PartitionImage | None]] = {}
+        self.partitions: dict[bytes, dict[int, PartitionValue | None]] = {}
         self.registrations: dict[int, Entry | None] = {}
         self.admissions: dict[int, Entry | None] = {}
         self.configs: dict[tuple[int, str], Entry | None] = {}
@@ -299,7 +306,7 @@ class _Changes:
         topic_id, index = parse_partition(rest)
         partition = None
         if entry is not None:
-            partition = PartitionImage.decode(entry.value)
+            partition = PartitionValue.decode(entry.value)
             partition.partition_epoch = entry.version
             partition.mod_revision = entry.mod_revision
         self.partitions.setdefault(topic_id, {})[index] = partition

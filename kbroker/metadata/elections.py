@@ -8,15 +8,14 @@ else it is the last known leader alone, once it is live, which may have lost rec
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from kbroker.metadata.image import PartitionImage
-from kbroker.metadata.values import RecoveryState
+from kbroker.metadata.values import PartitionValue, RecoveryState
 
 NO_LEADER = -1
 
 
 def after_fencing(
-    partition: PartitionImage, node_id: int, live: AbstractSet[int]
-) -> PartitionImage | None:
+    partition: PartitionValue, node_id: int, live: AbstractSet[int]
+) -> PartitionValue | None:
     """``node_id`` is gone (and not in ``live``): out of the ISR, into the ELR if it is needed."""
     if node_id not in partition.isr and partition.leader != node_id:
         return None
@@ -24,8 +23,8 @@ def after_fencing(
 
 
 def after_admission(
-    partition: PartitionImage, node_id: int, live: AbstractSet[int], *, clean: bool
-) -> PartitionImage | None:
+    partition: PartitionValue, node_id: int, live: AbstractSet[int], *, clean: bool
+) -> PartitionValue | None:
     """``node_id`` is back (and in ``live``).
 
     After a clean shutdown its log is whole. After any other it may lack records of its page cache:
@@ -52,7 +51,7 @@ class _Members(NamedTuple):
     last_known_elr: tuple[int, ...]
 
 
-def _without(partition: PartitionImage, node_id: int, *, keep_eligible: bool) -> _Members:
+def _without(partition: PartitionValue, node_id: int, *, keep_eligible: bool) -> _Members:
     """The partition's members with the broker out of the ISR; a leader resigns."""
     isr = tuple(node for node in partition.isr if node != node_id)
     elr = tuple(node for node in partition.elr if node != node_id)
@@ -70,8 +69,8 @@ def _without(partition: PartitionImage, node_id: int, *, keep_eligible: bool) ->
 
 
 def _elect(
-    partition: PartitionImage, members: _Members, live: AbstractSet[int]
-) -> PartitionImage | None:
+    partition: PartitionValue, members: _Members, live: AbstractSet[int]
+) -> PartitionValue | None:
     """Give it a leader if it has none and can; one more epoch when the leader resigned."""
     leader, isr, elr, last_known = members
     recovery = partition.recovery_state
@@ -90,7 +89,7 @@ def _elect(
             leader = last_known[0]
             isr, last_known, recovery = (leader,), (), RecoveryState.RECOVERING
         stayed = stayed and leader == partition.leader
-    changed = PartitionImage(
+    changed = PartitionValue(
         leader=leader,
         leader_epoch=partition.leader_epoch + (not stayed),
         replicas=partition.replicas,

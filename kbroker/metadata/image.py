@@ -5,22 +5,13 @@ never modified; who keeps one keeps a consistent view.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kbroker.metadata.keys import ConfigResourceType
 from kbroker.metadata.values import PartitionValue
 
 _EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})
-
-
-@dataclass(slots=True, kw_only=True)
-class PartitionImage(PartitionValue):
-    """A partition's value with the store's counters for compare-and-swap."""
-
-    partition_epoch: int = 0  # the key's version: one more with each change
-    mod_revision: int = 0
 
 
 class TopicImage:
@@ -40,7 +31,7 @@ class TopicImage:
         self,
         name: str,
         topic_id: bytes,
-        partitions: Sequence[PartitionImage],
+        partitions: Sequence[PartitionValue],
         *,
         is_internal: bool,
         generation: int = 0,
@@ -76,8 +67,10 @@ class TopicsImage:
         return len(self.by_name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerImage:
+_NO_TOPICS: Final = TopicsImage(_EMPTY, _EMPTY)
+
+
+class BrokerImage(NamedTuple):
     """A registered broker; ``fenced`` until the controller has admitted this registration."""
 
     node_id: int
@@ -88,18 +81,17 @@ class BrokerImage:
     fenced: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetadataImage:
+class MetadataImage(NamedTuple):
     """The whole cluster at ``revision``."""
 
     cluster_id: str = ""
     incarnation: bytes = b""
     revision: int = 0
-    brokers: Mapping[int, BrokerImage] = field(default_factory=lambda: _EMPTY)
+    brokers: Mapping[int, BrokerImage] = _EMPTY
     controller_id: int = -1
     controller_epoch: int = -1
-    topics: TopicsImage = field(default_factory=lambda: TopicsImage(_EMPTY, _EMPTY))
-    configs: Mapping[tuple[int, str], Mapping[str, str]] = field(default_factory=lambda: _EMPTY)
+    topics: TopicsImage = _NO_TOPICS
+    configs: Mapping[tuple[int, str], Mapping[str, str]] = _EMPTY
 
     def overrides(self, resource_type: int, name: str) -> Mapping[str, str]:
         """What was set for one configuration resource; empty when nothing was."""

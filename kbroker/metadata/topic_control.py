@@ -5,8 +5,8 @@ same error codes and texts. The controller writes what is planned here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from kbroker.common.entropy import Entropy
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
@@ -38,8 +38,7 @@ _RESERVED_IDS: Final = frozenset({bytes(16), bytes(15) + b"\x01"})
 _URL_SAFE_DASH: Final = 62  # the six bits that base64url shows as "-"
 
 
-@dataclass(slots=True, kw_only=True)
-class NewTopic:
+class NewTopic(NamedTuple):
     """A topic to create; -1 takes the broker's default; ``assignments`` are (index, node ids)."""
 
     name: str
@@ -49,8 +48,7 @@ class NewTopic:
     configs: Sequence[tuple[str, str | None]] = ()
 
 
-@dataclass(slots=True, kw_only=True)
-class CreatedTopic:
+class CreatedTopic(NamedTuple):
     """What became of a NewTopic: an error, or the topic as it is."""
 
     name: str
@@ -58,24 +56,25 @@ class CreatedTopic:
     topic_id: bytes = bytes(16)
     num_partitions: int = -1
     replication_factor: int = -1
-    configs: Mapping[str, str] = field(default_factory=dict)
+    configs: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(slots=True, kw_only=True)
-class NewPartitions:
-    """Raise a topic's partition count to ``count``; node ids of each new one, None to place."""
+class NewPartitions(NamedTuple):
+    """Raise a topic's partition count; node ids of each new one, None to place them."""
 
     name: str
-    count: int
+    num_partitions: int
     assignments: Sequence[Sequence[int]] | None = None
 
 
-@dataclass(slots=True)
 class TopicWrite:
     """The keys of one topic: ``early`` has no effect until ``final`` is there."""
 
-    early: list[Operation] = field(default_factory=list)
-    final: list[Operation] = field(default_factory=list)
+    __slots__ = ("early", "final")
+
+    def __init__(self, early: Iterable[Operation] = (), final: Iterable[Operation] = ()) -> None:
+        self.early = list(early)
+        self.final = list(final)
 
 
 def new_topic_id(entropy: Entropy) -> bytes:
@@ -263,17 +262,17 @@ class TopicControl:
         if topic is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         present = len(topic.partitions)
-        if request.count == present:
+        if request.num_partitions == present:
             raise KafkaError(
                 ErrorCode.INVALID_PARTITIONS, f"Topic already has {present} partition(s)."
             )
-        if request.count < present:
+        if request.num_partitions < present:
             raise KafkaError(
                 ErrorCode.INVALID_PARTITIONS,
                 f"The topic {request.name} currently has {present} partition(s); "
-                f"{request.count} would not be an increase.",
+                f"{request.num_partitions} would not be an increase.",
             )
-        additional = request.count - present
+        additional = request.num_partitions - present
         factor = len(topic.partitions[0].replicas)
         if request.assignments is not None:
             if len(request.assignments) != additional:
@@ -298,7 +297,7 @@ class TopicControl:
         min_isr = topic.partitions[0].min_isr
         puts = self._partition_puts(image, topic.topic_id, present, partitions, min_isr)
         value = TopicValue(
-            name=topic.name, partitions=request.count, generation=topic.generation + 1
+            name=topic.name, partitions=request.num_partitions, generation=topic.generation + 1
         )
         final = Put(self._keys.topic_id(topic.topic_id), value.encode())
         return TopicWrite(early=puts, final=[final])

@@ -8,7 +8,8 @@ changes; whoever gets the list must not change it.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from kbroker.metadata.image import BrokerImage, PartitionImage, TopicImage
+from kbroker.metadata.image import BrokerImage, TopicImage
+from kbroker.metadata.values import PartitionValue
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.messages.metadata_response import MetadataResponsePartition
 
@@ -48,7 +49,7 @@ def describe_partitions(
 
 
 def _describe(
-    index: int, partition: PartitionImage, brokers: _Brokers, listener: str, behaviour: int
+    index: int, partition: PartitionValue, brokers: _Brokers, listener: str, behaviour: int
 ) -> MetadataResponsePartition:
     replicas, isr = list(partition.replicas), list(partition.isr)
     unreachable = False
@@ -81,7 +82,7 @@ def is_reachable(brokers: _Brokers, node_id: int, listener: str) -> bool:
     return broker is not None and not broker.fenced and listener in broker.endpoints
 
 
-def offline_replicas(partition: PartitionImage, brokers: _Brokers, listener: str) -> list[int]:
+def offline_replicas(partition: PartitionValue, brokers: _Brokers, listener: str) -> list[int]:
     """Replicas on brokers that cannot be reached through this listener."""
     return [node for node in partition.replicas if not is_reachable(brokers, node, listener)]
 

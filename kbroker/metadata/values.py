@@ -6,10 +6,10 @@ changes only when an old reader must not go on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
 from enum import IntEnum
 from struct import Struct, error, unpack_from
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 VERSION: Final = 0
 _VERSION_BYTE: Final = bytes([VERSION])
@@ -80,8 +80,7 @@ def _text(text: str | None) -> bytes:
     return _COUNT.pack(len(data)) + data
 
 
-@dataclass(slots=True, kw_only=True)
-class MetaValue:
+class MetaValue(NamedTuple):
     """``meta``: which cluster this is."""
 
     cluster_id: str
@@ -97,8 +96,7 @@ class MetaValue:
         return cls(cluster_id=reader.text(), incarnation=reader.raw(16), tail=reader.tail())
 
 
-@dataclass(slots=True, kw_only=True)
-class NumberValue:
+class NumberValue(NamedTuple):
     """A single number: ``controller`` (node id), ``pid``, ``b/act`` and ``b/epoch`` (epochs)."""
 
     number: int
@@ -113,8 +111,7 @@ class NumberValue:
         return cls(number=reader.fields(_INT64)[0], tail=reader.tail())
 
 
-@dataclass(slots=True, kw_only=True)
-class RegistrationValue:
+class RegistrationValue(NamedTuple):
     """``b/reg``: where a broker is and what it was before."""
 
     incarnation: bytes  # 16 random bytes, new at each start of the broker
@@ -153,8 +150,7 @@ class RegistrationValue:
         )
 
 
-@dataclass(slots=True, kw_only=True)
-class TopicValue:
+class TopicValue(NamedTuple):
     """``ti``: the topic behind an id. ``generation`` counts changes of the partition count."""
 
     name: str
@@ -203,22 +199,80 @@ def decode_config(data: bytes) -> dict[str, str]:
     return overrides
 
 
-@dataclass(slots=True, kw_only=True)
 class PartitionValue:
-    """``p``: one partition. Node ids in lists; ``leader`` is -1 when there is none."""
+    """``p``: one partition. Node ids in lists; ``leader`` is -1 when there is none.
 
-    leader: int
-    leader_epoch: int
-    replicas: tuple[int, ...]
-    isr: tuple[int, ...]
-    adding: tuple[int, ...] = ()
-    removing: tuple[int, ...] = ()
-    elr: tuple[int, ...] = ()
-    last_known_elr: tuple[int, ...] = ()
-    recovery_state: int = RecoveryState.RECOVERED
-    min_isr: int = 1  # copy of min.insync.replicas, so that a leader's compare-and-swap sees it
-    change_id: int = 0  # of the last proposal of a leader: resolves an ambiguous outcome
-    tail: bytes = b""
+    In an image it has the store's counters besides, which are not part of the value.
+    """
+
+    __slots__ = (
+        "adding",
+        "change_id",
+        "elr",
+        "isr",
+        "last_known_elr",
+        "leader",
+        "leader_epoch",
+        "min_isr",
+        "mod_revision",
+        "partition_epoch",
+        "recovery_state",
+        "removing",
+        "replicas",
+        "tail",
+    )
+
+    def __init__(
+        self,
+        *,
+        leader: int,
+        leader_epoch: int,
+        replicas: tuple[int, ...],
+        isr: tuple[int, ...],
+        adding: tuple[int, ...] = (),
+        removing: tuple[int, ...] = (),
+        elr: tuple[int, ...] = (),
+        last_known_elr: tuple[int, ...] = (),
+        recovery_state: int = RecoveryState.RECOVERED,
+        min_isr: int = 1,
+        change_id: int = 0,
+        tail: bytes = b"",
+        partition_epoch: int = 0,
+        mod_revision: int = 0,
+    ) -> None:
+        self.leader = leader
+        self.leader_epoch = leader_epoch
+        self.replicas = replicas
+        self.isr = isr
+        self.adding = adding
+        self.removing = removing
+        self.elr = elr
+        self.last_known_elr = last_known_elr
+        self.recovery_state = recovery_state
+        self.min_isr = (
+            min_isr  # of min.insync.replicas, so that a leader's compare-and-swap sees it
+        )
+        self.change_id = change_id  # of the last proposal of a leader: tells an ambiguous outcome
+        self.tail = tail
+        self.partition_epoch = partition_epoch  # the key's version: one more with each change
+        self.mod_revision = mod_revision
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PartitionValue):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"PartitionValue({fields})"
+
+    def with_min_isr(self, min_isr: int) -> "PartitionValue":
+        """The same partition under another min.insync.replicas."""
+        changed = copy(self)
+        changed.min_isr = min_isr
+        return changed
 
     def encode(self) -> bytes:
         lists: Sequence[tuple[int, ...]] = (

@@ -2,14 +2,14 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 _UNLIMITED = 2_147_483_647
+_NO_OVERRIDES: Final[Mapping[str, int]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkLimits:
+class NetworkLimits(NamedTuple):
     """Every bound of the network layer. Sizes in bytes, times in seconds, rates in bytes/second."""
 
     max_frame_bytes: int = 104_857_600
@@ -34,7 +34,7 @@ class NetworkLimits:
     max_connections_per_ip: int = _UNLIMITED
     """Past it a new connection of that address is closed at once (max.connections.per.ip)."""
 
-    max_connections_per_ip_overrides: Mapping[str, int] = field(default_factory=dict)
+    max_connections_per_ip_overrides: Mapping[str, int] = _NO_OVERRIDES
     """Address -> limit (max.connections.per.ip.overrides)."""
 
     spare_descriptors: int = 64

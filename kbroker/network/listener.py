@@ -10,8 +10,7 @@ import contextlib
 import errno
 import socket
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
@@ -29,8 +28,7 @@ _RETRY_AFTER_S = 1.0
 _SMALLEST_BACKLOG = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerEndpoint:
+class ListenerEndpoint(NamedTuple):
     """A listener as configured. Port 0 takes a free one."""
 
     name: str
@@ -43,8 +41,7 @@ class ListenerEndpoint:
     """Connections begin with a PROXY v2 header."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundListener:
+class BoundListener(NamedTuple):
     """A listener that has its port. ``host`` is as configured."""
 
     name: str

@@ -12,7 +12,7 @@ from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.fetch_info import FetchIsolation
 
 if TYPE_CHECKING:
-    from kbroker.metadata.image import PartitionImage
+    from kbroker.metadata.values import PartitionValue
     from kbroker.replication.delayed_operations import DelayedOperations
     from kbroker.replication.partition_listener import PartitionListener
     from kbroker.storage.log_validator import ValidatedRecords
@@ -93,7 +93,7 @@ class Partition:
 
     # Leadership ---------------------------------------------------------------------------------
 
-    def update(self, image: "PartitionImage") -> None:
+    def update(self, image: "PartitionValue") -> None:
         """Take over the partition's state from the metadata; become or stop being its leader."""
         if image.leader_epoch < self.leader_epoch:
             return  # an image from before the one already taken over

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from kbroker.common.timer import Timer
     from kbroker.config.broker_config import BrokerConfig, ConfigHolder
     from kbroker.metadata.delta import MetadataDelta
-    from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage
+    from kbroker.metadata.image import MetadataImage, TopicImage
+    from kbroker.metadata.values import PartitionValue
     from kbroker.storage.log_manager import LogManager
     from kbroker.storage.unified_log import LogAppendInfo
 
@@ -91,7 +92,7 @@ class ReplicaManager:
             if resource_type == ConfigResourceType.TOPIC:
                 self._update_log_config(name)
 
-    def _apply_partition(self, topic: "TopicImage", index: int, image: "PartitionImage") -> None:
+    def _apply_partition(self, topic: "TopicImage", index: int, image: "PartitionValue") -> None:
         hosted = self._topics.get(topic.name, {}).get(index)
         if self.node_id not in image.replicas:
             if hosted is not None:

@@ -23,7 +23,7 @@ from kbroker.metadata.image import (
     EMPTY_IMAGE,
     BrokerImage,
     MetadataImage,
-    PartitionImage,
+    PartitionValue,
     TopicImage,
     TopicsImage,
 )
@@ -291,9 +291,9 @@ def partition_image(
     isr: Sequence[int] | None,
     leader_epoch: int,
     revision: int,
-) -> PartitionImage:
+) -> PartitionValue:
     """A partition as the metadata has it; everything in sync unless ``isr`` says otherwise."""
-    return PartitionImage(
+    return PartitionValue(
         leader=leader,
         leader_epoch=leader_epoch,
         replicas=tuple(replicas),

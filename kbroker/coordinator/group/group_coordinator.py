@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from kbroker.coordinator.group.group_requests import GroupRequests
     from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
     from kbroker.metadata.delta import MetadataDelta
-    from kbroker.metadata.image import MetadataImage, PartitionImage
+    from kbroker.metadata.image import MetadataImage
+    from kbroker.metadata.values import PartitionValue
 
 OFFSETS_TOPIC = "__consumer_offsets"
 
@@ -130,7 +131,7 @@ class GroupCoordinator:
         if deleted:
             self.on_topics_deleted(deleted)
 
-    def _on_leader(self, index: int, partition: "PartitionImage") -> None:
+    def _on_leader(self, index: int, partition: "PartitionValue") -> None:
         if partition.leader == self._node_id:
             self._runtime.on_elected(index, partition.leader_epoch)
         else:

@@ -204,8 +204,7 @@ class MixedGroups:
             self._expect(_sync_key(group_id, member_id), group_id, member)
             answer.complete(response)
 
-        result.on_done = on_done
-        return result
+        return result._replace(on_done=on_done)
 
     def _expect(
         self, key: tuple[str, str, str], group_id: str, member: ConsumerGroupMember
@@ -379,8 +378,7 @@ def _answered(
             answer.complete(response)
         return further
 
-    result.on_done = on_done
-    return result
+    return result._replace(on_done=on_done)
 
 
 def _join_key(group_id: str, member_id: str) -> tuple[str, str, str]:

@@ -36,7 +36,8 @@ from kbroker.protocol.errors import KafkaError
 if TYPE_CHECKING:
     from kbroker.coordinator.transaction.transaction_shard import TransactionShard
     from kbroker.metadata.delta import MetadataDelta
-    from kbroker.metadata.image import MetadataImage, PartitionImage
+    from kbroker.metadata.image import MetadataImage
+    from kbroker.metadata.values import PartitionValue
 
 TRANSACTION_TOPIC: Final = "__transaction_state"
 COMMIT_TIMEOUT_S: Final = 5.0
@@ -145,7 +146,7 @@ class TransactionCoordinator:
                 self._partition_count = len(change.topic.partitions)
                 self._on_leader(change.partition, change.new)
 
-    def _on_leader(self, index: int, partition: "PartitionImage") -> None:
+    def _on_leader(self, index: int, partition: "PartitionValue") -> None:
         if partition.leader == self._node_id:
             self._epochs[index] = partition.leader_epoch
             self._runtime.on_elected(index, partition.leader_epoch)

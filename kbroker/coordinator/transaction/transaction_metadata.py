@@ -4,7 +4,6 @@ Values are immutable: a step makes the next one, the runtime writes it and only 
 place. Follows KIP-98, KIP-360 (epoch bump by the client) and KIP-890 (an epoch a transaction).
 """
 
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -52,19 +51,18 @@ IDLE: Final = COMPLETED | {TransactionState.EMPTY}
 """Nothing is open: the id may begin a transaction, and may expire."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class TransactionMetadata:
+class TransactionMetadata(NamedTuple):
     """Times in ms since 1970, -1 for none."""
 
     transactional_id: str
     producer_id: int
     producer_epoch: int
+    timeout_ms: int
     last_producer_epoch: int = NO_PRODUCER_EPOCH
     """The epoch before the last bump that a client asked for; not stored, -1 after a load."""
     previous_producer_id: int = NO_PRODUCER_ID
     next_producer_id: int = NO_PRODUCER_ID
     """What the producer goes on with after the prepared transaction; for exhausted epochs."""
-    timeout_ms: int
     state: TransactionState = TransactionState.EMPTY
     partitions: frozenset[TopicPartition] = frozenset()
     start_ms: int = -1
@@ -88,7 +86,7 @@ class TransactionMetadata:
         return self.producer_id, self.producer_epoch
 
     def _next(self, **changes: object) -> "TransactionMetadata":
-        return replace(self, previous_producer_id=self.producer_id, **changes)  # type: ignore[arg-type]
+        return self._replace(previous_producer_id=self.producer_id, **changes)  # type: ignore[arg-type]
 
     def with_bumped_epoch(
         self, *, last_epoch: int, timeout_ms: int, now_ms: int

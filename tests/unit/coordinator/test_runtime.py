@@ -299,9 +299,7 @@ class TestWrite:
         words = {f"key{number}": "word" for number in range(40)}
 
         def step(shard: WordShard) -> CoordinatorResult[str]:
-            result = shard.put(**words)
-            result.atomic = False
-            return result
+            return shard.put(**words)._replace(atomic=False)
 
         bench.runtime.write(0, step)
         assert bench.read() == words

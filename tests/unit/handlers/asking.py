@@ -47,6 +47,11 @@ class Asker:
             local_port=4567,
         )
 
+    def have(self, **services: Any) -> None:
+        """Put these services in place of those it was made with."""
+        self.services = self.services._replace(**services)
+        self.dispatcher = Dispatcher(self.services)
+
     async def ask(self, key: int, version: int, request: Any) -> Any:
         """The decoded answer; every byte of it is accounted for."""
         parts: list[Any] = []

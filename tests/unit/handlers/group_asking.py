@@ -60,7 +60,7 @@ async def group_asking(settings: Mapping[str, str] | None = None) -> AsyncIterat
             loader=log,
             log=logging.getLogger("test"),
         )
-        asker.services.group_coordinator = coordinator
+        asker.have(group_coordinator=coordinator)
         asker.services.metadata.subscribe(coordinator.apply)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(coordinator.run)

@@ -309,9 +309,9 @@ async def test_a_store_with_small_transactions_gets_several(
             [NewTopic(name=f"t{number}", num_partitions=7) for number in range(5)]
         )
         assert all(result.error is None for result in results)
-        assert await node.controller.create_partitions([NewPartitions(name="t0", count=30)]) == [
-            ("t0", None)
-        ]
+        assert await node.controller.create_partitions(
+            [NewPartitions(name="t0", num_partitions=30)]
+        ) == [("t0", None)]
         counts = [len(topic.partitions) for topic in node.image.topics.by_name.values()]
         assert sorted(counts) == [7, 7, 7, 7, 30]
         await node.controller.delete_topics(list(node.image.topics.by_name.values()))

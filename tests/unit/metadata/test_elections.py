@@ -1,19 +1,18 @@
 """Leaders, ISR and ELR after brokers came and went."""
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from kbroker.metadata.elections import after_admission, after_fencing
-from kbroker.metadata.image import PartitionImage
-from kbroker.metadata.values import RecoveryState
+from kbroker.metadata.values import PartitionValue, RecoveryState
 
 ALL = frozenset({1, 2, 3})
 
 
-def partition(**changes: object) -> PartitionImage:
-    base = PartitionImage(leader=1, leader_epoch=5, replicas=(1, 2, 3), isr=(1, 2, 3), min_isr=2)
-    return replace(base, **changes)  # type: ignore[arg-type]
+def partition(**changes: Any) -> PartitionValue:
+    base = {"leader": 1, "leader_epoch": 5, "replicas": (1, 2, 3), "isr": (1, 2, 3), "min_isr": 2}
+    return PartitionValue(**{**base, **changes})
 
 
 def test_a_follower_leaves_without_a_new_epoch() -> None:

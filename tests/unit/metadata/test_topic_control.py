@@ -243,7 +243,7 @@ async def test_deletion_takes_everything_with_it() -> None:
 async def more(
     node: Node, count: int, assignments: Sequence[Sequence[int]] | None = None, name: str = "t"
 ) -> KafkaError | None:
-    request = NewPartitions(name=name, count=count, assignments=assignments)
+    request = NewPartitions(name=name, num_partitions=count, assignments=assignments)
     ((told, error),) = await node.controller.create_partitions([request])
     assert told == name
     return error
@@ -318,7 +318,8 @@ async def test_partitions_for_several_topics() -> None:
     async with running_node() as node:
         await node.controller.create_topics([NewTopic(name="a"), NewTopic(name="b")])
         requests = [
-            NewPartitions(name=name, count=2) for name in ("nope", "a", "twice", "twice", "b")
+            NewPartitions(name=name, num_partitions=2)
+            for name in ("nope", "a", "twice", "twice", "b")
         ]
         results = await node.controller.create_partitions(requests)
         assert [(name, error and error.error_code) for name, error in results] == [
@@ -330,7 +331,7 @@ async def test_partitions_for_several_topics() -> None:
         assert [len(topic.partitions) for topic in node.image.topics.by_name.values()] == [2, 2]
         revision = node.image.revision
         dry = await node.controller.create_partitions(
-            [NewPartitions(name="a", count=9)], validate_only=True
+            [NewPartitions(name="a", num_partitions=9)], validate_only=True
         )
         assert dry == [("a", None)]
         assert node.image.revision == revision
@@ -344,7 +345,9 @@ async def test_a_timeout_that_is_over_does_nothing() -> None:
         for attempt in (
             node.controller.create_topics([NewTopic(name="x")], timeout_ms=0),
             node.controller.delete_topics([topic], timeout_ms=-1),
-            node.controller.create_partitions([NewPartitions(name="t", count=5)], timeout_ms=0),
+            node.controller.create_partitions(
+                [NewPartitions(name="t", num_partitions=5)], timeout_ms=0
+            ),
         ):
             with pytest.raises(KafkaError) as raised:
                 await attempt

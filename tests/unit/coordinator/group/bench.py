@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
@@ -20,8 +19,9 @@ from kbroker.coordinator.group.group_coordinator import GroupCoordinator
 from kbroker.coordinator.group.group_records import GroupRecordSerde
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
 from kbroker.metadata.delta import difference
-from kbroker.metadata.image import MetadataImage, PartitionImage, TopicImage, TopicsImage
+from kbroker.metadata.image import MetadataImage, TopicImage, TopicsImage
 from kbroker.metadata.keys import ConfigResourceType
+from kbroker.metadata.values import PartitionValue
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.messages.consumer_group_heartbeat_request import (
     ConsumerGroupHeartbeatRequest,
@@ -185,7 +185,7 @@ class GroupBench:
                 name,
                 topic_id(name),
                 [
-                    PartitionImage(leader=1, leader_epoch=0, replicas=(1,), isr=(1,))
+                    PartitionValue(leader=1, leader_epoch=0, replicas=(1,), isr=(1,))
                     for _ in range(count)
                 ],
                 is_internal=False,
@@ -200,7 +200,7 @@ class GroupBench:
         """Settings of a group of its own, underscores for dots."""
         before = self.image
         configs = {name.replace("_", "."): value for name, value in values.items()}
-        self.image = replace(before, configs={(int(ConfigResourceType.GROUP), group_id): configs})
+        self.image = before._replace(configs={(int(ConfigResourceType.GROUP), group_id): configs})
         self.coordinator.apply(difference(before, self.image), self.image)
 
     # -- KIP-848

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -158,7 +157,7 @@ class Coordinated:
         """A new producer that has come this far."""
         answer = self.init()
         key = TransactionLogKey(TXN)
-        advanced = replace(self.metadata(), producer_epoch=epoch)
+        advanced = self.metadata()._replace(producer_epoch=epoch)
         self.coordinator.shard(TXN).replay(0, -1, key, advanced)
         return answer.producer_id, epoch
 

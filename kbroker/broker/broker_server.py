@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from kbroker.metadata.delta import MetadataDelta
     from kbroker.metadata.image import MetadataImage
     from kbroker.metadata.store import MetadataStore
+    from kbroker.request_context import Dispatch
 
 __all__ = ["BrokerServer", "StartError"]
 
@@ -86,8 +87,10 @@ class BrokerServer:
         entropy: Entropy | None = None,
         faults: Faults = NO_FAULTS,
         log: logging.Logger | None = None,
+        around_dispatch: "Callable[[Dispatch, Clock], Dispatch] | None" = None,
     ) -> None:
-        """``memory``: keep everything in memory and leave nothing behind."""
+        """``memory``: keep everything in memory and leave nothing behind. ``around_dispatch``:
+        makes what every request goes through of what answers it."""
         self.config = ConfigHolder(config)
         self.node_id = config.node_id
         self.clock = clock or SystemClock()
@@ -97,6 +100,7 @@ class BrokerServer:
         self._files = files or (MemoryFileSystem() if memory else OsFileSystem())
         self._directories = [MEMORY_DIRECTORY] if memory else list(config.data_directories())
         self._faults = faults
+        self._around_dispatch = around_dispatch
         self._offload = ThreadOffload()
         self._stack = AsyncExitStack()
         self._listeners: list[BoundListener] = []
@@ -324,8 +328,11 @@ class BrokerServer:
 
     async def _bind(self) -> None:
         config = self.config.current
+        dispatch: Dispatch = self.dispatcher.dispatch
+        if self._around_dispatch is not None:
+            dispatch = self._around_dispatch(dispatch, self.clock)
         self.network = NetworkServer(
-            dispatch=self.dispatcher.dispatch,
+            dispatch=dispatch,
             limits=_limits(config),
             clock=self.clock,
             timer=self.timer,

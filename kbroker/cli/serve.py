@@ -8,11 +8,15 @@ import gc
 import os
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from kbroker.config.broker_config import PROFILES, BrokerConfig, merge
 from kbroker.config.config_def import ConfigError
 from kbroker.config.listeners import parse_address
 from kbroker.config.server_properties import environment_properties, parse_properties
+
+if TYPE_CHECKING:
+    from kbroker.broker.trace import Tracer
 
 DEFAULT_DATA_DIRECTORY = "kbroker-data"
 EXIT_FAILED = 1
@@ -54,6 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="info",
         help="default info",
     )
+    add(
+        "--trace",
+        nargs="?",
+        const="",
+        metavar="API,...",
+        help="print each request and answer, decoded, to stderr: all, or those of the named APIs "
+        "(--trace=Produce,Fetch)",
+    )
+    add("--trace-format", choices=("text", "json"), default="text", help="default text")
+    add("--trace-full", action="store_true", help="cut no line of the trace")
     add("--print-config", action="store_true", help="print the settings in force and exit")
 
 
@@ -61,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; 0 then, 1 when it cannot start, 2 for bad settings."""
     try:
         config = load_config(options, os.environ)
+        tracer = make_tracer(options) if options.trace is not None else None
     except (ConfigError, OSError, ValueError) as error:
         print(f"kbroker: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -76,7 +91,19 @@ def run(options: argparse.Namespace) -> int:
     from kbroker.cli.serving import serve
 
     configure_logging(options.log_format, options.log_level)
-    return serve(config, memory=options.memory)
+    return serve(config, memory=options.memory, tracer=tracer)
+
+
+def make_tracer(options: argparse.Namespace) -> "Tracer":
+    """What --trace asks for. Raises ValueError for the name of an API that is not there."""
+    from kbroker.broker.trace import Tracer, parse_api_names
+
+    return Tracer(
+        apis=parse_api_names(options.trace),
+        style=options.trace_format,
+        full=options.trace_full,
+        write=lambda line: print(line, file=sys.stderr),
+    )
 
 
 def load_config(options: argparse.Namespace, environment: Mapping[str, str]) -> BrokerConfig:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -12,16 +13,19 @@ from kbroker.broker.broker_server import BrokerServer, StartError
 from kbroker.common.faults import Faults
 from kbroker.config.broker_config import BrokerConfig
 
+if TYPE_CHECKING:
+    from kbroker.broker.trace import Tracer
+
 log = logging.getLogger("kbroker.serve")
 
 _GC_THRESHOLD = (50_000, 20, 100)
 """Requests are acyclic: the collector has little to find, so it looks seldom."""
 
 
-def serve(config: BrokerConfig, *, memory: bool) -> int:
+def serve(config: BrokerConfig, *, memory: bool, tracer: "Tracer | None" = None) -> int:
     """Run until a signal; the exit status."""
     try:
-        anyio.run(_main, config, memory, backend_options={"use_uvloop": _has_uvloop()})
+        anyio.run(_main, config, memory, tracer, backend_options={"use_uvloop": _has_uvloop()})
     except StartError as error:
         print(f"kbroker: cannot start: {error}", file=sys.stderr)
         return 1
@@ -38,8 +42,13 @@ def _has_uvloop() -> bool:
     return True
 
 
-async def _main(config: BrokerConfig, memory: bool) -> None:
-    server = BrokerServer(config, memory=memory, faults=Faults.from_environment(os.environ))
+async def _main(config: BrokerConfig, memory: bool, tracer: "Tracer | None") -> None:
+    server = BrokerServer(
+        config,
+        memory=memory,
+        faults=Faults.from_environment(os.environ),
+        around_dispatch=tracer.around if tracer is not None else None,
+    )
     _tell_where(config, memory=memory)
     stop = anyio.Event()
     failure: StartError | None = None

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -26,6 +27,11 @@ _HINTS = {
     ErrorCode.TOPIC_ALREADY_EXISTS: "use --if-not-exists where that is all right",
     ErrorCode.OFFSET_OUT_OF_RANGE: "records there are gone or not yet written; "
     "`--from beginning` reads what is left",
+    ErrorCode.GROUP_ID_NOT_FOUND: "there is no such group; "
+    "`kbroker groups list` shows what is there",
+    ErrorCode.NON_EMPTY_GROUP: "the group has members; stop them first",
+    ErrorCode.UNKNOWN_MEMBER_ID: "the group has members; stop them first",
+    ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC: "members of the group read this topic; stop them first",
     ErrorCode.REQUEST_TIMED_OUT: "is the cluster overloaded, or a broker down? --timeout waits",
 }
 
@@ -107,17 +113,22 @@ def parse_assignments(option: str, assignments: Sequence[str]) -> dict[str, str]
     return found
 
 
+def parse_moment(text: str) -> int:
+    """An ISO 8601 time, local without a zone -> ms since 1970. Raises ValueError."""
+    return max(int(datetime.fromisoformat(text).timestamp() * 1000), 0)
+
+
 def print_json(value: Any) -> None:
     """One line of JSON on stdout."""
     print(json.dumps(value, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as their widest cell; numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    """Columns as wide as their widest cell; numbers to the right; None is a dash."""
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     numeric = [
-        bool(rows) and all(isinstance(row[index], int) for row in rows)
+        bool(rows) and all(row[index] is None or isinstance(row[index], int) for row in rows)
         for index in range(len(columns))
     ]
     for line in [list(columns), *cells]:

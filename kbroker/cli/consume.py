@@ -10,6 +10,7 @@ from typing import Any, Final
 from kbroker.cli.cluster import (
     UsageError,
     add_connection_arguments,
+    parse_moment,
     print_json,
     run_with_client,
 )
@@ -90,13 +91,12 @@ async def _starts(
             return firsts
         return {each: max(firsts[each], ends[each] + int(start)) for each in ends}
     try:
-        moment = datetime.fromisoformat(start)
+        timestamp = parse_moment(start)
     except ValueError:
         raise UsageError(
             f"--from {start}: expected beginning, end, an offset, -N, or a time like "
             "2026-01-31T12:00:00Z"
         ) from None
-    timestamp = max(int(moment.timestamp() * 1000), 0)
     found = await list_offsets(client, topic, dict.fromkeys(ends, timestamp))
     return {each: ends[each] if found[each] < 0 else found[each] for each in ends}
 

@@ -12,6 +12,7 @@ from kbroker.client.connection import Connection, ConnectionLostError
 from kbroker.protocol.api_keys import ApiKey
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.messages.find_coordinator_request import FindCoordinatorRequest
 from kbroker.protocol.messages.metadata_request import MetadataRequest, MetadataRequestTopic
 from kbroker.protocol.messages.metadata_response import MetadataResponse, MetadataResponseTopic
 
@@ -23,6 +24,7 @@ REQUEST_TIMEOUT_S: Final = 30.0
 AUTO_CREATE_TIMEOUT_S: Final = 5.0
 """How long a topic is waited for that the broker creates because somebody writes to it."""
 
+_FIRST_FIND_COORDINATOR_OF_MANY: Final = 4
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 
@@ -84,10 +86,11 @@ class KafkaClient:
         self._bootstrap = parse_bootstrap(bootstrap_servers)
         self._client_id = client_id
         self._connect = connect
-        self._connections: dict[tuple[str, int], Connection] = {}
+        self._connections: dict[tuple[str, int, bool], Connection] = {}
         self._connecting = anyio.Lock()
         self._nodes: dict[int, Node] = {}
         self._leaders: dict[str, dict[int, int]] = {}
+        self._coordinators: dict[str, int] = {}
         self._tasks: TaskGroup | None = None
         self._was_reached = False
 
@@ -116,13 +119,19 @@ class KafkaClient:
         connection = await self.connection(node_id)
         return await connection.call(api_key, request, answered=answered)
 
-    async def connection(self, node_id: int | None = None) -> Connection:
-        """The connection to a node, None: to any that answers."""
+    async def connection(
+        self, node_id: int | None = None, *, for_group: bool = False
+    ) -> Connection:
+        """The connection to a node, None: to any that answers.
+
+        A node has a second one ``for_group``: a join that waits for other members, and a fetch that
+        waits for records, would hold up each other's requests.
+        """
         if node_id is not None:
             node = self._nodes.get(node_id)
             if node is None:
                 raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE)
-            return await self._connection_to((node.host, node.port))
+            return await self._connection_to((node.host, node.port), for_group=for_group)
         known = [(node.host, node.port) for node in self._nodes.values()]
         problem: Exception | None = None
         for address in dict.fromkeys([*known, *self._bootstrap]):
@@ -163,6 +172,7 @@ class KafkaClient:
                     ErrorCode.REQUEST_TIMED_OUT, "the broker did not answer in time"
                 ) from None
             self._leaders.clear()
+            self._coordinators.clear()
             if anyio.current_time() + pause >= deadline:
                 raise problem
             await anyio.sleep(pause)
@@ -219,6 +229,33 @@ class KafkaClient:
         self._leaders[topic] = leaders
         return leaders
 
+    # Coordinators
+
+    async def coordinator(self, group_id: str) -> Node:
+        """The node that looks after a group, asked once while nothing goes wrong."""
+        node_id = self._coordinators.get(group_id)
+        if node_id is not None and node_id in self._nodes:
+            return self._nodes[node_id]
+        connection = await self.connection()
+        if connection.version(ApiKey.FIND_COORDINATOR) >= _FIRST_FIND_COORDINATOR_OF_MANY:
+            request = FindCoordinatorRequest(coordinator_keys=[group_id])
+            response = await connection.call(ApiKey.FIND_COORDINATOR, request)
+            (found,) = response.coordinators
+        else:
+            request = FindCoordinatorRequest(group_id)
+            found = await connection.call(ApiKey.FIND_COORDINATOR, request)
+        check(found.error_code, found.error_message or f"group {group_id}")
+        self._coordinators[group_id] = found.node_id
+        node = Node(found.node_id, found.host, found.port, None)
+        return self._nodes.setdefault(found.node_id, node)
+
+    async def group_connection(self, group_id: str) -> Connection:
+        """The connection to the coordinator of a group; ``retrying`` asks again who that is."""
+        node = await self.coordinator(group_id)
+        return await self.connection(node.node_id, for_group=True)
+
+    # Leaders
+
     async def by_leader(self, topic: str, partitions: Sequence[int]) -> dict[int, list[int]]:
         """Node id -> those of the partitions that it leads. KafkaError for an unknown one."""
         leaders = await self.leaders(topic)
@@ -232,9 +269,12 @@ class KafkaClient:
             grouped.setdefault(leaders[partition], []).append(partition)
         return grouped
 
-    async def _connection_to(self, address: tuple[str, int]) -> Connection:
+    async def _connection_to(
+        self, address: tuple[str, int], *, for_group: bool = False
+    ) -> Connection:
+        key = (*address, for_group)
         async with self._connecting:
-            connection = self._connections.get(address)
+            connection = self._connections.get(key)
             if connection is not None and not connection.is_closed:
                 return connection
             if self._tasks is None:
@@ -253,7 +293,7 @@ class KafkaClient:
                 ) from error
             except OSError as error:
                 raise ConnectionLostError(f"{name}: {_reason(error)}") from error
-            self._connections[address] = connection
+            self._connections[key] = connection
             self._was_reached = True
             return connection
 

@@ -17,7 +17,7 @@ from kbroker.protocol.headers import (
 )
 from kbroker.protocol.messages.api_versions_request import ApiVersionsRequest
 from kbroker.protocol.messages.request_header import write_request_header
-from kbroker.protocol.wire import DecodeError, read_tagged_fields
+from kbroker.protocol.wire import DecodeError, EncodeError, read_tagged_fields
 
 MAX_FRAME_BYTES: Final = 128 * 1024 * 1024
 """The largest answer that is accepted; a fetch asks for less."""
@@ -32,10 +32,13 @@ CLIENT_VERSIONS: Final = {
     ApiKey.PRODUCE: (3, 12),
     ApiKey.FETCH: (4, 12),
     ApiKey.METADATA: (4, 12),
+    ApiKey.OFFSET_COMMIT: (2, 9),
+    ApiKey.OFFSET_FETCH: (2, 9),
     ApiKey.DELETE_TOPICS: (1, 5),
 }
 """Versions that this client speaks where they are fewer than the codec's: topics go by name
-(produce before 13, fetch before 13), and metadata must not create topics by asking (4)."""
+(produce before 13, fetch before 13, offsets before 10), and metadata must not create topics by
+asking (4)."""
 
 
 class ConnectionLostError(Exception):
@@ -147,6 +150,8 @@ class Connection:
         try:
             await self._send(api_key, version, request, waiting)
             await waiting.arrived.wait()
+        except KafkaError:
+            raise  # nothing was sent
         except BaseException:
             self.close()  # cancelled, perhaps in the middle of a frame
             raise
@@ -164,7 +169,12 @@ class Connection:
             header = RequestHeader(api_key, version, self._correlation_id, self._client_id)
             parts: list[Any] = []
             write_request_header(parts, header, request_header_version(api_key, version))
-            registry.write_request(api_key, version, request, parts)
+            try:
+                registry.write_request(api_key, version, request, parts)
+            except EncodeError as error:  # a field that this old a version has not
+                raise KafkaError(
+                    ErrorCode.UNSUPPORTED_VERSION, f"the broker {self.name} is too old: {error}"
+                ) from error
             body = b"".join(parts)
             if waiting is not None:
                 self._waiting[self._correlation_id] = waiting

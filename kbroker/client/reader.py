@@ -29,7 +29,8 @@ EARLIEST: Final = -2
 LATEST: Final = -1
 FETCH_BYTES: Final = 8 * 1024 * 1024
 _PARTITION_BYTES: Final = 1024 * 1024
-_READ_COMMITTED: Final = 1
+READ_UNCOMMITTED: Final = 0
+READ_COMMITTED: Final = 1
 
 
 class FetchedRecord(NamedTuple):
@@ -40,12 +41,16 @@ class FetchedRecord(NamedTuple):
 
 
 async def list_offsets(
-    client: KafkaClient, topic: str, timestamps: Mapping[int, int]
+    client: KafkaClient,
+    topic: str,
+    timestamps: Mapping[int, int],
+    *,
+    isolation_level: int = READ_COMMITTED,
 ) -> dict[int, int]:
     """Partition -> offset of the first record at or after a time, -1 when there is none.
 
     ``timestamps``: partition -> ms since 1970, ``EARLIEST`` or ``LATEST`` (the end of what is
-    committed). Raises KafkaError.
+    committed; with READ_UNCOMMITTED of open transactions as well). Raises KafkaError.
     """
     offsets: dict[int, int] = {}
 
@@ -55,7 +60,7 @@ async def list_offsets(
             asked = [ListOffsetsPartition(each, timestamp=timestamps[each]) for each in partitions]
             request = ListOffsetsRequest(
                 replica_id=-1,
-                isolation_level=_READ_COMMITTED,
+                isolation_level=isolation_level,
                 topics=[ListOffsetsTopic(topic, asked)],
             )
             response = await client.call(node_id, ApiKey.LIST_OFFSETS, request)
@@ -113,7 +118,7 @@ class Reader:
             max_wait_ms=max_wait_ms,
             min_bytes=1,
             max_bytes=FETCH_BYTES,
-            isolation_level=_READ_COMMITTED,
+            isolation_level=READ_COMMITTED,
             topics=[FetchTopic(self._topic, partitions=asked)],
         )
         response: FetchResponse = await self._client.call(node_id, ApiKey.FETCH, request)

@@ -1,14 +1,20 @@
-"""``kbroker`` as a process, for the commands that talk to a cluster."""
+"""``kbroker`` as a process, or in this one, for the commands that talk to a cluster."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from typing import Any
+from unittest import mock
+
+from kbroker.cli.main import main
 
 LIVENESS_S = 60
+PROCESSES = ("exec", "produce")
+"""Commands that read standard input or handle signals: they need a process of their own."""
 
 
 def kbroker(
@@ -29,9 +35,39 @@ def kbroker(
     )
 
 
+def kbroker_here(
+    *arguments: str, bootstrap: str | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """The same without a process, which takes most of the time of a short command."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    told = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap} if bootstrap else {}
+    with (
+        mock.patch.object(sys, "stdout", out),
+        mock.patch.object(sys, "stderr", err),
+        mock.patch.dict(os.environ, told),
+    ):
+        try:
+            status = main(arguments)
+        except SystemExit as ended:  # argparse
+            status = int(ended.code or 0)
+    written = []
+    for stream in (out, err):
+        stream.flush()
+        written.append(stream.buffer.getvalue())  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(arguments, status, *written)
+
+
+def _run(
+    *arguments: str, bootstrap: str | None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    if stdin or arguments[0] in PROCESSES:
+        return kbroker(*arguments, bootstrap=bootstrap, stdin=stdin)
+    return kbroker_here(*arguments, bootstrap=bootstrap)
+
+
 def succeed(*arguments: str, bootstrap: str | None = None, stdin: bytes = b"") -> str:
     """Its standard output, after it succeeded."""
-    done = kbroker(*arguments, bootstrap=bootstrap, stdin=stdin)
+    done = _run(*arguments, bootstrap=bootstrap, stdin=stdin)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 
@@ -43,7 +79,7 @@ def succeed_json(*arguments: str, bootstrap: str | None = None) -> Any:
 
 def refuse(*arguments: str, bootstrap: str | None = None, status: int = 1) -> str:
     """Its one line on stderr, after it failed with that status."""
-    done = kbroker(*arguments, bootstrap=bootstrap)
+    done = _run(*arguments, bootstrap=bootstrap)
     assert done.returncode == status, done.stderr.decode()
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("kbroker: ")

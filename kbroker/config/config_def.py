@@ -79,7 +79,7 @@ _RANGES = {
 class Setting:
     """One row of a table of settings. As a class attribute it is shadowed by the parsed value."""
 
-    __slots__ = ("check", "default", "dynamic", "internal", "name", "synonyms", "type")
+    __slots__ = ("attribute", "check", "default", "dynamic", "internal", "name", "synonyms", "type")
 
     def __init__(
         self,
@@ -93,6 +93,7 @@ class Setting:
         synonyms: tuple[str, ...],
     ) -> None:
         self.name = name
+        self.attribute = attribute_name(name)
         self.type = type
         self.default = default
         self.check = check
@@ -174,7 +175,7 @@ class SettingsTable:
         """Set every attribute: from ``values`` by Kafka's name, else the default."""
         target = self.__dict__
         for name, row in self.settings().items():
-            target[attribute_name(name)] = values.get(name, row.default)
+            target[row.attribute] = values.get(name, row.default)
 
 
 def attribute_name(name: str) -> str:

@@ -188,6 +188,8 @@ async def _addresses(host: str) -> list[tuple[int, str]]:
         if socket.has_dualstack_ipv6():
             return [(socket.AF_INET6, "::")]
         return [(socket.AF_INET, "0.0.0.0")]
+    if _is_ipv4(host):  # Python's look-up would load its IDNA codec for it
+        return [(socket.AF_INET, host)]
     numeric = socket.AI_NUMERICHOST if _is_numeric(host) else 0
     if numeric or host == "localhost":  # no look-up that could take long
         found = socket.getaddrinfo(
@@ -204,6 +206,14 @@ async def _addresses(host: str) -> list[tuple[int, str]]:
     if not addresses:
         raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} to listen on")
     return sorted(addresses, key=lambda pair: pair[0] != socket.AF_INET)
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except OSError:
+        return False
+    return True
 
 
 def _is_numeric(host: str) -> bool:

@@ -393,10 +393,12 @@ class BrokerServer:
         """Put this broker's and the cluster's dynamic settings in force."""
         if not any(kind == ConfigResourceType.BROKER for kind, _ in delta.changed_configs):
             return
+        own, default = image.broker_overrides(self.node_id), image.cluster_overrides()
+        current = self.config.current
+        if own == current.dynamic and default == current.dynamic_default:
+            return
         try:
-            new = self.config.current.with_dynamic(
-                image.broker_overrides(self.node_id), image.cluster_overrides()
-            )
+            new = current.with_dynamic(own, default)
         except ConfigError:
             self.log.exception("dynamic settings cannot be used and do not act")
             return

@@ -253,10 +253,11 @@ def _bind_one(family: int, host: str, port: int) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
-        with_scope = socket.getaddrinfo(
-            host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )[0][4]
-        bound.bind(with_scope)
+        address: Any = (host, port)
+        if "%" in host:
+            numeric = socket.AI_NUMERICHOST
+            address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=numeric)[0][4]
+        bound.bind(address)
         if sys.platform != "win32":
             # Only now for a port that the kernel chose: with it the kernel may choose one that
             # another process has bound and not yet listened on. Connections inherit it, so that

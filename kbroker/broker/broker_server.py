@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from kbroker.coordinator.transaction.marker_writer import MarkerWriter
     from kbroker.coordinator.writer import PartitionWriter
+    from kbroker.handlers.api_ranges import Pose
     from kbroker.metadata.delta import MetadataDelta
     from kbroker.metadata.image import MetadataImage
     from kbroker.metadata.store import MetadataStore
@@ -291,8 +292,9 @@ class BrokerServer:
             ),
             producer_ids=producer_ids,
             log=logging.getLogger("kbroker.handlers"),
+            pose=_pose(config),
         )
-        self.dispatcher = Dispatcher(self.services)
+        self.dispatcher = Dispatcher(self.services, pose=self.services.pose)
 
     def _start_transactions(self, background: "TaskGroup", producer_ids: ProducerIdManager) -> None:
         self.transaction_coordinator = TransactionCoordinator(
@@ -409,6 +411,17 @@ async def _shielded(finish: Callable[[], Awaitable[object]]) -> None:
     """Finish even when the broker's task is being cancelled."""
     with anyio.CancelScope(shield=True):
         await finish()
+
+
+def _pose(config: BrokerConfig) -> "Pose | None":
+    if not config.kbroker_api_versions:
+        return None
+    from kbroker.handlers.api_ranges import load_pose
+
+    try:
+        return load_pose(config.kbroker_api_versions)
+    except ConfigError as error:
+        raise StartError(str(error)) from None
 
 
 def _limits(config: BrokerConfig) -> NetworkLimits:

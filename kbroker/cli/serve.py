@@ -68,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--trace-format", choices=("text", "json"), default="text", help="default text")
     add("--trace-full", action="store_true", help="cut no line of the trace")
+    add(
+        "--api-versions",
+        metavar="RELEASE|FILE",
+        help="pose as an older broker: a release of Apache Kafka such as 2.8 or 3.9, or a file of "
+        'lines such as Produce = "3-9"',
+    )
     add("--print-config", action="store_true", help="print the settings in force and exit")
 
 
@@ -137,6 +143,8 @@ def _apply_options(layers: dict[str, str], options: argparse.Namespace) -> None:
         address = f"[{host}]" if ":" in host else host
         name = layers.get("listeners", "PLAINTEXT").partition(":")[0]
         layers["advertised.listeners"] = f"{name}://{address}:{port}"
+    if options.api_versions is not None:
+        layers["kbroker.api.versions"] = options.api_versions
     if options.data_dir is not None:
         layers["log.dirs"] = options.data_dir
     elif "log.dirs" not in layers and "log.dir" not in layers:

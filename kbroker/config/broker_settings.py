@@ -1017,6 +1017,7 @@ class BrokerSettings(SettingsTable):
         "kbroker.queued.max.bytes", LONG, 1 << 28, at_least(1 << 20), internal=True
     )
     kbroker_fetch_sendfile: bool = setting("kbroker.fetch.sendfile", BOOLEAN, False, internal=True)
+    kbroker_api_versions: str = setting("kbroker.api.versions", STRING, "", internal=True)
     kbroker_drain_timeout_ms: int = setting(
         "kbroker.drain.timeout.ms", LONG, 5000, at_least(0), internal=True
     )

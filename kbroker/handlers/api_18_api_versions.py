@@ -7,6 +7,8 @@ v3  client software name and version, checked; features as tagged fields. Featur
     version is 0 are left out, which v3 clients cannot read (KAFKA-17492).
 v4  those features too.
 A version above 4 is answered as v0 with UNSUPPORTED_VERSION and the range to try (KIP-511).
+With ``kbroker.api.versions`` the ranges and features are those of another broker, as far as they
+are served here (see ``api_ranges``).
 A feature is finalized only when its protocol is complete here: clients choose by that alone.
 """
 
@@ -26,6 +28,9 @@ from kbroker.protocol.messages.api_versions_response import (
 from kbroker.protocol.registry import APIS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kbroker.handlers.api_ranges import Pose
     from kbroker.handlers.services import Services
     from kbroker.request_context import RequestContext
 
@@ -69,20 +74,46 @@ def handle(
             raise KafkaError(ErrorCode.INVALID_REQUEST)
         context.connection.client_software_name = name
         context.connection.client_software_version = software_version
+    advertised: list[ApiVersion] = _ADVERTISED
+    features: Iterable[_Feature] = _FEATURES
+    if services.pose is not None:
+        advertised = _posing(services.pose)
+        features = _features_of(services.pose)
     return ApiVersionsResponse(
-        api_keys=_ADVERTISED,
+        api_keys=advertised,
         supported_features=[
             SupportedFeatureKey(feature.name, feature.oldest, feature.latest)
-            for feature in _FEATURES
+            for feature in features
             if feature.oldest > 0 or version >= 4
         ],
         finalized_features_epoch=services.metadata.image.revision,
         finalized_features=[
             FinalizedFeatureKey(feature.name, feature.finalized, feature.finalized)
-            for feature in _FEATURES
+            for feature in features
             if feature.finalized
         ],
     )
+
+
+def _posing(pose: "Pose") -> list[ApiVersion]:
+    """What another broker would advertise, as far as it is served here."""
+    advertised = []
+    for own in _ADVERTISED:
+        served = pose.serves(own.api_key, own.min_version, own.max_version)
+        if served is not None:
+            advertised.append(ApiVersion(own.api_key, *served))
+    return advertised
+
+
+def _features_of(pose: "Pose") -> list[_Feature]:
+    """The same of features; levels that this broker has not finalized stay so."""
+    features = []
+    for own in _FEATURES:
+        oldest, latest = pose.features.get(own.name, (0, 0))
+        latest = min(latest, own.latest)
+        if latest > 0:
+            features.append(_Feature(own.name, oldest, latest, min(latest, own.finalized)))
+    return features
 
 
 def error_response(

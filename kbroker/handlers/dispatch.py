@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kbroker.common.parts import Buffer, Part
+    from kbroker.handlers.api_ranges import Pose
     from kbroker.handlers.services import Services
 
 _API_VERSIONS_KEY: Final = 18
@@ -74,9 +75,16 @@ class _Api:
 class Dispatcher:
     """The ``Dispatch`` of one broker. Handlers and codecs are imported at a key's first request."""
 
-    def __init__(self, services: "Services", handlers: "Mapping[int, str]" = HANDLERS) -> None:
+    def __init__(
+        self,
+        services: "Services",
+        handlers: "Mapping[int, str]" = HANDLERS,
+        pose: "Pose | None" = None,
+    ) -> None:
+        """``pose``: serve what another broker would, and no more."""
         self._services = services
         self._handlers = handlers
+        self._pose = pose
         self._apis: dict[int, _Api] = {}
 
     def dispatch(self, context: RequestContext, buffer: "Buffer", position: int) -> Dispatched:
@@ -166,19 +174,25 @@ class Dispatcher:
             context.client_id,
             context.received_at,
         )
-        error = KafkaError(ErrorCode.UNSUPPORTED_VERSION)
-        return self._encode(api, known, api.error_response(None, error, 0))
+        response = api.error_response(None, KafkaError(ErrorCode.UNSUPPORTED_VERSION), 0)
+        for own in response.api_keys:
+            own.max_version = api.latest_version
+        return self._encode(api, known, response)
 
     def _load(self, key: int) -> _Api:
         module_name = self._handlers.get(key)
         if module_name is None:
             raise CloseConnection(f"API key {key} is not served")
+        served = self._served_versions(key)
+        if served is None:
+            raise CloseConnection(f"API key {key} is not served by the broker posed as")
         module = import_module(f"kbroker.handlers.{module_name}")
         info = registry.APIS[key]
+        oldest, latest = served
         api = _Api(
             key=key,
-            oldest_version=info.min_version,
-            latest_version=info.max_version,
+            oldest_version=oldest,
+            latest_version=latest,
             first_flexible_header=(
                 _NEVER_FLEXIBLE if key == _API_VERSIONS_KEY else info.flexible_from
             ),
@@ -190,12 +204,18 @@ class Dispatcher:
         self._apis[key] = api
         return api
 
+    def _served_versions(self, key: int) -> tuple[int, int] | None:
+        info = registry.APIS[key]
+        if self._pose is None:
+            return info.min_version, info.max_version
+        return self._pose.serves(key, info.min_version, info.max_version)
+
     async def import_ahead(self) -> None:
         """Import what no request has needed yet, giving way to the loop every 2 ms."""
         clock = self._services.clock
         slice_end = clock.monotonic() + _IMPORT_SLICE_S
         for key in sorted(self._handlers):
-            if key not in self._apis:
+            if key not in self._apis and self._served_versions(key) is not None:
                 self._load(key)
             if clock.monotonic() >= slice_end:
                 await checkpoint()

@@ -11,7 +11,7 @@ COMMANDS = {
     "consume": ("kbroker.cli.consume", "print the records of a topic"),
     "exec": ("kbroker.cli.exec", "run a command with a throwaway broker of its own"),
     "groups": ("kbroker.cli.groups", "list, describe, reset and delete consumer groups"),
-    "log": ("kbroker.cli.log", "dump, verify and import the files of a data directory"),
+    "log": ("kbroker.cli.log", "look at the files of a data directory"),
     "produce": ("kbroker.cli.produce", "write lines or files to a topic"),
     "serve": ("kbroker.cli.serve", "start a broker"),
     "topics": ("kbroker.cli.topics", "list, create, describe, alter and delete topics"),

@@ -8,10 +8,14 @@ application, another version), the plain import is used.
 import importlib.machinery
 import logging
 import sys
-from collections.abc import Callable
 from types import ModuleType
+from typing import Protocol
 
-Checksum = Callable[[bytes | bytearray | memoryview], int]
+
+class Checksum(Protocol):
+    """The checksum of ``data``, carried on from ``crc``."""
+
+    def __call__(self, data: bytes | bytearray | memoryview, crc: int = 0, /) -> int: ...
 
 
 def _load_extension() -> ModuleType | None:

@@ -1,0 +1,1 @@
+"""Tools for data directories that no broker is using: dump, verify, import."""

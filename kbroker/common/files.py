@@ -32,6 +32,14 @@ class DirectoryEntry(NamedTuple):
     size: int
 
 
+class Stamp(NamedTuple):
+    """What changes with every change of a file; of a directory, with every change of its names."""
+
+    size: int
+    """Bytes; 0 for a directory."""
+    modified_ns: int
+
+
 class DiskSpace(NamedTuple):
     """Bytes of the volume that holds a path."""
 
@@ -103,6 +111,18 @@ class FileSystem(Protocol):
 
     def size(self, path: str) -> int:
         """Bytes of the file; FileNotFoundError when there is none."""
+        ...
+
+    def stamp(self, path: str) -> Stamp:
+        """Of a file or a directory; FileNotFoundError when there is none.
+
+        The clock behind it may tick slowly: two changes within 20 ms may carry the same time.
+        """
+        ...
+
+    def memory_id(self) -> str:
+        """The same for as long as written data that was not synced is certain to be there: until
+        the machine starts anew. Empty where nobody knows."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -340,6 +360,18 @@ class OsFileSystem:
     def size(self, path: str) -> int:
         return os.stat(path).st_size
 
+    def stamp(self, path: str) -> Stamp:
+        found = os.stat(path)
+        is_file = found.st_mode & 0o170000 == 0o100000  # stat.S_ISREG
+        return Stamp(found.st_size if is_file else 0, found.st_mtime_ns)
+
+    def memory_id(self) -> str:
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:  # not Linux
+            return ""
+
     def read(self, path: str) -> bytes:
         file = OsFile(path, os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
         try:
@@ -393,17 +425,24 @@ class OsFileSystem:
         return DiskSpace(usage.total, usage.free)
 
 
+class MemoryContent(bytearray):
+    """The bytes of a file in memory, and how often they were changed."""
+
+    changes = 0
+
+
 class MemoryFile:
     """A file of a ``MemoryFileSystem``; handles on the same file share its bytes."""
 
     __slots__ = ("_data", "path")
 
-    def __init__(self, path: str, data: bytearray) -> None:
+    def __init__(self, path: str, data: MemoryContent) -> None:
         self.path = path
         self._data = data
 
     def write_at(self, data: Buffer, position: int) -> None:
         held = self._data
+        held.changes += 1
         if position == len(held):
             held += data
             return
@@ -427,6 +466,7 @@ class MemoryFile:
 
     def truncate(self, size: int) -> None:
         held = self._data
+        held.changes += 1
         if size < len(held):
             del held[size:]
         else:
@@ -468,19 +508,22 @@ class MemoryFileSystem:
     blocks = False
 
     def __init__(self) -> None:
-        self._files: dict[str, bytearray] = {}
+        self._files: dict[str, MemoryContent] = {}
         # Directory -> names in it; a directory that was made is a key, however empty.
         self._directories: dict[str, set[str]] = {}
+        self._changes: dict[str, int] = {}  # of the names in a directory
         self._locked: set[str] = set()
 
     def _names_of_parent(self, path: str) -> tuple[set[str], str]:
+        """For a change of them."""
         parent, name = os.path.split(path)
         names = self._directories.get(parent)
         if names is None:
             raise FileNotFoundError(errno.ENOENT, "no such directory", parent)
+        self._changes[parent] = self._changes.get(parent, 0) + 1
         return names, name
 
-    def _data(self, path: str) -> bytearray:
+    def _data(self, path: str) -> MemoryContent:
         data = self._files.get(path)
         if data is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
@@ -495,7 +538,7 @@ class MemoryFileSystem:
                 raise FileNotFoundError(errno.ENOENT, "no such file", path)
             names, name = self._names_of_parent(path)
             names.add(name)
-            data = self._files[path] = bytearray()
+            data = self._files[path] = MemoryContent()
         return MemoryFile(path, data)
 
     def exists(self, path: str) -> bool:
@@ -503,6 +546,15 @@ class MemoryFileSystem:
 
     def size(self, path: str) -> int:
         return len(self._data(path))
+
+    def stamp(self, path: str) -> Stamp:
+        if path in self._directories:
+            return Stamp(0, self._changes.get(path, 0))
+        data = self._data(path)
+        return Stamp(len(data), data.changes)
+
+    def memory_id(self) -> str:
+        return "memory"
 
     def read(self, path: str) -> bytes:
         return bytes(self._data(path))

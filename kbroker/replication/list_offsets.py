@@ -77,7 +77,7 @@ def list_offset(
 
 def _epoch_of_start(partition: "Partition") -> int:
     log = partition.log
-    earliest = log.epochs.earliest_entry
+    earliest = log.earliest_epoch
     if earliest is None or earliest.start_offset > log.log_start_offset:
         return _UNKNOWN
     return earliest.epoch

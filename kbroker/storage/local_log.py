@@ -44,18 +44,21 @@ class LocalLog:
         self.topic = topic
         self.partition = partition
         self.config = config
-        self.segments = LogSegments()
         self.log_start_offset = 0
         self.log_end_offset = 0
         self.recovery_point = 0
         self.failure: OSError | None = None
         """Set when syncing failed: what the device holds is unknown, appends are refused."""
-        self._active: LogSegment | None = None
-        # Where the batch begins that a reader below the end was last kept from: (offset, place).
-        self._bound_position: tuple[int, LogSegment, int] | None = None
         self._flushing: anyio.Event | None = None
         self._is_dirty = False
         self._new_names = False  # files were created since the directory was last synced
+
+    def forget_files(self) -> None:
+        """Begin without segments; the constructor of a whole log calls it."""
+        self.segments = LogSegments()
+        self._active: LogSegment | None = None
+        # Where the batch begins that a reader below the end was last kept from: (offset, place).
+        self._bound_position: tuple[int, LogSegment, int] | None = None
 
     @property
     def name(self) -> str:
@@ -66,6 +69,12 @@ class LocalLog:
     def size(self) -> int:
         """Bytes of record batches on disk."""
         return self.segments.size
+
+    @property
+    def first_base_offset(self) -> int:
+        """Where the first segment begins; the log's start while there is none."""
+        first = self.segments.first
+        return first.base_offset if first is not None else self.log_start_offset
 
     @property
     def has_files(self) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 
 from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.common.files import (
@@ -25,11 +26,13 @@ from kbroker.storage.checkpoints import (
     read_offset_checkpoint,
     write_meta_properties,
 )
+from kbroker.storage.log_state import LOG_STATE_CHECKPOINT, read_log_states
 
 LOCK_FILE = ".lock"
 KRAFT_METADATA_DIRECTORY = "__cluster_metadata-0"
 DELETE_DIRECTORY_SUFFIX = "-delete"
 STRAY_DIRECTORY_SUFFIX = "-stray"
+FUTURE_DIRECTORY_SUFFIX = "-future"
 _LEGAL_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _PARTITION_DIRECTORY = re.compile(r"(.+)-(\d{1,10})")
 _LONGEST_NAME = 255
@@ -78,7 +81,7 @@ class LogDirectory:
         self._files = files
         self._faults = faults
         self._lock: FileLock | None = None
-        self._written: dict[str, bytes] = {}
+        self._written: dict[str, int] = {}  # hash of what the file holds
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -158,16 +161,27 @@ class LogDirectory:
         """For a worker thread. OSError."""
         self.write_checkpoints({CLEANER_OFFSET_CHECKPOINT: encode_offset_checkpoint(offsets)})
 
+    def read_log_states(self) -> tuple[str, Mapping[str, str]]:
+        """(memory id, directory name to line) of the checkpoint of all logs."""
+        return read_log_states(self._files, self._file(LOG_STATE_CHECKPOINT))
+
     def checkpoint_contents(
-        self, recovery_points: Offsets, log_starts: Offsets, high_watermarks: Offsets
+        self,
+        recovery_points: Offsets,
+        log_starts: Offsets,
+        high_watermarks: Offsets,
+        log_states: bytes,
     ) -> dict[str, bytes]:
         """The files that differ from what was last written, name to content."""
         contents = {
             RECOVERY_POINT_CHECKPOINT: encode_offset_checkpoint(recovery_points),
             LOG_START_OFFSET_CHECKPOINT: encode_offset_checkpoint(log_starts),
             REPLICATION_OFFSET_CHECKPOINT: encode_offset_checkpoint(high_watermarks),
+            LOG_STATE_CHECKPOINT: log_states,
         }
-        return {name: data for name, data in contents.items() if self._written.get(name) != data}
+        return {
+            name: data for name, data in contents.items() if self._written.get(name) != hash(data)
+        }
 
     def write_checkpoints(self, contents: dict[str, bytes]) -> None:
         """Write these files, synced. For a worker thread. OSError."""
@@ -178,7 +192,7 @@ class LogDirectory:
                 file.write_at(data[: len(data) // 2], 0)
                 self._faults.die()
             write_atomically(self._files, path, data)
-            self._written[name] = data
+            self._written[name] = hash(data)
 
     def release(self) -> None:
         """Give the lock back."""

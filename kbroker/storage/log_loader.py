@@ -79,13 +79,36 @@ def load_log(
 
     ``is_clean``: the log was closed, so its files are taken as they are. OSError.
     """
+    log = UnifiedLog(env, directory, topic, partition, config=config)
+    load_files(
+        log,
+        is_clean=is_clean,
+        recovery_point=recovery_point,
+        log_start_offset=log_start_offset,
+        high_watermark=high_watermark,
+        buffer=buffer,
+    )
+    return log
+
+
+def load_files(
+    log: UnifiedLog,
+    *,
+    is_clean: bool,
+    recovery_point: int,
+    log_start_offset: int,
+    high_watermark: int,
+    buffer: RecoveryBuffer | None = None,
+) -> None:
+    """Fill a log that has no files yet from its directory; as ``load_log``. OSError."""
+    env, directory = log.env, log.directory
     entries = env.files.list(directory)
     if any(entry.name.endswith(".swap") for entry in entries):
         _finish_swaps(env, directory, entries)
         entries = env.files.list(directory)
     listing = _Listing(entries)
-    topic_id = read_partition_metadata(env.files, directory) or ZERO_UUID
-    log = UnifiedLog(env, directory, topic, partition, topic_id=topic_id, config=config)
+    if log.topic_id == ZERO_UUID:
+        log.topic_id = read_partition_metadata(env.files, directory) or ZERO_UUID
     _remove_leftovers(log, listing)
     _add_segments(log, listing, is_clean=is_clean)
     log.log_start_offset = log_start_offset
@@ -110,7 +133,6 @@ def load_log(
             _recover(log, buffer or RecoveryBuffer())
     _finish(log, epochs_are_known=epochs is not None)
     log.update_high_watermark(high_watermark)
-    return log
 
 
 def _finish_swaps(env: LogEnvironment, directory: str, entries: list[DirectoryEntry]) -> None:

@@ -24,21 +24,20 @@ from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.wire import ZERO_UUID
+from kbroker.storage.checkpoint_rows import CheckpointRows
 from kbroker.storage.checkpoints import MetaProperties
+from kbroker.storage.dormant_log import DormantLog
 from kbroker.storage.log_directory import (
-    DELETE_DIRECTORY_SUFFIX,
     STRAY_DIRECTORY_SUFFIX,
     DataDirectoryError,
     LogDirectory,
     deleted_directory_name,
-    parse_partition_directory_name,
     partition_directory_name,
     set_aside_directory_name,
 )
 from kbroker.storage.log_environment import OPEN_SEGMENTS_LIMIT, LogEnvironment
-from kbroker.storage.log_loader import load_log
-from kbroker.storage.log_recovery import RecoveryBuffer
-from kbroker.storage.log_retention import delete_old_segments
+from kbroker.storage.log_retention import delete_old_segments, may_have_old_segments
+from kbroker.storage.log_startup import LogStartup
 from kbroker.storage.unified_log import UnifiedLog
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
 
 _Job = Callable[[], Awaitable[None]]
 _NEVER_MS = 2**63 - 1
-_LOADS_PER_TURN = 16
 
 
 class LogManager:
@@ -121,6 +119,7 @@ class LogManager:
         self._cleaner_enable = cleaner_enable
         self._cleaner_dedupe_buffer_size = cleaner_dedupe_buffer_size
         self._cleaner_backoff_s = max(cleaner_backoff_s, 0.001)  # Kafka allows 0
+        self._rows = CheckpointRows(files)
         self._cleaned: dict[tuple[str, int], int] = {}  # first dirty offset of compacted logs
 
     # Directories
@@ -158,89 +157,33 @@ class LogManager:
     # Loading
 
     async def load(self, config_of: Callable[[str], LogConfig] | None = None) -> None:
-        """Open every partition that is found; after a crash recover it first.
+        """Find every partition; what changed since the checkpoints is opened, and recovered after
+        a crash, the rest lies dormant.
 
         ``config_of`` gives the settings of a topic. Gives way between partitions. A partition
         that the disk refuses takes its directory offline; DataDirectoryError when the directory
         itself cannot be read.
         """
         self.open_directories()
-        buffer = RecoveryBuffer()
+        startup = LogStartup(self.env, config_of or self._default_config_of, self._log)
         for directory in self.directories:
+            await startup.look_through(directory)
             try:
-                clean = directory.take_clean_shutdown_marker()
-                checkpoints = directory.read_checkpoints()
                 self._cleaned.update(directory.read_cleaner_offsets())
-                entries = self._files.list(directory.path)
             except OSError as error:
                 raise DataDirectoryError(f"{directory.path} cannot be read: {error}") from error
-            recovered = False
-            for name in sorted(entry.name for entry in entries if entry.is_directory):
-                key = parse_partition_directory_name(name)
-                if name.endswith(DELETE_DIRECTORY_SUFFIX):
-                    self._remove_directory_later(os.path.join(directory.path, name), 0)
-                elif name.endswith(STRAY_DIRECTORY_SUFFIX):
-                    continue
-                elif key is None:
-                    self._log.warning("ignoring %s/%s: no partition", directory.path, name)
-                else:
-                    points, starts, watermarks = checkpoints
-                    config = config_of(key[0]) if config_of else self.default_config
-                    self._load_one(
-                        directory,
-                        name,
-                        key,
-                        config=config,
-                        is_clean=clean,
-                        recovery_point=points.get(key, 0),
-                        log_start_offset=starts.get(key, 0),
-                        high_watermark=watermarks.get(key, 0),
-                        buffer=buffer,
-                    )
-                    recovered = recovered or not clean
-                    if len(self._logs) % _LOADS_PER_TURN == 0:
-                        await anyio.lowlevel.checkpoint()
-            if recovered:
-                self._checkpoints_are_due = True
+        self._logs = startup.logs
+        self._directory_of = startup.directory_of
+        self._offline = startup.offline
+        self._checkpoints_are_due = self._checkpoints_are_due or startup.recovered
+        for path in startup.doomed:
+            self._remove_directory_later(path, 0)
+        for log in self._logs.values():
+            if not isinstance(log, DormantLog) and log.unflushed_messages > 0:
+                self._secure_later(log)
 
-    def _load_one(
-        self,
-        directory: LogDirectory,
-        name: str,
-        key: tuple[str, int],
-        *,
-        config: LogConfig,
-        is_clean: bool,
-        recovery_point: int,
-        log_start_offset: int,
-        high_watermark: int,
-        buffer: RecoveryBuffer,
-    ) -> None:
-        if key in self._logs:
-            raise DataDirectoryError(
-                f"{name} is in {self._directory_of[key].path} and in {directory.path}"
-            )
-        try:
-            log = load_log(
-                self.env,
-                os.path.join(directory.path, name),
-                *key,
-                config=config,
-                is_clean=is_clean,
-                recovery_point=recovery_point,
-                log_start_offset=log_start_offset,
-                high_watermark=high_watermark,
-                buffer=buffer,
-            )
-        except OSError as error:
-            self._log.error("%s goes offline: cannot load %s: %s", directory.path, name, error)
-            directory.failure = error
-            self._offline[key] = directory
-            return
-        self._logs[key] = log
-        self._directory_of[key] = directory
-        if log.unflushed_messages > 0:
-            self._secure_later(log)
+    def _default_config_of(self, topic: str) -> LogConfig:
+        return self.default_config
 
     # Logs
 
@@ -324,6 +267,7 @@ class LogManager:
         log = self._logs.pop(key, None)
         directory = self._directory_of.pop(key, None)
         self._cleaned.pop(key, None)
+        self._rows.forget(key)
         if log is None or directory is None:
             return
         log.abandon()
@@ -480,7 +424,7 @@ class LogManager:
             woken = anyio.Event()
             self._timers["cleaner"] = self._timer.schedule(self._cleaner_backoff_s, woken.set)
             await woken.wait()
-            if any(log.config.compact for log in self._logs.values()):
+            if any(map(_may_be_dirty, self._logs.values())):
                 cleaner = cleaner or self.make_cleaner()
                 await self.clean_logs(cleaner)
 
@@ -493,7 +437,9 @@ class LogManager:
     async def clean_logs(self, cleaner: "LogCleaner") -> int:
         """Compact until no log is dirty enough; returns the rounds. What fails waits for later."""
         rounds = 0
-        while found := cleaner.choose(self._logs.values(), self._last_cleaned):
+        while found := cleaner.choose(
+            filter(_may_be_dirty, self._logs.values()), self._last_cleaned
+        ):
             key = (found.log.topic, found.log.partition)
             try:
                 reached = await cleaner.clean(found)
@@ -527,13 +473,16 @@ class LogManager:
     def _expire_producers(self) -> None:
         now_ms = self._clock.time_ms()
         for log in self._logs.values():
-            if log.producer_state.producers:
+            if not isinstance(log, DormantLog) and log.producer_state.producers:
                 log.producer_state.remove_expired(now_ms)
 
     def delete_old_segments(self) -> int:
         """Apply retention to every log; returns how many segments went."""
         count = 0
+        now_ms = self._clock.time_ms()
         for log in list(self._logs.values()):
+            if isinstance(log, DormantLog) and not may_have_old_segments(log, now_ms):
+                continue
             try:
                 count += delete_old_segments(log)
             except (KafkaError, OSError) as error:
@@ -545,22 +494,20 @@ class LogManager:
         self._checkpoints_are_due = False
         for directory in self.directories:
             if directory.failure is None:
-                contents = self._checkpoint_contents(directory)
+                contents = await self._checkpoint_contents(directory, self._clock.time_ms())
                 if contents:
                     await self._offload.run(partial(directory.write_checkpoints, contents))
 
-    def _checkpoint_contents(self, directory: LogDirectory) -> dict[str, bytes]:
-        points: dict[tuple[str, int], int] = {}
-        starts: dict[tuple[str, int], int] = {}
-        watermarks: dict[tuple[str, int], int] = {}
-        for key, log in self._logs.items():
-            if log.has_files and self._directory_of[key] is directory:
-                points[key] = log.recovery_point
-                watermarks[key] = log.high_watermark
-                first = log.segments.first
-                if first is not None and log.log_start_offset > first.base_offset:
-                    starts[key] = log.log_start_offset
-        return directory.checkpoint_contents(points, starts, watermarks)
+    async def _checkpoint_contents(
+        self, directory: LogDirectory, now_ms: int | None
+    ) -> dict[str, bytes]:
+        """``now_ms`` is None when every log is closed for good."""
+        logs = [
+            (key, log) for key, log in self._logs.items() if self._directory_of[key] is directory
+        ]
+        return await self._rows.gather(
+            directory, logs, lambda key, log: self._logs.get(key) is log, now_ms
+        )
 
     async def shutdown(self, clean: bool = True) -> None:
         """Flush and close every log, write checkpoints and the clean shutdown marker.
@@ -597,7 +544,7 @@ class LogManager:
                 tasks.start_soon(close, key, log)
         for directory in self.directories:
             if directory.failure is None and id(directory) not in failed:
-                contents = self._checkpoint_contents(directory)
+                contents = await self._checkpoint_contents(directory, None)
 
                 def finish(
                     directory: LogDirectory = directory, contents: dict[str, bytes] = contents
@@ -609,3 +556,8 @@ class LogManager:
                     await self._offload.run(finish)
                 except OSError as error:
                     self._log.error("%s was not closed cleanly: %s", directory.path, error)
+
+
+def _may_be_dirty(log: UnifiedLog) -> bool:
+    """Whether compaction has to look at it: never at a log that is only its active segment."""
+    return log.config.compact and not (isinstance(log, DormantLog) and log.state.segment_count == 1)

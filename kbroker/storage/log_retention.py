@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from kbroker.storage.dormant_log import DormantLog
 from kbroker.storage.log_segment import LogSegment
 from kbroker.storage.unified_log import UnifiedLog
 
@@ -22,6 +23,21 @@ def delete_old_segments(log: UnifiedLog) -> int:
         if config.retention_bytes >= 0:
             count += _delete_above_size(log, config.retention_bytes)
     return count + _delete_below_log_start(log)
+
+
+def may_have_old_segments(log: DormantLog, now_ms: int) -> bool:
+    """Whether ``delete_old_segments`` would find one, told without loading the log; in doubt yes.
+
+    Only segments whose end is replicated may go, and the first one goes first.
+    """
+    state, config = log.state, log.config
+    if log.log_start_offset > state.first_base_offset and state.segment_count > 1:
+        return True
+    if not config.delete or not state.oldest_size:
+        return False
+    if config.retention_ms >= 0 and state.oldest_timestamp < now_ms - config.retention_ms:
+        return True
+    return 0 <= config.retention_bytes <= state.size - state.oldest_size
 
 
 def _delete_older_than(log: UnifiedLog, oldest_ms: int) -> int:

@@ -147,6 +147,11 @@ class LogSegment:
         if jitter > 0:
             self.roll_jitter_ms = self._env.entropy.randint(0, jitter - 1)
 
+    @property
+    def is_closed(self) -> bool:
+        """It was rolled or closed and not appended to since: the index files are complete."""
+        return self._is_closed
+
     def path(self, suffix: str) -> str:
         """Path of one of the segment's files."""
         return os.path.join(self._directory, segment_file_name(self.base_offset, suffix))

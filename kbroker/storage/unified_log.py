@@ -119,13 +119,18 @@ class UnifiedLog(LocalLog):
         """A log without files; ``log_loader.load_log`` reads one that has."""
         super().__init__(env, directory, topic, partition, config or LogConfig())
         self.topic_id = topic_id
-        self.producer_state = ProducerStateManager(
-            env, directory, self.name, lambda entry: load_history(self.segments, entry)
-        )
-        self.epochs = LeaderEpochCache((), self._write_epochs)
         self.high_watermark = 0
         self.last_stable_offset = 0
         self._has_failpoint = bool(env.faults.failpoint)
+        self.forget_files()
+
+    def forget_files(self) -> None:
+        """A log that knows of no file, as a new one or one that is about to be loaded."""
+        super().forget_files()
+        self.producer_state = ProducerStateManager(
+            self.env, self.directory, self.name, lambda entry: load_history(self.segments, entry)
+        )
+        self.epochs = LeaderEpochCache((), self._write_epochs)
 
     # Append
 
@@ -448,6 +453,11 @@ class UnifiedLog(LocalLog):
     def latest_epoch(self) -> int:
         """The latest leader epoch that this log knows, -1 when it knows none."""
         return self.epochs.latest_epoch
+
+    @property
+    def earliest_epoch(self) -> EpochEntry | None:
+        """The first epoch that this log knows."""
+        return self.epochs.earliest_entry
 
     def maybe_assign_epoch_start_offset(self, epoch: int, offset: int) -> None:
         """A leader was elected: its epoch begins at ``offset``. KafkaError KAFKA_STORAGE_ERROR."""

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Sequence
 
-from kbroker.common.files import DirectoryEntry, DiskSpace, File, FileLock, FileSystem
+from kbroker.common.files import DirectoryEntry, DiskSpace, File, FileLock, FileSystem, Stamp
 from kbroker.common.parts import Buffer
 
 
@@ -90,6 +90,13 @@ class FaultyFileSystem:
     def size(self, path: str) -> int:
         self._check_alive()
         return self.inner.size(path)
+
+    def stamp(self, path: str) -> Stamp:
+        self._check_alive()
+        return self.inner.stamp(path)
+
+    def memory_id(self) -> str:
+        return self.inner.memory_id()
 
     def read(self, path: str) -> bytes:
         self._check_alive()

@@ -11,7 +11,13 @@ import pytest
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.faults import Faults
-from kbroker.common.files import FileSystem, MemoryFileSystem, OsFileSystem, write_atomically
+from kbroker.common.files import (
+    FileSystem,
+    MemoryFileSystem,
+    OsFileSystem,
+    Stamp,
+    write_atomically,
+)
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.topic_config import LogConfig
@@ -87,6 +93,7 @@ def test_a_clean_stop_and_start(on_disk: bool, tmp_path: Path) -> None:
         ".kafka_cleanshutdown",
         ".lock",
         "log-start-offset-checkpoint",
+        "log-state-checkpoint",
         "recovery-point-offset-checkpoint",
         "replication-offset-checkpoint",
         "topic-0",
@@ -249,6 +256,11 @@ def test_a_failing_directory_takes_only_its_partitions_offline() -> None:
             if path == "/one/topic-0":
                 raise OSError(5, "bad sector")
             return super().list(path)
+
+        def stamp(self, path: str) -> Stamp:
+            if path == "/one/topic-0":
+                raise OSError(5, "bad sector")
+            return super().stamp(path)
 
     world = World(None, "/one", "/two")
     manager = world.loaded()
@@ -565,7 +577,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_old_one() -> None:
             raise Died
 
     world = World()
-    manager = world.manager(faults=Recorder(failpoint="checkpoint.mid_write", passes=4))
+    manager = world.manager(faults=Recorder(failpoint="checkpoint.mid_write", passes=5))
     anyio.run(manager.load)
     append_values(log_of(manager), b"a")
     anyio.run(manager.checkpoint)

@@ -1,0 +1,90 @@
+"""What the checkpoints of a data directory say of its logs, gathered without stopping the loop."""
+
+from collections.abc import Callable, Iterable
+
+import anyio.lowlevel
+
+from kbroker.common.files import FileSystem
+from kbroker.storage.dormant_log import DormantLog, state_of
+from kbroker.storage.log_directory import LogDirectory, Offsets
+from kbroker.storage.log_state import encode_log_states
+from kbroker.storage.unified_log import UnifiedLog
+
+_AT_ONCE = 200
+Key = tuple[str, int]
+
+
+class CheckpointRows:
+    """Remembers the line of each log, so that one that rests costs nothing but its place."""
+
+    def __init__(self, files: FileSystem) -> None:
+        self._files = files
+        self._memory_id: str | None = None
+        # Of loaded logs: what the line was made from, and the line (empty: not to be had).
+        self._rows: dict[Key, tuple[tuple[int, ...], str]] = {}
+
+    def forget(self, key: Key) -> None:
+        """The log is no more, or another one."""
+        self._rows.pop(key, None)
+
+    async def gather(
+        self,
+        directory: LogDirectory,
+        logs: Iterable[tuple[Key, UnifiedLog]],
+        is_still_there: Callable[[Key, UnifiedLog], bool],
+        now_ms: int | None,
+    ) -> dict[str, bytes]:
+        """The checkpoint files of ``directory`` that changed, by name.
+
+        ``now_ms`` is None when every log is closed for good.
+        """
+        points: Offsets = {}
+        starts: Offsets = {}
+        watermarks: Offsets = {}
+        rows: dict[Key, str] = {}
+        seen = []
+        for number, (key, log) in enumerate(logs, 1):
+            if log.has_files:
+                seen.append((key, log))
+                points[key] = log.recovery_point
+                watermarks[key] = log.high_watermark
+                if log.log_start_offset > log.first_base_offset:
+                    starts[key] = log.log_start_offset
+                row = self._row(key, log, now_ms)
+                if row:
+                    rows[key] = row
+            if number % _AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+        for key, log in seen:
+            if not is_still_there(key, log):  # gone while this gave way
+                for offsets in (points, starts, watermarks):
+                    offsets.pop(key, None)
+                rows.pop(key, None)
+        if self._memory_id is None:
+            self._memory_id = self._files.memory_id()
+        states = encode_log_states(self._memory_id, rows.values())
+        return directory.checkpoint_contents(points, starts, watermarks, states)
+
+    def _row(self, key: Key, log: UnifiedLog, now_ms: int | None) -> str:
+        if isinstance(log, DormantLog):
+            self._rows.pop(key, None)
+            return log.row
+        made_from = (
+            log.log_start_offset,
+            log.log_end_offset,
+            log.recovery_point,
+            log.high_watermark,
+            log.latest_epoch,
+            len(log.segments),
+        )
+        known = self._rows.get(key)
+        if known is not None and known[0] == made_from and known[1] and now_ms is not None:
+            return known[1]
+        try:
+            state = state_of(log, now_ms)
+        except OSError as error:
+            log.env.log.warning("%s: cannot note its state: %s", log.name, error)
+            state = None
+        row = state.row() if state is not None else ""
+        self._rows[key] = (made_from, row)
+        return row

@@ -1,0 +1,281 @@
+"""A log that nobody has touched for a while: its offsets are known, its files are not open.
+
+A broker with ten thousand partitions starts in the time that it takes to read one checkpoint, and
+holds little for those that rest. A ``DormantLog`` answers from its line of that checkpoint
+(``log_state``); the first touch of what only files can tell loads the log, and from then on the
+very same object is an ordinary ``UnifiedLog``. Whoever holds it need not know.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from kbroker.config.topic_config import LogConfig
+from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.wire import ZERO_UUID
+from kbroker.storage.checkpoints import EpochEntry
+from kbroker.storage.log_environment import LogEnvironment
+from kbroker.storage.log_state import LogState, is_settled
+from kbroker.storage.unified_log import UnifiedLog
+
+MAX_LATE_RECOVERY_BYTES: Final = 4 * 1024 * 1024
+"""More than that is recovered before the broker is ready: it would stall the event loop later."""
+
+_LOADED_ON_TOUCH: Final = ("segments", "producer_state", "epochs", "_active", "_bound_position")
+
+
+def _after_waking(name: str) -> Callable[..., Any]:
+    """The method ``name`` of a ``UnifiedLog``, for one that changes offsets: loading the log in
+    the middle of it would set them back."""
+
+    def call(log: "DormantLog", *arguments: Any, **named: Any) -> Any:
+        log.wake()
+        return getattr(log, name)(*arguments, **named)
+
+    return call
+
+
+class DormantLog(UnifiedLog):
+    """A log with files that are not open; any touch of them makes it a ``UnifiedLog``.
+
+    Whatever it cannot answer raises KafkaError KAFKA_STORAGE_ERROR when the files cannot be loaded,
+    and stays dormant.
+    """
+
+    _row: str
+    _pending_epoch: EpochEntry | None
+
+    @classmethod
+    def restore(
+        cls, env: LogEnvironment, directory: str, state: LogState, row: str, config: LogConfig
+    ) -> "DormantLog":
+        """The log that ``state`` describes; ``row`` is its line. Nothing is read."""
+        log = cls(
+            env, directory, state.topic, state.partition, topic_id=state.topic_id, config=config
+        )
+        log._take_state(state, row)
+        return log
+
+    def _take_state(self, state: LogState, row: str) -> None:
+        self.log_start_offset = state.log_start_offset
+        self.log_end_offset = state.log_end_offset
+        self.recovery_point = state.recovery_point
+        self.high_watermark = self.last_stable_offset = state.high_watermark
+        self._row = row
+
+    if not TYPE_CHECKING:  # the signatures are those of the methods behind
+        append_as_leader = _after_waking("append_as_leader")
+        append_as_follower = _after_waking("append_as_follower")
+        roll = _after_waking("roll")
+        maybe_increment_log_start_offset = _after_waking("maybe_increment_log_start_offset")
+        truncate_to = _after_waking("truncate_to")
+        truncate_fully_and_start_at = _after_waking("truncate_fully_and_start_at")
+        delete_from_front = _after_waking("delete_from_front")
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _LOADED_ON_TOUCH:
+                raise AttributeError(name)
+            self.wake()
+            return getattr(self, name)
+
+    def forget_files(self) -> None:
+        """Called by the constructor: what only files can tell stays missing."""
+        self._pending_epoch = None
+
+    @property
+    def state(self) -> LogState:
+        """What is known of it, as of now."""
+        return LogState.parse(self._row)._replace(
+            topic_id=self.topic_id, high_watermark=self.high_watermark
+        )
+
+    @property
+    def row(self) -> str:
+        """Its line of the checkpoint, as of now."""
+        state = LogState.parse(self._row)
+        if (state.topic_id, state.high_watermark) != (self.topic_id, self.high_watermark):
+            self._row = self.state.row()
+        return self._row
+
+    @property
+    def first_base_offset(self) -> int:
+        return self.state.first_base_offset
+
+    def wake(self) -> None:
+        """Load the log. KafkaError KAFKA_STORAGE_ERROR leaves it dormant."""
+        from kbroker.storage.log_loader import load_files
+
+        state, row, pending = self.state, self._row, self._pending_epoch
+        self.__class__ = UnifiedLog  # type: ignore[assignment]
+        UnifiedLog.forget_files(self)
+        try:
+            load_files(
+                self,
+                is_clean=state.is_closed,
+                recovery_point=state.recovery_point,
+                log_start_offset=state.log_start_offset,
+                high_watermark=state.high_watermark,
+            )
+            if pending is not None:
+                self.epochs.assign(*pending)
+        except (OSError, KafkaError) as error:
+            _put_to_sleep(self, row, pending)
+            if isinstance(error, KafkaError):
+                raise
+            raise self.storage_error("opening", error) from error
+        if self.log_end_offset != state.log_end_offset:
+            self.env.log.error(
+                "%s ends at %d, not at %d: it was changed while it was not open",
+                self.name,
+                self.log_end_offset,
+                state.log_end_offset,
+            )
+        self.recovery_point = min(self.recovery_point, state.recovery_point)
+        if self.unflushed_messages > 0:
+            self.env.flush_later(self)
+
+    # What needs no files
+
+    @property
+    def size(self) -> int:
+        return self.state.size
+
+    @property
+    def has_files(self) -> bool:
+        return True
+
+    @property
+    def latest_epoch(self) -> int:
+        return self._pending_epoch.epoch if self._pending_epoch else self.state.latest_epoch
+
+    @property
+    def earliest_epoch(self) -> EpochEntry | None:
+        state = self.state
+        if state.earliest_epoch >= 0:
+            return EpochEntry(state.earliest_epoch, state.earliest_epoch_start)
+        return self._pending_epoch
+
+    def maybe_assign_epoch_start_offset(self, epoch: int, offset: int) -> None:
+        """Noted, and written when the log is loaded: before that no record can carry the epoch."""
+        if epoch > self.latest_epoch and offset == self.log_end_offset:
+            self._pending_epoch = EpochEntry(epoch, offset)
+        elif epoch != self.latest_epoch:
+            self.wake()
+            self.maybe_assign_epoch_start_offset(epoch, offset)
+
+    def update_config(self, config: LogConfig) -> None:
+        self.config = config
+
+    def update_high_watermark(self, offset: int) -> None:
+        """A log with transactions that are open is not dormant: everything replicated is stable."""
+        self.high_watermark = max(min(offset, self.log_end_offset), self.log_start_offset)
+        self.last_stable_offset = self.high_watermark
+
+    def take_producer_snapshot(self) -> None:
+        """The one it was closed with is there."""
+
+    def close(self) -> None:
+        """It is."""
+
+    def abandon(self) -> None:
+        """It holds nothing."""
+
+
+def _put_to_sleep(log: UnifiedLog, row: str, pending_epoch: EpochEntry | None) -> None:
+    """Make it a ``DormantLog``; ``row`` is what is known of it."""
+    log.abandon()
+    for name in _LOADED_ON_TOUCH:
+        vars(log).pop(name, None)
+    log.__class__ = DormantLog
+    assert isinstance(log, DormantLog)
+    log._take_state(LogState.parse(row), row)
+    log._pending_epoch = pending_epoch
+
+
+def state_of(log: UnifiedLog, now_ms: int | None) -> LogState | None:
+    """What to note of a log; None while that is not certain to hold, or would not be enough.
+
+    ``now_ms``: the log may be written to right after this, so its last change must be long enough
+    ago for the next one to show; None when it is closed for good. OSError.
+    """
+    if isinstance(log, DormantLog):
+        return log.state
+    active = log.segments.active
+    first = log.segments.first
+    if (
+        active is None
+        or first is None
+        or log.failure is not None
+        or log.topic_id == ZERO_UUID
+        or log.producer_state.has_transactions()
+    ):
+        return None
+    directory = log.env.files.stamp(log.directory)
+    file = log.env.files.stamp(active.log_path)
+    if file.size != active.size:
+        return None  # preallocated, or a failed write left something
+    if now_ms is not None and not (
+        is_settled(directory.modified_ns, now_ms) and is_settled(file.modified_ns, now_ms)
+    ):
+        return None
+    earliest = log.epochs.earliest_entry or EpochEntry(-1, -1)
+    oldest = first.largest_timestamp.timestamp
+    return LogState(
+        topic=log.topic,
+        partition=log.partition,
+        topic_id=log.topic_id,
+        log_start_offset=log.log_start_offset,
+        log_end_offset=log.log_end_offset,
+        recovery_point=log.recovery_point,
+        high_watermark=log.high_watermark,
+        latest_epoch=log.latest_epoch,
+        earliest_epoch=earliest.epoch,
+        earliest_epoch_start=earliest.start_offset,
+        first_base_offset=first.base_offset,
+        active_base_offset=active.base_offset,
+        segment_count=len(log.segments),
+        size=log.size,
+        oldest_size=first.size,
+        oldest_timestamp=oldest if oldest >= 0 else first.created_ms,
+        unsynced_bytes=_unsynced_bytes(log),
+        is_closed=all(segment.is_closed for segment in log.segments)
+        and log.producer_state.last_snapshot_offset == log.log_end_offset,
+        directory_ns=directory.modified_ns,
+        active_ns=file.modified_ns,
+        active_size=file.size,
+    )
+
+
+def _unsynced_bytes(log: UnifiedLog) -> int:
+    if log.recovery_point >= log.log_end_offset:
+        return 0
+    segments = log.segments.starting_from(log.recovery_point)
+    known = segments[0].offset_index.lookup(log.recovery_point)
+    return sum(segment.size for segment in segments) - known
+
+
+def find_unchanged(
+    env: LogEnvironment, directory: str, row: str, *, memory_is_kept: bool, config: LogConfig
+) -> DormantLog | None:
+    """The log of ``directory`` when it still is as ``row`` says; None when it must be loaded.
+
+    ``memory_is_kept``: the machine has not started anew since, so that what was written is there,
+    synced or not. OSError.
+    """
+    try:
+        state = LogState.parse(row)
+    except ValueError:
+        return None
+    if state.recovery_point < state.log_end_offset and (
+        not memory_is_kept or state.unsynced_bytes > MAX_LATE_RECOVERY_BYTES
+    ):
+        return None
+    try:
+        if env.files.stamp(directory).modified_ns != state.directory_ns:
+            return None
+        active = env.files.stamp(os.path.join(directory, f"{state.active_base_offset:020d}.log"))
+    except FileNotFoundError:
+        return None
+    if (active.modified_ns, active.size) != (state.active_ns, state.active_size):
+        return None
+    return DormantLog.restore(env, directory, state, row, config)

@@ -1,0 +1,167 @@
+"""What a start finds in a data directory: every partition's log, loaded, recovered or dormant."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio.lowlevel
+
+from kbroker.config.topic_config import LogConfig
+from kbroker.storage.dormant_log import find_unchanged
+from kbroker.storage.log_directory import (
+    DELETE_DIRECTORY_SUFFIX,
+    FUTURE_DIRECTORY_SUFFIX,
+    STRAY_DIRECTORY_SUFFIX,
+    DataDirectoryError,
+    LogDirectory,
+    Offsets,
+    parse_partition_directory_name,
+)
+from kbroker.storage.log_environment import LogEnvironment
+from kbroker.storage.unified_log import UnifiedLog
+
+if TYPE_CHECKING:
+    from kbroker.storage.log_recovery import RecoveryBuffer
+
+_TURN_S = 0.02
+Key = tuple[str, int]
+
+
+class LogStartup:
+    """Looks through data directories one after the other; the results are its attributes.
+
+    ``logs``, ``directory_of``: what could be loaded. ``offline``: partitions that exist and could
+    not: they must not begin anew elsewhere. ``doomed``: paths of deleted partitions, to be removed.
+    ``recovered``: a crash came before, so checkpoints are to be written.
+    """
+
+    def __init__(
+        self, env: LogEnvironment, config_of: Callable[[str], LogConfig], log: logging.Logger
+    ) -> None:
+        self._env = env
+        self._files = env.files
+        self._config_of = config_of
+        self._configs: dict[str, LogConfig] = {}
+        self._log = log
+        self._buffer: RecoveryBuffer | None = None
+        # A planted fault lies in what loading does, so it must not be put off.
+        self._may_sleep = not env.faults.planted
+        self.logs: dict[Key, UnifiedLog] = {}
+        self.directory_of: dict[Key, LogDirectory] = {}
+        self.offline: dict[Key, LogDirectory] = {}
+        self.doomed: list[str] = []
+        self.recovered = False
+
+    async def look_through(self, directory: LogDirectory) -> None:
+        """Find the directory's logs; gives way between them.
+
+        A partition that the disk refuses takes the directory offline; DataDirectoryError when the
+        directory itself cannot be read, or holds a partition that another one holds too.
+        """
+        try:
+            is_clean = directory.take_clean_shutdown_marker()
+            names = sorted(
+                entry.name for entry in self._files.list(directory.path) if entry.is_directory
+            )
+        except OSError as error:
+            raise DataDirectoryError(f"{directory.path} cannot be read: {error}") from error
+        memory_id, rows = directory.read_log_states() if self._may_sleep else ("", {})
+        memory_is_kept = memory_id != "" and memory_id == self._files.memory_id()
+        offsets: tuple[Offsets, Offsets, Offsets] | None = None
+        turn_ends = self._env.clock.monotonic() + _TURN_S
+        for name in names:
+            key = self._partition_of(directory, name)
+            if key is None:
+                continue
+            self._check_unique(directory, name, key)
+            row = rows.get(name)
+            if row is None or not self._leave(directory, name, key, row, memory_is_kept):
+                offsets = offsets or directory.read_checkpoints()
+                self._load(directory, name, key, is_clean=is_clean, offsets=offsets)
+            if self._env.clock.monotonic() >= turn_ends:
+                await anyio.lowlevel.checkpoint()
+                turn_ends = self._env.clock.monotonic() + _TURN_S
+
+    def _partition_of(self, directory: LogDirectory, name: str) -> Key | None:
+        key = parse_partition_directory_name(name)
+        if key is None:
+            if name.endswith(DELETE_DIRECTORY_SUFFIX):
+                self.doomed.append(os.path.join(directory.path, name))
+            elif not name.endswith((STRAY_DIRECTORY_SUFFIX, FUTURE_DIRECTORY_SUFFIX)):
+                self._log.warning("ignoring %s/%s: no partition", directory.path, name)
+        return key
+
+    def _check_unique(self, directory: LogDirectory, name: str, key: Key) -> None:
+        if key in self.directory_of:
+            raise DataDirectoryError(
+                f"{name} is in {self.directory_of[key].path} and in {directory.path}"
+            )
+
+    def _config(self, topic: str) -> LogConfig:
+        config = self._configs.get(topic)
+        if config is None:
+            config = self._configs[topic] = self._config_of(topic)
+        return config
+
+    def _leave(
+        self, directory: LogDirectory, name: str, key: Key, row: str, memory_is_kept: bool
+    ) -> bool:
+        """Whether the log is as its line says, so that it need not be opened now."""
+        try:
+            log = find_unchanged(
+                self._env,
+                os.path.join(directory.path, name),
+                row,
+                memory_is_kept=memory_is_kept,
+                config=self._config(key[0]),
+            )
+        except OSError as error:
+            self._refuse(directory, name, key, error)
+            return True
+        if log is None:
+            return False
+        self._keep(directory, key, log)
+        return True
+
+    def _load(
+        self,
+        directory: LogDirectory,
+        name: str,
+        key: Key,
+        *,
+        is_clean: bool,
+        offsets: tuple[Offsets, Offsets, Offsets],
+    ) -> None:
+        from kbroker.storage.log_loader import load_log  # which few starts need
+        from kbroker.storage.log_recovery import RecoveryBuffer
+
+        if self._buffer is None:
+            self._buffer = RecoveryBuffer()
+        points, starts, watermarks = offsets
+        try:
+            log = load_log(
+                self._env,
+                os.path.join(directory.path, name),
+                *key,
+                config=self._config(key[0]),
+                is_clean=is_clean,
+                recovery_point=points.get(key, 0),
+                log_start_offset=starts.get(key, 0),
+                high_watermark=watermarks.get(key, 0),
+                buffer=self._buffer,
+            )
+        except OSError as error:
+            self._refuse(directory, name, key, error)
+        else:
+            self.recovered = self.recovered or not is_clean
+            self._keep(directory, key, log)
+
+    def _keep(self, directory: LogDirectory, key: Key, log: UnifiedLog) -> None:
+        self.logs[key] = log
+        self.directory_of[key] = directory
+
+    def _refuse(self, directory: LogDirectory, name: str, key: Key, error: OSError) -> None:
+        self._log.error("%s goes offline: cannot load %s: %s", directory.path, name, error)
+        directory.failure = error
+        self.offline[key] = directory

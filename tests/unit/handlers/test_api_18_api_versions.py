@@ -38,7 +38,7 @@ async def test_features(version: int) -> None:
         finalized = {f.name: f.max_version_level for f in response.finalized_features}
         assert finalized["metadata.version"] == 30
         assert finalized["group.version"] == 1  # KIP-848
-        assert finalized["transaction.version"] == 1
+        assert finalized["transaction.version"] == 2  # KIP-890
         assert response.finalized_features_epoch == client.node.image.revision
         assert all(f.max_version_level == f.min_version_level for f in response.finalized_features)
         supported = {f.name: f for f in response.supported_features}

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from tests.peers import probe
 from tests.peers.apache_kafka import ApacheKafka
+from tests.peers.kbroker_process import KbrokerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from tests.peers.kbroker_process import KbrokerProcess
+COMPILED = "kbroker-compiled"
+GATHERING = "kbroker-gathering"
 
 
 class MeasuredBroker(Protocol):
@@ -37,15 +40,35 @@ class MeasuredBroker(Protocol):
 class BrokerFactory:
     """Makes brokers of one kind, each in a new folder."""
 
-    def __init__(self, kind: type[KbrokerProcess] | type[ApacheKafka], folder: Path) -> None:
-        self.name = kind.name
-        self._kind = kind
-        self._folder = folder
+    def __init__(self, name: str, make: Callable[[Path], MeasuredBroker], folder: Path) -> None:
+        self.name = name
+        self._make = make
+        self.folder = folder
         self._numbers = itertools.count()
 
     def make(self) -> MeasuredBroker:
         """A broker on an empty data directory, not started."""
-        return self._kind(self._folder / f"{self.name}-{next(self._numbers)}")
+        return self._make(self.folder / f"{self.name}-{next(self._numbers)}")
+
+
+def compiled_kbroker(tree: Path) -> Callable[[Path], MeasuredBroker]:
+    """Makes brokers of a tree whose hot modules were compiled."""
+
+    class Compiled(KbrokerProcess):
+        name = COMPILED
+
+    # Safe path: the folder where the benchmarks run has the same modules, not compiled.
+    environment = {"PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1"}
+    return lambda folder: Compiled(folder, environment=environment)
+
+
+def gathering_kbroker(folder: Path) -> MeasuredBroker:
+    """A broker that reads what it sends, as one must that encrypts."""
+
+    class Gathering(KbrokerProcess):
+        name = GATHERING
+
+    return Gathering(folder, settings={"kbroker.fetch.sendfile": "false"})
 
 
 def seconds_to_first_answer(factory: BrokerFactory) -> float:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PEER = "apache-kafka"
 OURS = "kbroker"
@@ -32,6 +35,13 @@ class Figure:
             return None
         return min(values) if self.best else median(values)
 
+    def spread(self, broker: str) -> float | None:
+        """Half the way from the lowest to the highest value, over the median."""
+        values = self.values.get(broker)
+        if not values or len(values) < 2 or not median(values):
+            return None
+        return (max(values) - min(values)) / 2 / median(values)
+
     @property
     def ratio(self) -> float | None:
         """Ours over the peer's."""
@@ -51,32 +61,43 @@ class Figures:
         """The line of that name, made when it is new."""
         return self._figures.setdefault(name, Figure(name, unit, digits, best, target=target))
 
+    @property
+    def brokers(self) -> list[str]:
+        """Whose values there are: ours and the peer first."""
+        seen = {broker for figure in self._figures.values() for broker in figure.values}
+        return [OURS, PEER, *sorted(seen - {OURS, PEER})]
+
     def render(self) -> str:
-        """The table as text."""
-        rows = [("", OURS, PEER, "ratio", "unit", "target")]
+        """The table as text; a spread stands behind its median."""
+        brokers = self.brokers
+        rows = [("", *brokers, "ratio", "unit", "target")]
         for figure in self._figures.values():
             ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-            shown = [_number(figure.of(broker), figure.digits) for broker in (OURS, PEER)]
-            rows.append((figure.name, shown[0], shown[1], ratio, figure.unit, figure.target))
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+            shown = (_shown(figure, broker) for broker in brokers)
+            rows.append((figure.name, *shown, ratio, figure.unit, figure.target))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join(_row(row, widths) for row in rows)
 
-    def as_json(self) -> str:
-        """Every single value, for a look at their spread."""
+    def as_json(self, circumstances: Iterable[tuple[str, str]] = ()) -> str:
+        """Every single value, for a look at their spread, and what they were measured on."""
         lines: list[dict[str, Any]] = [
             {"name": f.name, "unit": f.unit, "target": f.target, "values": f.values}
             for f in self._figures.values()
         ]
-        return json.dumps(lines, indent=1)
+        return json.dumps({"circumstances": dict(circumstances), "figures": lines}, indent=1)
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
+def _shown(figure: Figure, broker: str) -> str:
+    value, spread = figure.of(broker), figure.spread(broker)
+    if value is None:
+        return "-"
+    text = f"{value:,.{figure.digits}f}"
+    return text if spread is None or figure.best else f"{text} ±{100 * spread:.0f}%"
 
 
 def _row(cells: tuple[str, ...], widths: list[int]) -> str:
     left, *numbers, unit, target = cells
     parts = [left.ljust(widths[0])]
-    parts += [cell.rjust(width) for cell, width in zip(numbers, widths[1:4], strict=True)]
-    parts += [unit.ljust(widths[4]), target]
+    parts += [cell.rjust(width) for cell, width in zip(numbers, widths[1:-2], strict=True)]
+    parts += [unit.ljust(widths[-2]), target]
     return "  ".join(parts).rstrip()

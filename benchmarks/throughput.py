@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 300.0
 RECORD_SIZE = 1024
+_VALUES = 500  # different ones, sent in turn
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,37 @@ class Run:
         return 1e6 * self.broker_cpu_s / self.records
 
 
+def values(size: int) -> list[bytes]:
+    """Values of that size, of words and numbers: codecs make about a third of them."""
+    source = random.Random(size)
+    words = [source.randbytes(4).hex() for _ in range(400)]
+    made = []
+    for _ in range(_VALUES):
+        text = ""
+        while len(text) < size:
+            text += f'"{source.choice(words)}":{source.randrange(10_000)},'
+        made.append(text[:size].encode())
+    return made
+
+
 def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(timeout=PATIENCE_S)
 
 
-def produce(broker: MeasuredBroker, topic: str, *, records: int, **settings: Any) -> Run:
-    """Sends records of 1 KiB with acks=all; the clock stops when the last is acknowledged."""
+def produce(
+    broker: MeasuredBroker,
+    topic: str,
+    *,
+    records: int,
+    size: int = RECORD_SIZE,
+    codec: str = "none",
+    partition: int = -1,
+) -> Run:
+    """Sends records with acks=all; the clock stops when the last is acknowledged.
+
+    ``partition`` -1: the client's own choice.
+    """
     failures: list[Any] = []
 
     def delivered(error: Any, _: Any) -> None:
@@ -54,15 +80,16 @@ def produce(broker: MeasuredBroker, topic: str, *, records: int, **settings: Any
             "bootstrap.servers": broker.bootstrap,
             "acks": "all",
             "queue.buffering.max.messages": 500_000,
-            **settings,
+            "compression.type": codec,
         }
     )
-    value = bytes(RECORD_SIZE)
+    sent = values(size)
     cpu, started = cpu_seconds(broker.pid), time.perf_counter()
     for number in range(records):
+        value = sent[number % _VALUES]
         while True:
             with suppress(BufferError):
-                producer.produce(topic, value, on_delivery=delivered)
+                producer.produce(topic, value, partition=partition, on_delivery=delivered)
                 break
             producer.poll(0.01)
         if number % 1000 == 0:
@@ -85,7 +112,7 @@ def consume(broker: MeasuredBroker, topic: str, *, records: int, partitions: int
         consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
         left = records
         while left > 0:
-            for message in consumer.consume(num_messages=10_000, timeout=1.0):
+            for message in consumer.consume(min(left, 10_000), timeout=1.0):
                 if message.error() is not None:
                     raise KafkaException(message.error())
                 left -= 1

@@ -18,6 +18,9 @@ DUMP_LOG = "org.apache.kafka.tools.DumpLogSegments"
 STORAGE = "kafka.tools.StorageTool"
 BROKER = "kafka.Kafka"
 
+# One short-lived JVM after the other on few cores: no second compiler, a small heap.
+SHORT_LIVED = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
 LOGGING = """\
 status = error
 appender.out.type = Console
@@ -50,11 +53,14 @@ class KafkaTools:
         return [self._java, *flags, logging, "-cp", f"{self._jars}/*", main_class, *arguments]
 
     def run(
-        self, main_class: str, *arguments: str, text: str | None = None, timeout_s: float = 120
+        self,
+        main_class: str,
+        *arguments: str,
+        text: str | None = None,
+        timeout_s: float = 120,
+        flags: tuple[str, ...] = SHORT_LIVED,
     ) -> str:
         """Runs a tool with ``text`` on its standard input; returns its standard output."""
-        # One short-lived JVM after the other on few cores: no second compiler, a small heap.
-        flags = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
         done = subprocess.run(
             self.command(main_class, *arguments, flags=flags),
             input=text or "",

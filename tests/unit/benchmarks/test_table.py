@@ -17,7 +17,9 @@ def test_medians_and_the_ratio_of_ours_over_theirs() -> None:
 
     assert (line.of(OURS), line.of(PEER), line.ratio) == (20.0, 8.0, 2.5)
     row = figures.render().splitlines()[1]
-    assert row.split() == ["produce", "20.0", "8.0", "2.50", "records/s", "ratio", ">=", "1"]
+    assert row.split() == [
+        *("produce", "20.0", "±50%", "8.0", "2.50", "records/s", "ratio", ">=", "1")
+    ]
 
 
 def test_the_best_of_several() -> None:
@@ -41,6 +43,17 @@ def test_every_value_is_in_the_json() -> None:
     figures.line("stop", "ms", target="<= 5").add(OURS, 1.0)
     figures.line("stop", "ms").add(OURS, 2.0)
 
-    assert json.loads(figures.as_json()) == [
-        {"name": "stop", "unit": "ms", "target": "<= 5", "values": {OURS: [1.0, 2.0]}}
-    ]
+    assert json.loads(figures.as_json([("cores", "2")])) == {
+        "circumstances": {"cores": "2"},
+        "figures": [{"name": "stop", "unit": "ms", "target": "<= 5", "values": {OURS: [1.0, 2.0]}}],
+    }
+
+
+def test_other_brokers_have_columns_of_their_own() -> None:
+    figures = Figures()
+    figures.line("stop", "ms").add("third", 3.0)
+    figures.line("stop", "ms").add(OURS, 1.0)
+
+    header, row = figures.render().splitlines()
+    assert header.split() == [OURS, PEER, "third", "ratio", "unit", "target"]
+    assert row.split() == ["stop", "1.0", "-", "3.0", "ms"]

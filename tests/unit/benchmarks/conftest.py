@@ -1,0 +1,14 @@
+"""Warnings of a client library that is measured here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.peers import client_warnings
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    client_warnings.tolerate(config)

@@ -5,6 +5,7 @@ from importlib import import_module
 
 VERBS = {
     "dump": ("kbroker.cli.log_dump", "print what files of a log hold, as kafka-dump-log does"),
+    "verify": ("kbroker.cli.log_verify", "check data directories without changing them"),
 }
 
 

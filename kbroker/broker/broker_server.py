@@ -168,7 +168,7 @@ class BrokerServer:
         background.start_soon(self.timer.run)
         await self._start_metadata(store, background)
         await self._load_logs()
-        self._start_services(background)
+        self._start_services()
         await self._bind()
         await self._register()
         self.log_manager.start_background(background)
@@ -177,6 +177,10 @@ class BrokerServer:
         except OSError as error:
             raise _cannot_listen(self._listeners[0].host, self._listeners[0].port, error) from None
         background.start_soon(self.network.serve)
+        # Until they have read their topics they say so to whoever asks: nobody else waits for it.
+        background.start_soon(self.group_coordinator.run)
+        background.start_soon(self.transaction_coordinator.run)
+        self.is_ready = True
         background.start_soon(self._import_ahead)
 
     async def _import_ahead(self) -> None:
@@ -247,7 +251,7 @@ class BrokerServer:
         self._logs_are_loaded = True
         self.log_manager.set_aside_strays(is_known)
 
-    def _start_services(self, background: "TaskGroup") -> None:
+    def _start_services(self) -> None:
         """Order of subscription matters: partitions are led before a coordinator is told."""
         self.replica_manager = ReplicaManager(
             node_id=self.node_id,
@@ -271,9 +275,8 @@ class BrokerServer:
             faults=self._faults,
         )
         self.publisher.subscribe(self.group_coordinator.apply)
-        background.start_soon(self.group_coordinator.run)
         producer_ids = ProducerIdManager(self.controller)
-        self._start_transactions(background, producer_ids)
+        self._start_transactions(producer_ids)
         config = self.config.current
         self.services = Services(
             node_id=self.node_id,
@@ -296,7 +299,7 @@ class BrokerServer:
         )
         self.dispatcher = Dispatcher(self.services, pose=self.services.pose)
 
-    def _start_transactions(self, background: "TaskGroup", producer_ids: ProducerIdManager) -> None:
+    def _start_transactions(self, producer_ids: ProducerIdManager) -> None:
         self.transaction_coordinator = TransactionCoordinator(
             node_id=self.node_id,
             config=self.config,
@@ -310,7 +313,6 @@ class BrokerServer:
             faults=self._faults,
         )
         self.publisher.subscribe(self.transaction_coordinator.apply)
-        background.start_soon(self.transaction_coordinator.run)
 
     def _coordinator_writer(self) -> "PartitionWriter":
         writer = ReplicaWriter(self.replica_manager)

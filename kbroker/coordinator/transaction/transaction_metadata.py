@@ -13,6 +13,7 @@ NO_PRODUCER_ID: Final = -1
 NO_PRODUCER_EPOCH: Final = -1
 LAST_EPOCH: Final = 32766
 """The highest epoch that a client is given; one above is for fencing it."""
+FENCING_EPOCH: Final = 32767
 
 TopicPartition = tuple[str, int]
 
@@ -142,26 +143,17 @@ class TransactionMetadata(NamedTuple):
     def prepared(
         self, *, commit: bool, client_version: int, next_producer_id: int, now_ms: int
     ) -> "TransactionMetadata":
-        """The client's EndTxn. In version 2 it ends the epoch too."""
+        """The decision. In version 2 it ends the epoch too."""
         bumps = client_version >= TransactionVersion.TV_2
+        epoch = self.producer_epoch
         return self._next(
             state=TransactionState.PREPARE_COMMIT if commit else TransactionState.PREPARE_ABORT,
-            producer_epoch=self.producer_epoch + 1 if bumps else self.producer_epoch,
+            producer_epoch=min(epoch + 1, FENCING_EPOCH) if bumps else epoch,
             last_producer_epoch=self.producer_epoch if bumps else self.last_producer_epoch,
             next_producer_id=next_producer_id,
             start_ms=self.start_ms if self.state is TransactionState.ONGOING else now_ms,
             update_ms=now_ms,
             client_version=client_version,
-        )
-
-    def fenced(self, *, next_producer_id: int, now_ms: int) -> "TransactionMetadata":
-        """The coordinator aborts: the producer's epoch is bumped, which it is not told."""
-        return self._next(
-            state=TransactionState.PREPARE_ABORT,
-            producer_epoch=self.producer_epoch + 1,
-            last_producer_epoch=NO_PRODUCER_EPOCH,
-            next_producer_id=next_producer_id,
-            update_ms=now_ms,
         )
 
     def completed(self, *, now_ms: int) -> "TransactionMetadata":

@@ -15,6 +15,7 @@ from kbroker.coordinator.deferred import Deferred
 from kbroker.coordinator.result import CoordinatorRecord, CoordinatorResult
 from kbroker.coordinator.transaction.marker_writer import MarkerWriter, TransactionMarker
 from kbroker.coordinator.transaction.transaction_metadata import (
+    COMPLETED,
     IDLE,
     LAST_EPOCH,
     NO_PRODUCER_EPOCH,
@@ -122,10 +123,10 @@ class TransactionShard:
                     update_ms=now_ms,
                 )
             )
-        if expected is not None and not _may_be(metadata, *expected):
-            return _refused(ErrorCode.PRODUCER_FENCED)
         if metadata.is_prepared:
             return _refused(ErrorCode.CONCURRENT_TRANSACTIONS)
+        if expected is not None and not _may_be(metadata, *expected):
+            return _refused(ErrorCode.PRODUCER_FENCED)
         if metadata.state is TransactionState.ONGOING:
             return self.abort(metadata, fresh_id)
         expected_epoch = None if expected is None else expected[1]
@@ -168,6 +169,9 @@ class TransactionShard:
     ) -> CoordinatorResult[ErrorCode]:
         """AddPartitionsToTxn, AddOffsetsToTxn, and what leaders add themselves in version 2."""
         metadata = self.transactions.get(transactional_id)
+        if metadata is not None and metadata.is_prepared:
+            # Before anything else: the producer may use the id and epoch that come next already.
+            return CoordinatorResult((), ErrorCode.CONCURRENT_TRANSACTIONS)
         error = self._check_producer(metadata, producer_id, producer_epoch)
         if error is not ErrorCode.NONE or metadata is None:
             return CoordinatorResult((), error)
@@ -197,6 +201,8 @@ class TransactionShard:
         error = self._check_producer(metadata, producer_id, producer_epoch)
         if error is not ErrorCode.NONE or metadata is None:
             return dict.fromkeys(partitions, error)
+        if metadata.is_prepared:
+            return dict.fromkeys(partitions, ErrorCode.CONCURRENT_TRANSACTIONS)
         return {
             partition: ErrorCode.NONE
             if partition in metadata.partitions
@@ -210,8 +216,6 @@ class TransactionShard:
     ) -> ErrorCode:
         if metadata is None:
             return ErrorCode.INVALID_PRODUCER_ID_MAPPING
-        if metadata.is_prepared and (producer_id, producer_epoch) == metadata.next_identity:
-            return ErrorCode.CONCURRENT_TRANSACTIONS
         if metadata.producer_id != producer_id:
             return ErrorCode.INVALID_PRODUCER_ID_MAPPING
         if metadata.producer_epoch != producer_epoch:
@@ -235,6 +239,8 @@ class TransactionShard:
         if metadata is None:
             return _refused(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
         bumps = client_version >= TransactionVersion.TV_2
+        if bumps and metadata.is_prepared:
+            return _refused(ErrorCode.CONCURRENT_TRANSACTIONS)
         is_overflow_retry = (
             bumps
             and metadata.previous_producer_id == producer_id
@@ -246,6 +252,8 @@ class TransactionShard:
         is_retry = is_overflow_retry or (bumps and producer_epoch == metadata.producer_epoch - 1)
         if not self._is_valid_epoch(metadata, producer_epoch, bumps=bumps, is_retry=is_retry):
             return _refused(ErrorCode.PRODUCER_FENCED)
+        if metadata.is_prepared:
+            return _refused(ErrorCode.CONCURRENT_TRANSACTIONS)
         may_abort_nothing = bumps and not commit and not is_retry
         if metadata.state is TransactionState.ONGOING or (
             metadata.state in IDLE and may_abort_nothing
@@ -270,24 +278,14 @@ class TransactionShard:
         is_same = producer_epoch == metadata.producer_epoch
         if not bumps:
             return is_same
-        if metadata.is_prepared:
-            return is_retry
-        if metadata.state in (TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT):
-            return is_retry or is_same
-        return is_same
+        return is_same or (is_retry and metadata.state in COMPLETED)
 
     @staticmethod
     def _end_again(
         metadata: TransactionMetadata, *, commit: bool, is_success: bool
     ) -> CoordinatorResult[Identity]:
         """EndTxn where nothing is open: asked again, or a mistake."""
-        same, other = (
-            (TransactionState.COMPLETE_COMMIT, TransactionState.PREPARE_COMMIT)
-            if commit
-            else (TransactionState.COMPLETE_ABORT, TransactionState.PREPARE_ABORT)
-        )
-        if metadata.state is other:
-            return _refused(ErrorCode.CONCURRENT_TRANSACTIONS)
+        same = TransactionState.COMPLETE_COMMIT if commit else TransactionState.COMPLETE_ABORT
         if metadata.state is same and is_success:
             answer = Identity(ErrorCode.NONE, metadata.producer_id, metadata.producer_epoch)
             return CoordinatorResult((), answer)
@@ -296,11 +294,18 @@ class TransactionShard:
     def abort(
         self, metadata: TransactionMetadata, fresh_id: int | None
     ) -> CoordinatorResult[Identity]:
-        """Fence the producer of an open transaction and abort it. Raises NeedsProducerId."""
-        next_id = NO_PRODUCER_ID
-        if metadata.client_version >= TransactionVersion.TV_2 and metadata.is_epoch_exhausted:
-            next_id = _needed(fresh_id)
-        prepared = metadata.fenced(next_producer_id=next_id, now_ms=self._clock.time_ms())
+        """Fence the producer of an open transaction and abort it. Raises NeedsProducerId.
+
+        As EndTxn of version 2 does it, whatever version the producer speaks: its epoch is bumped,
+        so a producer that gives the one before may go on with KIP-360 until another one has begun.
+        """
+        next_id = _needed(fresh_id) if metadata.is_epoch_exhausted else NO_PRODUCER_ID
+        prepared = metadata.prepared(
+            commit=False,
+            client_version=TransactionVersion.TV_2,
+            next_producer_id=next_id,
+            now_ms=self._clock.time_ms(),
+        )
         return self._prepare(prepared, Identity(ErrorCode.CONCURRENT_TRANSACTIONS))
 
     def abort_timed_out(

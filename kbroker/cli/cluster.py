@@ -113,6 +113,17 @@ def parse_assignments(option: str, assignments: Sequence[str]) -> dict[str, str]
     return found
 
 
+def parse_changes(
+    option: str, assignments: Sequence[str], reset: Sequence[str]
+) -> dict[str, str | None]:
+    """Settings to set, and with None to reset. Raises UsageError."""
+    changes: dict[str, str | None] = dict(parse_assignments(option, assignments))
+    both = sorted(changes.keys() & set(reset))
+    if both:
+        raise UsageError(f"{', '.join(both)}: either {option} or --reset")
+    return changes | dict.fromkeys(reset)
+
+
 def parse_moment(text: str) -> int:
     """An ISO 8601 time, local without a zone -> ms since 1970. Raises ValueError."""
     return max(int(datetime.fromisoformat(text).timestamp() * 1000), 0)

@@ -1,4 +1,4 @@
-"""``kbroker configs``: settings of topics and brokers, described and changed, on any Kafka."""
+"""``kbroker configs``: settings of topics, brokers and more, shown and changed, on any Kafka."""
 
 import argparse
 from typing import Any
@@ -6,21 +6,41 @@ from typing import Any
 from kbroker.cli.cluster import (
     UsageError,
     add_connection_arguments,
-    parse_assignments,
+    parse_changes,
     print_json,
     print_table,
     run_with_client,
 )
-from kbroker.client.admin import BROKER, TOPIC, Admin, Resource
+from kbroker.client.admin import (
+    BROKER,
+    BROKER_LOGGER,
+    CLIENT_METRICS,
+    GROUP,
+    RESOURCE_TYPES,
+    TOPIC,
+    Admin,
+    Resource,
+)
 from kbroker.client.client import KafkaClient
 
 _DEFAULT_SOURCE = 5
 _MASK = "********"
+_OPTIONS = {
+    "topic": (TOPIC, "NAME", "a topic"),
+    "broker": (BROKER, "ID", 'a broker; "" is the default of all'),
+    "broker-logger": (BROKER_LOGGER, "ID", "the log levels of a broker"),
+    "group": (GROUP, "NAME", "a group"),
+    "client-metrics": (CLIENT_METRICS, "NAME", "a subscription to metrics of clients (KIP-714)"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of ``kbroker configs``."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    summary = "what has, or can have, settings of its own"
+    add_connection_arguments(
+        verbs.add_parser("list", help=summary, description=summary), json_help="print JSON"
+    )
     add = _add_verb(verbs, "describe", "settings that differ from Kafka's defaults")
     add.add_argument("--all", action="store_true", help="the defaults as well")
     add = _add_verb(verbs, "alter", "change some settings, leave the others")
@@ -40,28 +60,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
     of_what = parser.add_mutually_exclusive_group(required=True)
-    of_what.add_argument("--topic", metavar="NAME")
-    of_what.add_argument("--broker", metavar="ID", help='a broker; "" is the default of all')
+    for option, (_, metavar, what) in _OPTIONS.items():
+        of_what.add_argument(f"--{option}", dest=option, metavar=metavar, help=what)
     add_connection_arguments(parser, json_help="print JSON")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """0, 1 when the cluster refuses or cannot be reached, 2 for options that cannot be meant."""
-    if options.topic is not None:
-        resource = Resource(TOPIC, options.topic)
-    else:
-        resource = Resource(BROKER, options.broker)
 
     async def work(client: KafkaClient) -> int:
-        verb = _describe if options.verb == "describe" else _alter
-        await verb(Admin(client), resource, options)
+        verb = {"list": _list, "describe": _describe, "alter": _alter}[options.verb]
+        await verb(Admin(client), options)
         return 0
 
     return run_with_client(options, work)
 
 
-async def _describe(admin: Admin, resource: Resource, options: argparse.Namespace) -> None:
+def _resource(options: argparse.Namespace) -> Resource:
+    """The one that an option names; argparse has seen to it that there is one."""
+    (found,) = (
+        Resource(resource_type, getattr(options, option))
+        for option, (resource_type, _, _) in _OPTIONS.items()
+        if getattr(options, option) is not None
+    )
+    return found
+
+
+async def _list(admin: Admin, options: argparse.Namespace) -> None:
+    resources = [
+        (RESOURCE_TYPES.get(each.resource_type, str(each.resource_type)), each.name)
+        for each in await admin.list_config_resources()
+    ]
+    if options.json:
+        print_json([{"type": kind, "name": name} for kind, name in resources])
+    else:
+        print_table(("TYPE", "NAME"), resources)
+
+
+async def _describe(admin: Admin, options: argparse.Namespace) -> None:
     configs: list[dict[str, Any]] = [
         {
             "name": each.name,
@@ -70,7 +107,7 @@ async def _describe(admin: Admin, resource: Resource, options: argparse.Namespac
             "read_only": each.read_only,
             "default": each.config_source == _DEFAULT_SOURCE,
         }
-        for each in await admin.describe_configs(resource)
+        for each in await admin.describe_configs(_resource(options))
         if options.all or each.config_source != _DEFAULT_SOURCE
     ]
     if options.json:
@@ -85,12 +122,11 @@ async def _describe(admin: Admin, resource: Resource, options: argparse.Namespac
     )
 
 
-async def _alter(admin: Admin, resource: Resource, options: argparse.Namespace) -> None:
-    changes: dict[str, str | None] = dict(parse_assignments("--set", options.assignments))
-    changes.update(dict.fromkeys(options.reset))
+async def _alter(admin: Admin, options: argparse.Namespace) -> None:
+    changes = parse_changes("--set", options.assignments, options.reset)
     if not changes:
         raise UsageError("nothing to change: expected --set NAME=VALUE or --reset NAME")
-    await admin.alter_configs(resource, changes)
+    await admin.alter_configs(_resource(options), changes)
     if options.json:
         print_json({"changed": sorted(changes)})
     else:

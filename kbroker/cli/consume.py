@@ -1,23 +1,24 @@
-"""``kbroker consume``: records of a topic on standard output, from anywhere, to its end or on."""
+"""``kbroker consume``: records of a topic, from anywhere, alone or in a group, to its end or on."""
 
 import argparse
-import base64
-import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from kbroker.cli.cluster import (
     UsageError,
     add_connection_arguments,
     parse_moment,
-    print_json,
     run_with_client,
 )
+from kbroker.cli.record_output import RecordOutput, add_output_arguments
+from kbroker.client.classic_member import ClassicMember
 from kbroker.client.client import KafkaClient
-from kbroker.client.reader import EARLIEST, LATEST, FetchedRecord, Reader, list_offsets
+from kbroker.client.consumer_member import ConsumerMember
+from kbroker.client.group_offsets import TopicPartition, fetch_offsets
+from kbroker.client.group_reader import GroupReader, Membership
+from kbroker.client.reader import EARLIEST, LATEST, Reader, list_offsets
 
-_FIELDS: Final = ("topic", "partition", "offset", "timestamp", "time", "key", "value", "headers")
+_STARTS: Final = {"beginning": EARLIEST, "end": LATEST}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,16 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="beginning",
         metavar="WHERE",
         help="beginning (default), end, an offset, -N for the last N of each partition, or a time: "
-        "2026-01-31T12:00:00Z (local time without a zone)",
+        "2026-01-31T12:00:00Z (local time without a zone); in a group: beginning or end, where it "
+        "has committed nothing",
     )
     add("--partition", type=int, help="only this one")
+    add("--group", metavar="GROUP", help="as a member of it; what was written out is committed")
+    add("--group-protocol", choices=("classic", "consumer"), default="classic", help="KIP-848?")
+    add("--group-instance-id", metavar="ID", help="a static member: it may come back unnoticed")
     add("--count", type=int, metavar="N", help="end after N records")
     add("--exit", action="store_true", help="end at what is the end now; default: wait for more")
-    add(
-        "--format",
-        metavar="TEMPLATE",
-        help=f"with {{value}} and the like: {', '.join(_FIELDS)} (default: the value alone)",
-    )
+    add_output_arguments(parser)
     add_connection_arguments(parser, json_help="one JSON object a record")
 
 
@@ -47,34 +48,34 @@ def run(options: argparse.Namespace) -> int:
     """0, 1 when the cluster refuses or cannot be reached, 2 for options that cannot be meant."""
 
     async def work(client: KafkaClient) -> int:
-        await _consume(client, options)
+        output = RecordOutput(
+            options.topic,
+            template=options.format,
+            as_json=options.json,
+            file=options.output,
+            count=options.count,
+        )
+        with output:
+            read = _read_alone if options.group is None else _read_in_group
+            await read(client, options, output)
         return 0
 
     return run_with_client(options, work)
 
 
-async def _consume(client: KafkaClient, options: argparse.Namespace) -> None:
-    if options.count is not None and options.count < 1:
-        raise UsageError(f"--count {options.count}: expected 1 or more")
-    _check_template(options.format)
+async def _read_alone(
+    client: KafkaClient, options: argparse.Namespace, output: RecordOutput
+) -> None:
     partitions = list(await client.leaders(options.topic))
     if options.partition is not None:
         partitions = [options.partition]
     ends = await list_offsets(client, options.topic, dict.fromkeys(partitions, LATEST))
     starts = await _starts(client, options.topic, options.start, ends)
     reader = Reader(client, options.topic, starts)
-    left = options.count
     while not options.exit or any(reader.positions[each] < ends[each] for each in partitions):
-        for fetched in await reader.poll():
-            if options.exit and fetched.record.offset >= ends[fetched.partition]:
-                continue
-            _print(options, fetched)
-            if left is not None:
-                left -= 1
-                if left == 0:
-                    sys.stdout.flush()
-                    return
-        sys.stdout.flush()
+        output.write(await reader.poll(), ends=ends if options.exit else None)
+        if output.is_complete:
+            return
 
 
 async def _starts(
@@ -101,65 +102,57 @@ async def _starts(
     return {each: ends[each] if found[each] < 0 else found[each] for each in ends}
 
 
-def _print(options: argparse.Namespace, fetched: FetchedRecord) -> None:
-    record = fetched.record
-    if options.json:
-        print_json(
-            {
-                "topic": options.topic,
-                "partition": fetched.partition,
-                "offset": record.offset,
-                "timestamp": record.timestamp,
-                **_json_bytes("key", record.key),
-                **_json_bytes("value", record.value),
-                "headers": [
-                    {"name": name, **_json_bytes("value", value)} for name, value in record.headers
-                ],
-            }
-        )
-    elif options.format is None:
-        sys.stdout.buffer.write((record.value or b"") + b"\n")
-    else:
-        sys.stdout.buffer.write(_fill(options, fetched).encode("utf-8", "surrogateescape") + b"\n")
-
-
-def _fill(options: argparse.Namespace, fetched: FetchedRecord) -> str:
-    record = fetched.record
-    moment = datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC)
-    template: str = options.format
-    return (
-        template.replace("\\t", "\t")
-        .replace("\\n", "\n")
-        .format(
-            topic=options.topic,
-            partition=fetched.partition,
-            offset=record.offset,
-            timestamp=record.timestamp,
-            time=moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            key=_text(record.key),
-            value=_text(record.value),
-            headers=",".join(f"{name}={_text(value)}" for name, value in record.headers),
-        )
-    )
-
-
-def _check_template(template: str | None) -> None:
-    try:
-        (template or "").format(**dict.fromkeys(_FIELDS, ""))
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
+async def _read_in_group(
+    client: KafkaClient, options: argparse.Namespace, output: RecordOutput
+) -> None:
+    """Commits behind what was written, before it asks for more."""
+    if options.start not in _STARTS or options.partition is not None:
         raise UsageError(
-            f"--format {template}: {error}; the fields are {', '.join(_FIELDS)}"
-        ) from None
+            "--group: a group decides about partitions and goes on where it has committed; "
+            "--from beginning or end says where it begins, `kbroker groups reset` moves it"
+        )
+    partitions = await client.leaders(options.topic)
+    ends = await list_offsets(client, options.topic, dict.fromkeys(partitions, LATEST))
+    reader = GroupReader(
+        client,
+        options.group,
+        options.topic,
+        _member(client, options),
+        start=_STARTS[options.start],
+    )
+    async with reader:
+        while not output.is_complete:
+            fetched = await reader.poll()
+            written = output.write(fetched)
+            if fetched:
+                # behind the last record there may be a transaction's marker: nobody reads that
+                await reader.commit(written if output.is_complete else None)
+            elif options.exit and await _is_read(client, options, reader, ends):
+                return
 
 
-def _text(data: bytes | None) -> str:
-    """Bytes that are no UTF-8 come out as they went in; null is nothing."""
-    return "" if data is None else data.decode("utf-8", "surrogateescape")
+def _member(client: KafkaClient, options: argparse.Namespace) -> Membership:
+    kind = ClassicMember if options.group_protocol == "classic" else ConsumerMember
+    member: Membership = kind(
+        client, options.group, [options.topic], instance_id=options.group_instance_id
+    )
+    return member
 
 
-def _json_bytes(name: str, data: bytes | None) -> dict[str, Any]:
-    """Text where it is UTF-8, else ``NAME_base64``."""
-    try:
-        return {name: None if data is None else data.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(data or b"").decode()}
+async def _is_read(
+    client: KafkaClient, options: argparse.Namespace, reader: GroupReader, ends: Mapping[int, int]
+) -> bool:
+    """Whether the whole group has come to the ends: this member by its positions, others by what
+    they have committed, which for a partition without records is nothing.
+    """
+    if any(position < ends.get(each, 0) for each, position in reader.positions.items()):
+        return False
+    others = [
+        TopicPartition(options.topic, each)
+        for each, end in ends.items()
+        if end and each not in reader.positions
+    ]
+    committed = await fetch_offsets(client, options.group, others)
+    return all(
+        each in committed and committed[each].offset >= ends[each.partition] for each in others
+    )

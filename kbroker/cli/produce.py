@@ -1,10 +1,13 @@
 """``kbroker produce``: lines of standard input, or whole files, become records of a topic."""
 
 import argparse
+import io
 import os
 import select
+import stat
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +18,7 @@ from kbroker.cli.cluster import (
     print_json,
     run_with_client,
 )
+from kbroker.cli.progress import Progress
 from kbroker.client.client import KafkaClient
 from kbroker.client.producer import ACKS_ALL, ACKS_LEADER, ACKS_NONE, Producer
 from kbroker.common.clock import SystemClock
@@ -38,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="FILE",
         help="each file is one record; without files each line of standard input is one",
+    )
+    add(
+        "--lines",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="each line of this file is one record; may be repeated",
     )
     add("--key-separator", metavar="TEXT", help="a line is KEY, this text, VALUE")
     add("--key", metavar="TEXT", help="the key of every record")
@@ -65,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _produce(client: KafkaClient, options: argparse.Namespace) -> None:
+    if options.files and options.lines:
+        raise UsageError("either FILEs, each one record, or --lines FILE")
     if options.key_separator == "":
         raise UsageError("--key-separator: expected at least one character")
     headers = [
@@ -80,51 +93,74 @@ async def _produce(client: KafkaClient, options: argparse.Namespace) -> None:
         compression=CODEC_IDS[options.compression],
     )
     clock = SystemClock()
-    offload = ThreadOffload(1)
-    values = _files(options.files, offload) if options.files else _lines(offload)
     count = 0
-    async for batch in values:
-        records: list[Record] = []
-        for value in batch:
-            record_key = key
-            if separator is not None and not options.files:
-                record_key, found, value = value.partition(separator)
-                if not found:
-                    raise UsageError(
-                        f"line {count + len(records) + 1} has no {options.key_separator!r}; "
-                        f"{count} records were written"
-                    )
-            records.append(
-                Record(key=record_key, value=value, headers=headers, timestamp=clock.time_ms())
-            )
-        await producer.send(records, partition=options.partition)
-        count += len(records)
+    with Progress(total_bytes=_input_bytes([*options.files, *options.lines])) as progress:
+        async for batch in _input(options):
+            records: list[Record] = []
+            for value in batch:
+                record_key = key
+                if separator is not None and not options.files:
+                    record_key, found, value = value.partition(separator)
+                    if not found:
+                        raise UsageError(
+                            f"line {count + len(records) + 1} has no {options.key_separator!r}; "
+                            f"{count} records were written"
+                        )
+                records.append(
+                    Record(key=record_key, value=value, headers=headers, timestamp=clock.time_ms())
+                )
+            await producer.send(records, partition=options.partition)
+            count += len(records)
+            progress.advance(records=len(records), input_bytes=sum(map(len, batch)) + len(batch))
     if options.json:
         print_json({"topic": options.topic, "records": count})
     else:
         print(f"{count} record{'' if count == 1 else 's'} to {options.topic}", file=sys.stderr)
 
 
-async def _files(names: Sequence[str], offload: Offload) -> AsyncIterator[list[bytes]]:
-    for name in names:
-        try:
+def _input_bytes(names: Sequence[str]) -> int | None:
+    """How much there is to read; None where only the end will tell (a pipe, a terminal)."""
+    try:
+        found = [os.stat(name) for name in names] or [os.fstat(sys.stdin.fileno())]
+    except OSError:
+        return None  # whoever opens it says so
+    if not all(stat.S_ISREG(each.st_mode) for each in found):
+        return None
+    return sum(each.st_size for each in found)
+
+
+async def _input(options: argparse.Namespace) -> AsyncIterator[list[bytes]]:
+    """The values of some records at a time. Raises UsageError for a file that is not there."""
+    offload = ThreadOffload(1)
+    if not options.files and not options.lines:
+        async for lines in _lines(offload, _read_input, "standard input"):
+            yield lines
+    name = ""
+    try:
+        for name in options.files:
             yield [await offload.run(Path(name).read_bytes)]
-        except OSError as error:
-            raise UsageError(f"{name}: {error.strerror}") from error
+        for name in options.lines:
+            with await offload.run(partial(io.FileIO, name)) as file:
+                async for lines in _lines(offload, partial(file.read, _CHUNK_BYTES), name):
+                    yield lines
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from error
 
 
-async def _lines(offload: Offload) -> AsyncIterator[list[bytes]]:
+async def _lines(
+    offload: Offload, read: Callable[[], bytes | None], name: str
+) -> AsyncIterator[list[bytes]]:
     """Whole lines without their ends, as they arrive; the last one may lack its end."""
     rest = b""
     while True:
-        chunk = await offload.run(_read_input)
+        chunk = await offload.run(read)
         if chunk is None:
             continue
         if not chunk:
             break
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LONGEST_LINE_BYTES:
-            raise UsageError(f"a line of standard input exceeds {_LONGEST_LINE_BYTES} bytes")
+            raise UsageError(f"a line of {name} exceeds {_LONGEST_LINE_BYTES} bytes")
         if lines:
             yield [line.removesuffix(b"\r") for line in lines]
     if rest:

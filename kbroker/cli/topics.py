@@ -7,11 +7,12 @@ from kbroker.cli.cluster import (
     UsageError,
     add_connection_arguments,
     parse_assignments,
+    parse_changes,
     print_json,
     print_table,
     run_with_client,
 )
-from kbroker.client.admin import Admin
+from kbroker.client.admin import TOPIC, Admin, Resource
 from kbroker.client.client import KafkaClient
 from kbroker.client.reader import EARLIEST, LATEST, list_offsets
 from kbroker.protocol.error_codes import ErrorCode
@@ -35,9 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--if-not-exists", action="store_true", help="succeed when it is there")
     add = _add_verb(verbs, "describe", "leaders, replicas and offsets of every partition")
     add.add_argument("names", nargs="+", metavar="NAME")
-    add = _add_verb(verbs, "alter", "let a topic have more partitions")
+    add = _add_verb(verbs, "alter", "let a topic have more partitions, or other settings")
     add.add_argument("name", metavar="NAME")
-    add.add_argument("--partitions", type=int, required=True, help="how many there are to be")
+    add.add_argument("--partitions", type=int, help="how many there are to be")
+    add.add_argument(
+        "--config", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
+    )
+    add.add_argument(
+        "--reset", action="append", default=[], metavar="NAME", help="a setting back to its default"
+    )
     add = _add_verb(verbs, "delete", "delete topics with all their records")
     add.add_argument("names", nargs="+", metavar="NAME")
     add.add_argument("--if-exists", action="store_true", help="succeed when one is not there")
@@ -150,10 +157,21 @@ async def _describe(client: KafkaClient, options: argparse.Namespace) -> None:
 
 
 async def _alter(client: KafkaClient, options: argparse.Namespace) -> None:
-    await Admin(client).create_partitions(options.name, options.partitions)
+    """Settings first: a partition cannot be taken back where a setting is refused."""
+    changes = parse_changes("--config", options.config, options.reset)
+    if options.partitions is None and not changes:
+        raise UsageError("nothing to change: expected --partitions, --config NAME=VALUE or --reset")
+    if changes:
+        await Admin(client).alter_configs(Resource(TOPIC, options.name), changes)
+    if options.partitions is not None:
+        await Admin(client).create_partitions(options.name, options.partitions)
     if options.json:
-        print_json({"name": options.name, "partitions": options.partitions})
-    else:
+        changed = {"partitions": options.partitions, "changed": sorted(changes)}
+        print_json({"name": options.name, **changed})
+        return
+    if changes:
+        print(f"{options.name}: changed {', '.join(sorted(changes))}")
+    if options.partitions is not None:
         print(f"{options.name} has {options.partitions} partitions")
 
 

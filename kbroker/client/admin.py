@@ -28,17 +28,31 @@ from kbroker.protocol.messages.incremental_alter_configs_request import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
+from kbroker.protocol.messages.list_config_resources_request import ListConfigResourcesRequest
 from kbroker.protocol.messages.metadata_response import MetadataResponseTopic
 
 TOPIC: Final = 2
 BROKER: Final = 4
+BROKER_LOGGER: Final = 8
+CLIENT_METRICS: Final = 16
+GROUP: Final = 32
+RESOURCE_TYPES: Final = {
+    TOPIC: "topic",
+    BROKER: "broker",
+    BROKER_LOGGER: "broker-logger",
+    CLIENT_METRICS: "client-metrics",
+    GROUP: "group",
+}
 _SET: Final = 0
 _DELETE: Final = 1
 _FINAL: Final = frozenset({ErrorCode.UNKNOWN_TOPIC_OR_PARTITION})
 
 
 class Resource(NamedTuple):
-    """What settings belong to: ``TOPIC`` and its name, ``BROKER`` and its id ("": every broker)."""
+    """What settings belong to: one of ``RESOURCE_TYPES`` and its name.
+
+    The name of a broker and of its loggers is its id; BROKER "" is the default of all brokers.
+    """
 
     resource_type: int
     name: str
@@ -115,6 +129,21 @@ class Admin:
 
         return await self._client.retrying(attempt, final=_FINAL)
 
+    async def list_config_resources(self) -> list[Resource]:
+        """What has settings of its own or could have, as the broker knows it (KIP-1142)."""
+
+        async def attempt() -> list[Resource]:
+            response = await self._client.call(
+                None, ApiKey.LIST_CONFIG_RESOURCES, ListConfigResourcesRequest()
+            )
+            check(response.error_code)
+            return sorted(
+                Resource(each.resource_type, each.resource_name)
+                for each in response.config_resources
+            )
+
+        return await self._client.retrying(attempt)
+
     async def alter_configs(self, resource: Resource, changes: Mapping[str, str | None]) -> None:
         """Set settings, or with None go back to their defaults; others stay (KIP-339)."""
         configs = [
@@ -135,7 +164,7 @@ class Admin:
 
     async def _node_for(self, resource: Resource) -> int | None:
         """Settings of one broker are asked of that broker, all else of any."""
-        if resource.resource_type != BROKER or not resource.name:
+        if resource.resource_type not in (BROKER, BROKER_LOGGER) or not resource.name:
             return None
         nodes = (await self._client.metadata([])).nodes
         if not resource.name.isdecimal() or int(resource.name) not in nodes:

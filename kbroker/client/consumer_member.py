@@ -16,6 +16,7 @@ from kbroker.protocol.messages.consumer_group_heartbeat_request import (
 
 REBALANCE_TIMEOUT_MS: Final = 60_000
 _FIRST_INTERVAL_S: Final = 5.0
+_LONGEST_WITHOUT_PARTITIONS_S: Final = 1.0
 _JOIN_EPOCH: Final = 0
 _LEAVE_EPOCH: Final = -1
 _LEAVE_FOR_NOW_EPOCH: Final = -2
@@ -37,8 +38,8 @@ class ConsumerMember:
         entropy: Entropy | None = None,
     ) -> None:
         """``heartbeat_interval_s``: by default as long as the broker says."""
-        self.heartbeat_interval_s = heartbeat_interval_s or _FIRST_INTERVAL_S
-        self._own_interval = heartbeat_interval_s is not None
+        self._own_interval_s = heartbeat_interval_s
+        self._told_interval_s = _FIRST_INTERVAL_S
         self.member_epoch = _JOIN_EPOCH
         self.member_id = (entropy or SystemEntropy()).uuid_text()
         self._client = client
@@ -49,6 +50,15 @@ class ConsumerMember:
         self._owned: dict[bytes, list[int]] = {}
         self._assigned: dict[bytes, list[int]] = {}
         self._names: dict[bytes, str] = {}
+
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """How long to wait until the next; while nothing is owned not for long.
+
+        A broker that gathers changes for a while before it assigns answers a join with nothing.
+        """
+        interval_s = self._own_interval_s or self._told_interval_s
+        return interval_s if self._owned else min(interval_s, _LONGEST_WITHOUT_PARTITIONS_S)
 
     @property
     def identity(self) -> MemberIdentity:
@@ -96,8 +106,7 @@ class ConsumerMember:
                     return
             check(error, response.error_message or f"group {self._group_id}")
             self.member_epoch = response.member_epoch
-            if not self._own_interval:
-                self.heartbeat_interval_s = response.heartbeat_interval_ms / 1000
+            self._told_interval_s = response.heartbeat_interval_ms / 1000
             if response.assignment is not None:
                 self._assigned = {
                     each.topic_id: sorted(each.partitions)

@@ -40,7 +40,8 @@ _LEAVE_TIMEOUT_S: Final = 5.0
 class Membership(Protocol):
     """``ClassicMember`` or ``ConsumerMember``."""
 
-    heartbeat_interval_s: float
+    @property
+    def heartbeat_interval_s(self) -> float: ...
 
     @property
     def identity(self) -> MemberIdentity: ...
@@ -97,14 +98,19 @@ class GroupReader:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
-        with anyio.move_on_after(_LEAVE_TIMEOUT_S, shield=True):
-            try:
-                await self._member.leave()
-            except (KafkaError, ConnectionLostError):
-                return  # the session timeout will end the membership: nobody waits for this
+        try:
+            if self._tasks is not None:
+                self._tasks.cancel_scope.cancel()
+                await self._tasks.__aexit__(None, None, None)  # raises when we are cancelled
+        finally:
+            with anyio.move_on_after(_LEAVE_TIMEOUT_S, shield=True):
+                await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            await self._member.leave()
+        except (KafkaError, ConnectionLostError):
+            return  # the session timeout will end the membership: nobody waits for this
 
     async def poll(self, *, max_wait_ms: int = 500) -> list[FetchedRecord]:
         """The next records of the partitions that this member owns; empty when none came in time.

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.compat.cli.command import kbroker, refuse, succeed
+import pytest
+
+from tests.compat.cli.command import kbroker, refuse, succeed, succeed_json
+from tests.compat.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +67,61 @@ def test_a_live_tail_ends_with_ctrl_c(bootstrap: str, topic: str):
     assert tail.returncode == 130
 
 
+def in_group(bootstrap: str, topic: str, group: str, *options: str) -> list[str]:
+    return succeed(
+        *("consume", topic, "--group", group, *options), bootstrap=bootstrap
+    ).splitlines()
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_group_goes_on_where_it_was(bootstrap: str, topic: str, group: str, protocol: str):
+    succeed("topics", "create", topic, "--partitions", "2", bootstrap=bootstrap)
+    of_group = (topic, group, "--group-protocol", protocol)
+    succeed("produce", topic, "--partition", "0", bootstrap=bootstrap, stdin=b"1\n2\n3\n4\n")
+    assert in_group(bootstrap, *of_group, "--count", "3") == ["1", "2", "3"]
+    assert in_group(bootstrap, *of_group, "--exit") == ["4"]
+    assert in_group(bootstrap, *of_group, "--exit") == []
+    succeed("produce", topic, "--partition", "1", bootstrap=bootstrap, stdin=b"5\n")
+    assert in_group(bootstrap, *of_group, "--exit") == ["5"]
+    (described,) = succeed_json("groups", "describe", group, bootstrap=bootstrap)
+    assert (described["state"], described["members"], described["lag"]) == ("Empty", [], 0)
+    other = (topic, f"{group}-2", "--group-protocol", protocol)
+    assert in_group(bootstrap, *other, "--from", "end", "--exit") == []
+
+
+def test_a_member_that_is_interrupted_leaves_its_group(bootstrap: str, topic: str, group: str):
+    succeed("produce", topic, bootstrap=bootstrap, stdin=b"first\n")
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "kbroker", "consume", topic, "--group", group],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": bootstrap},
+    )
+    assert tail.stdout.readline() == b"first\n"
+    eventually(
+        lambda: succeed_json("groups", "describe", group, bootstrap=bootstrap)[0]["lag"] == 0,
+        what="the record is committed",
+    )
+    tail.send_signal(signal.SIGINT)
+    assert tail.communicate(timeout=30) == (b"", b"")
+    (described,) = succeed_json("groups", "describe", group, bootstrap=bootstrap)
+    assert described["members"] == []
+
+
+def test_a_file_of_lines_and_back(bootstrap: str, topic: str, tmp_path: Path):
+    lines = b"".join(b"line %d\n" % number for number in range(5000))
+    (tmp_path / "lines").write_bytes(lines)
+    succeed("topics", "create", topic, bootstrap=bootstrap)
+    written = succeed_json(
+        "produce", topic, "--lines", str(tmp_path / "lines"), bootstrap=bootstrap
+    )
+    assert written == {"topic": topic, "records": 5000}
+    out = tmp_path / "out"
+    assert succeed("consume", topic, "--exit", "--output", str(out), bootstrap=bootstrap) == ""
+    assert out.read_bytes() == lines
+    refuse("consume", topic, "--output", str(tmp_path / "no" / "x"), bootstrap=bootstrap, status=2)
+
+
 def test_refusals(bootstrap: str, topic: str):
     assert "kbroker topics" in refuse("consume", topic, "--exit", bootstrap=bootstrap)
     succeed("produce", topic, bootstrap=bootstrap, stdin=b"x\n")
@@ -71,5 +129,11 @@ def test_refusals(bootstrap: str, topic: str):
         *("consume", topic, "--from", "77", "--partition", "0", "--count", "1"),
         bootstrap=bootstrap,
     )
-    for wrong in (("--from", "noon"), ("--format", "{nonsense}"), ("--count", "0")):
+    for wrong in (
+        ("--from", "noon"),
+        ("--format", "{nonsense}"),
+        ("--count", "0"),
+        ("--group", "g", "--from", "7"),
+        ("--group", "g", "--partition", "0"),
+    ):
         refuse("consume", topic, *wrong, bootstrap=bootstrap, status=2)

@@ -25,6 +25,12 @@ def test_a_topic_from_creation_to_deletion(bootstrap: str, topic: str):
     while len(succeed_json("topics", "describe", topic, bootstrap=bootstrap)[0]["partitions"]) < 3:
         assert time.monotonic() < deadline
 
+    changed = succeed(
+        *("topics", "alter", topic, "--config", "retention.ms=77", "--reset", "segment.bytes"),
+        bootstrap=bootstrap,
+    )
+    assert changed == f"{topic}: changed retention.ms, segment.bytes\n"
+
     assert succeed_json("topics", "delete", topic, bootstrap=bootstrap) == {"deleted": [topic]}
     deleted = succeed_json("topics", "delete", topic, "--if-exists", bootstrap=bootstrap)
     assert deleted == {"deleted": []}
@@ -35,6 +41,9 @@ def test_refusals_say_what_to_do(bootstrap: str, topic: str):
     assert "--if-not-exists" in refuse("topics", "create", topic, bootstrap=bootstrap)
     again = succeed("topics", "create", topic, "--if-not-exists", bootstrap=bootstrap)
     assert again == f"exists already: {topic}\n"
+    refuse("topics", "alter", topic, bootstrap=bootstrap, status=2)
+    refuse("topics", "alter", topic, "--config", "no.such=1", bootstrap=bootstrap)
+    refuse("topics", "alter", topic, "--partitions", "1", bootstrap=bootstrap)
     missing = f"{topic}-missing"
     assert "kbroker topics list" in refuse("topics", "describe", missing, bootstrap=bootstrap)
     assert "INVALID_CONFIG" in refuse(

@@ -1,0 +1,29 @@
+"""What a command imports: those that talk to a cluster never a broker, and little for --help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from kbroker.cli.main import COMMANDS
+
+BROKER_COMMANDS = {"serve", "log"}
+BROKER = ("kbroker.broker", "kbroker.embedded", "kbroker.handlers", "kbroker.storage")
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - BROKER_COMMANDS))
+def test_no_command_imports_the_broker(command: str):
+    program = (
+        "import contextlib, io, sys; from kbroker.cli.main import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        f"    main([{command!r}, '--help'])\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True
+    )
+    loaded = done.stdout.split()
+    assert COMMANDS[command][0] in loaded
+    assert [name for name in loaded if name.startswith(BROKER)] == []

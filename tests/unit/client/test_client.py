@@ -1,0 +1,184 @@
+"""What the client does about errors: what it repeats, until when, and what it does not."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from kbroker.client.client import BootstrapError, KafkaClient, parse_bootstrap
+from kbroker.client.connection import ConnectionLostError
+from kbroker.client.producer import Producer
+from kbroker.protocol.api_keys import ApiKey
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.protocol.messages.find_coordinator_response import (
+    Coordinator,
+    FindCoordinatorResponse,
+)
+from kbroker.protocol.messages.init_producer_id_response import InitProducerIdResponse
+from kbroker.protocol.messages.produce_response import (
+    PartitionProduceResponse,
+    ProduceResponse,
+    TopicProduceResponse,
+)
+from kbroker.record.batch import RecordBatchHeader
+from kbroker.record.record import Record
+from tests.unit.client.scripted import HANG_UP, NODE, SILENCE, ScriptedBroker, metadata
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict]:
+    """Minutes pass in these tests, and cost nothing."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def produced(errors: dict[int, ErrorCode]):
+    def answer(request):
+        (topic,) = request.topic_data
+        partitions = [
+            PartitionProduceResponse(
+                each.index, errors.get(each.index, ErrorCode.NONE), base_offset=10 + each.index
+            )
+            for each in topic.partition_data
+        ]
+        return ProduceResponse([TopicProduceResponse(topic.name, partition_responses=partitions)])
+
+    return answer
+
+
+async def test_leaders_are_waited_for():
+    script = [
+        metadata({"t": 2}, error_code=ErrorCode.LEADER_NOT_AVAILABLE),
+        metadata({"t": 2}, leader=-1),
+        HANG_UP,
+        metadata({"t": 2}),
+    ]
+    async with ScriptedBroker({ApiKey.METADATA: script}, topics={}) as broker:
+        async with broker.client() as client:
+            assert await client.leaders("t") == {0: NODE, 1: NODE}
+            assert await client.leaders("t") == {0: NODE, 1: NODE}
+        assert len(broker.requests(ApiKey.METADATA)) == 4
+        assert broker.connections == 2
+
+
+async def test_a_missing_topic_is_told_at_once():
+    script = [metadata({"t": 0}, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)]
+    async with ScriptedBroker({ApiKey.METADATA: script}, topics={}) as broker:
+        async with broker.client() as client:
+            with pytest.raises(KafkaError, match="UNKNOWN_TOPIC_OR_PARTITION: topic t"):
+                await client.leaders("t")
+        assert len(broker.requests(ApiKey.METADATA)) == 1
+
+
+async def test_errors_that_will_not_pass_and_those_that_do_not_in_time():
+    began = anyio.current_time()
+    client = KafkaClient("nowhere:1", timeout_s=10)
+    attempts: list[float] = []
+
+    def failing(error: Exception):
+        async def attempt() -> None:
+            attempts.append(anyio.current_time() - began)
+            raise error
+
+        return attempt
+
+    for error in (KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS), BootstrapError("x")):
+        with pytest.raises(type(error)):
+            await client.retrying(failing(error))
+    final = frozenset({ErrorCode.NOT_CONTROLLER})
+    with pytest.raises(KafkaError):
+        await client.retrying(failing(KafkaError(ErrorCode.NOT_CONTROLLER)), final=final)
+    assert attempts == [0, 0, 0]
+    attempts.clear()
+    for error in (KafkaError(ErrorCode.NOT_CONTROLLER), ConnectionLostError("gone")):
+        with pytest.raises(type(error)):
+            await client.retrying(failing(error))
+    pauses = [round(later - earlier, 3) for earlier, later in pairwise(attempts)]
+    assert pauses[:6] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0]
+    assert 8 < anyio.current_time() - began <= 20
+
+
+async def test_a_silent_broker_is_given_up():
+    script = {ApiKey.METADATA: [SILENCE]}
+    async with ScriptedBroker(script, topics={}) as broker, broker.client(timeout_s=7) as client:
+        began = anyio.current_time()
+        with pytest.raises(KafkaError, match="did not answer in time"):
+            await client.leaders("t")
+        assert anyio.current_time() - began == pytest.approx(7)
+
+
+async def test_only_what_failed_is_sent_again_with_its_sequence():
+    script = {
+        ApiKey.INIT_PRODUCER_ID: [InitProducerIdResponse(producer_id=7, producer_epoch=0)],
+        ApiKey.PRODUCE: [
+            produced({1: ErrorCode.NOT_LEADER_OR_FOLLOWER}),
+            HANG_UP,
+            produced({}),
+        ],
+    }
+    async with ScriptedBroker(script, topics={"t": 2}) as broker:
+        async with broker.client() as client:
+            producer = Producer(client, "t")
+            records = [Record(key=b"%d" % n, value=b"v", timestamp=1) for n in range(20)]
+            assert await producer.send(records) == {0: 10, 1: 11}
+            assert await producer.send(records) == {0: 10, 1: 11}
+        sent = [
+            {
+                each.index: RecordBatchHeader(memoryview(each.records)).base_sequence
+                for each in request.topic_data[0].partition_data
+            }
+            for request in broker.requests(ApiKey.PRODUCE)
+        ]
+        assert sent[:3] == [{0: 0, 1: 0}, {1: 0}, {1: 0}]
+        assert sent[3].keys() == {0, 1}
+        assert sum(sent[3].values()) == 20
+
+
+async def test_a_refused_record_is_not_sent_again():
+    script = {
+        ApiKey.INIT_PRODUCER_ID: [InitProducerIdResponse(producer_id=7, producer_epoch=0)],
+        ApiKey.PRODUCE: [produced({0: ErrorCode.MESSAGE_TOO_LARGE})],
+    }
+    async with ScriptedBroker(script, topics={"t": 1}) as broker:
+        async with broker.client() as client:
+            with pytest.raises(KafkaError, match="MESSAGE_TOO_LARGE"):
+                await Producer(client, "t").send([Record(value=b"v", timestamp=1)])
+        assert len(broker.requests(ApiKey.PRODUCE)) == 1
+
+
+async def test_the_coordinator_is_looked_for_again():
+    def found(request):
+        return FindCoordinatorResponse(
+            coordinators=[Coordinator(key, NODE, "scripted", 1) for key in request.coordinator_keys]
+        )
+
+    not_yet = FindCoordinatorResponse(
+        coordinators=[Coordinator("g", error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)]
+    )
+    script = {ApiKey.FIND_COORDINATOR: [not_yet, found]}
+    async with ScriptedBroker(script, topics={}) as broker, broker.client() as client:
+        answers = [ErrorCode.NOT_COORDINATOR, None]
+
+        async def attempt() -> str:
+            await client.group_connection("g")
+            error = answers.pop(0)
+            if error is not None:
+                raise KafkaError(error)
+            return "done"
+
+        assert await client.retrying(attempt) == "done"
+        assert len(broker.requests(ApiKey.FIND_COORDINATOR)) == 3
+        await client.group_connection("g")
+        assert len(broker.requests(ApiKey.FIND_COORDINATOR)) == 3
+
+
+def test_bootstrap_addresses():
+    assert parse_bootstrap("a:1, [::1]:2,") == [("a", 1), ("::1", 2)]
+    for wrong in ("", "a", ":1", "a:b", "a:0", "a:65536"):
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            parse_bootstrap(wrong)

@@ -106,6 +106,8 @@ class BrokerServer:
         self._stack = AsyncExitStack()
         self._listeners: list[BoundListener] = []
         self._logs_are_loaded = False
+        self.is_ready = False
+        """Connections are accepted, and not yet for the last time."""
         self.timer = Timer(self.clock)
 
     @property
@@ -136,6 +138,7 @@ class BrokerServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        self.is_ready = False
         with anyio.CancelScope(shield=True):
             await self.network.drain(self.config.current.kbroker_drain_timeout_ms / 1000)
         return await self._stack.__aexit__(exc_type, exc, traceback)
@@ -166,6 +169,8 @@ class BrokerServer:
         background = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(background.cancel_scope.cancel)
         background.start_soon(self.timer.run)
+        if config.kbroker_metrics_address:
+            await self._start_metrics(config.kbroker_metrics_address, background)
         await self._start_metadata(store, background)
         await self._load_logs()
         self._start_services()
@@ -297,7 +302,7 @@ class BrokerServer:
             log=logging.getLogger("kbroker.handlers"),
             pose=_pose(config),
         )
-        self.dispatcher = Dispatcher(self.services, pose=self.services.pose)
+        self.dispatcher = self._new_dispatcher()
 
     def _start_transactions(self, producer_ids: ProducerIdManager) -> None:
         self.transaction_coordinator = TransactionCoordinator(
@@ -329,6 +334,26 @@ class BrokerServer:
         from kbroker.coordinator.transaction.failpoints import FailpointMarkerWriter
 
         return FailpointMarkerWriter(markers, self._faults)
+
+    def _new_dispatcher(self) -> Dispatcher:
+        if not self.config.current.kbroker_metrics_address:
+            return Dispatcher(self.services, pose=self.services.pose)
+        from kbroker.broker.request_meter import MeteredDispatcher
+
+        return MeteredDispatcher(self.services, pose=self.services.pose)
+
+    async def _start_metrics(self, address: str, background: "TaskGroup") -> None:
+        """Before the logs are loaded: a broker that recovers is alive, and not ready."""
+        from kbroker.broker.metrics_server import MetricsServer
+
+        metrics = MetricsServer(self, logging.getLogger("kbroker.metrics"))
+        try:
+            await metrics.start(address, background)
+        except OSError as error:
+            reason = error.strerror or error
+            raise StartError(f"cannot listen on {address} for metrics: {reason}") from None
+        except ConfigError as error:
+            raise StartError(str(error)) from None
 
     async def _bind(self) -> None:
         config = self.config.current

@@ -74,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pose as an older broker: a release of Apache Kafka such as 2.8 or 3.9, or a file of "
         'lines such as Produce = "3-9"',
     )
+    add(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="serve /metrics (Prometheus), /health/live and /health/ready on this port of --host "
+        "(0 takes a free one)",
+    )
     add("--print-config", action="store_true", help="print the settings in force and exit")
 
 
@@ -143,6 +150,10 @@ def _apply_options(layers: dict[str, str], options: argparse.Namespace) -> None:
         address = f"[{host}]" if ":" in host else host
         name = layers.get("listeners", "PLAINTEXT").partition(":")[0]
         layers["advertised.listeners"] = f"{name}://{address}:{port}"
+    if options.metrics_port is not None:
+        host = options.host or "127.0.0.1"
+        address = f"[{host}]" if ":" in host else host
+        layers["kbroker.metrics.address"] = f"{address}:{options.metrics_port}"
     if options.api_versions is not None:
         layers["kbroker.api.versions"] = options.api_versions
     if options.data_dir is not None:

@@ -1018,6 +1018,7 @@ class BrokerSettings(SettingsTable):
     )
     kbroker_fetch_sendfile: bool = setting("kbroker.fetch.sendfile", BOOLEAN, False, internal=True)
     kbroker_api_versions: str = setting("kbroker.api.versions", STRING, "", internal=True)
+    kbroker_metrics_address: str = setting("kbroker.metrics.address", STRING, "", internal=True)
     kbroker_drain_timeout_ms: int = setting(
         "kbroker.drain.timeout.ms", LONG, 5000, at_least(0), internal=True
     )

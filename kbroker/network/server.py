@@ -208,6 +208,10 @@ class NetworkServer:
         self.settings.budget.limit = limits.queued_bytes
         self._make_room()
 
+    def queued_requests(self) -> int:
+        """Requests that have arrived and are not answered, of all connections."""
+        return sum(shell.connection.cutter.queued_frames for shell in self._shells)
+
     def filenos(self) -> "Iterator[int]":
         """Descriptors of all sockets: readable ones mean that somebody waits for this loop."""
         for listener in list(self._listeners):

@@ -67,6 +67,10 @@ class Purgatory(Generic[K]):
         """How many operations wait for this key."""
         return len(self._watchers.get(key, ()))
 
+    def watchers(self) -> int:
+        """How often operations are registered, each once for every key that it waits for."""
+        return sum(map(len, self._watchers.values()))
+
     async def wait(
         self, operation: DelayedOperation[K], keys: Iterable[K], timeout_s: float
     ) -> None:

@@ -1,0 +1,94 @@
+"""``kbroker serve --metrics-port``: what Prometheus and an orchestrator read of a real process."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.peers.kbroker_process import KbrokerProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLIENT_TIMEOUT_S = 30
+ON_A_FREE_PORT = ("--metrics-port", "0")
+
+
+def base_url(broker: KbrokerProcess) -> str:
+    """Where metrics and health are; the log says it."""
+    found = re.search(r"metrics and health on (http://\S+)/", broker.error_log.read_text())
+    assert found is not None
+    return found[1]
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=CLIENT_TIMEOUT_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def scrape(url: str) -> dict[tuple[str, ...], float]:
+    status, text = get(f"{url}/metrics")
+    assert status == 200
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_counters_follow_real_clients(tmp_path: Path) -> None:
+    with KbrokerProcess(tmp_path, arguments=ON_A_FREE_PORT) as broker:
+        url = base_url(broker)
+        producer = Producer({"bootstrap.servers": broker.bootstrap})
+        for number in range(10):
+            producer.produce("orders", str(number).encode())
+        assert producer.flush(CLIENT_TIMEOUT_S) == 0
+        consumer = Consumer(
+            {
+                "bootstrap.servers": broker.bootstrap,
+                "group.id": "shop",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+            }
+        )
+        consumer.subscribe(["orders"])
+        records = consumer.consume(4, CLIENT_TIMEOUT_S)
+        assert len(records) == 4
+        consumer.commit(message=records[-1], asynchronous=False)
+        found = scrape(url)
+        consumer.close()
+        broker.stop()
+    lag = found["kafka_consumergroup_lag", "shop", "0", "orders"]
+    assert lag == 6
+    assert found["kafka_server_brokertopicmetrics_messagesin_total", "orders"] == 10
+    assert found["kafka_server_brokertopicmetrics_bytesin_total", "orders"] > 10 * 7
+    assert found["kafka_server_brokertopicmetrics_bytesout_total", "orders"] > 10 * 7
+    assert found["kafka_network_requestmetrics_totaltimems_count", "Produce"] >= 1
+    assert found["kafka_server_socket_server_metrics_connection_count",] >= 1
+    assert found["process_resident_memory_bytes",] > 1 << 20
+
+
+def test_health_without_prometheus_client(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "prometheus_client.py").write_text('raise ImportError("as if it were not there")\n')
+    broker = KbrokerProcess(
+        tmp_path, arguments=ON_A_FREE_PORT, environment={"PYTHONPATH": str(hidden)}
+    )
+    with broker:
+        url = base_url(broker)
+        assert get(f"{url}/health/live") == (200, "live\n")
+        assert get(f"{url}/health/ready") == (200, "ready\n")
+        status, text = get(f"{url}/metrics")
+        assert status == 501
+        assert "pip install kbroker[metrics]" in text
+        broker.stop()

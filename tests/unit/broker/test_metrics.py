@@ -1,0 +1,93 @@
+"""Metrics of a running broker: names, values, and arithmetic of quantiles."""
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kbroker.broker.broker_server import BrokerServer
+from kbroker.broker.local_client import LocalClient
+from kbroker.broker.metrics import COUNTER, Family, collect, quantile_ms
+from kbroker.broker.request_meter import ApiCounts
+from kbroker.config.broker_config import BrokerConfig
+
+pytestmark = pytest.mark.anyio
+SETTINGS = {"listeners": "PLAINTEXT://127.0.0.1:0", "kbroker.metrics.address": "0"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[BrokerServer]:
+    async with BrokerServer(BrokerConfig.from_properties(SETTINGS), memory=True) as running:
+        yield running
+
+
+async def values(server: BrokerServer) -> dict[tuple[str, tuple[str, ...]], float]:
+    """By full name and the labels' values."""
+    return {
+        (family.name + sample.suffix, tuple(sample.labels.values())): sample.value
+        for family in await collect(server)
+        for sample in family.samples
+    }
+
+
+async def test_an_idle_broker(server: BrokerServer) -> None:
+    found = await values(server)
+    assert found["kafka_server_kafkaserver_brokerstate", ()] == 3
+    assert found["kafka_controller_kafkacontroller_activecontrollercount", ()] == 1
+    assert found["kafka_server_replicamanager_partitioncount", ()] == 0
+    assert found["kafka_server_socket_server_metrics_connection_count", ()] == 0
+    assert found["kafka_server_brokertopicmetrics_messagesin_total", ()] == 0
+    assert found["kafka_server_delayedoperationpurgatory_purgatorysize", ("Fetch",)] == 0
+
+
+async def test_logs_and_partitions(server: BrokerServer) -> None:
+    client = LocalClient(server)
+    await client.create_topic("t", partitions=3)
+    for _ in range(4):
+        await client.produce("t", b"v", partition=1)
+    found = await values(server)
+    assert found["kafka_server_replicamanager_leadercount", ()] == 3
+    assert found["kafka_controller_kafkacontroller_globalpartitioncount", ()] == 3
+    assert found["kafka_log_log_logendoffset", ("t", "1")] == 4
+    assert found["kafka_log_log_logendoffset", ("t", "0")] == 0
+    partition = server.replica_manager.get_leader_partition("t", 1)
+    assert found["kafka_log_log_size", ("t", "1")] == partition.log.size > 0
+
+
+async def test_counters_end_in_total_and_nothing_is_said_twice(server: BrokerServer) -> None:
+    families = await collect(server)
+    names = [family.name for family in families]
+    assert len(set(names)) == len(names)
+    for family in families:
+        assert family.text
+        if family.kind == COUNTER:
+            assert {sample.suffix for sample in family.samples} <= {"_total"}
+        labels = [tuple(sorted(sample.labels.items())) for sample in family.samples]
+        if family.kind in (COUNTER, "gauge"):
+            assert len(set(labels)) == len(labels)
+
+
+async def test_a_sample_has_its_labels() -> None:
+    family = Family("f", COUNTER, "text").add(3, topic="t")
+    assert family.samples == [("_total", {"topic": "t"}, 3)]
+
+
+class TestQuantiles:
+    async def test_nothing_is_zero(self) -> None:
+        assert quantile_ms(ApiCounts(), 0.99) == 0
+
+    async def test_they_are_right_to_a_factor_of_two(self) -> None:
+        chance = random.Random(3)
+        counts = ApiCounts()
+        times = sorted(chance.lognormvariate(6, 1.5) for _ in range(1000))  # us
+        for time in times:
+            counts.requests += 1
+            counts.durations[int(time).bit_length()] += 1
+        for quantile in (0.5, 0.75, 0.95, 0.99, 0.999):
+            true = times[int(quantile * 1000) - 1] / 1000
+            assert true / 2 <= quantile_ms(counts, quantile) <= true * 2

@@ -43,6 +43,7 @@ class DormantLog(UnifiedLog):
     """
 
     _row: str
+    _latest_epoch: int
     _pending_epoch: EpochEntry | None
 
     @classmethod
@@ -61,6 +62,7 @@ class DormantLog(UnifiedLog):
         self.log_end_offset = state.log_end_offset
         self.recovery_point = state.recovery_point
         self.high_watermark = self.last_stable_offset = state.high_watermark
+        self._latest_epoch = state.latest_epoch
         self._row = row
 
     if not TYPE_CHECKING:  # the signatures are those of the methods behind
@@ -146,13 +148,15 @@ class DormantLog(UnifiedLog):
 
     @property
     def latest_epoch(self) -> int:
-        return self._pending_epoch.epoch if self._pending_epoch else self.state.latest_epoch
+        return self._pending_epoch.epoch if self._pending_epoch else self._latest_epoch
 
     @property
     def earliest_epoch(self) -> EpochEntry | None:
         state = self.state
         if state.earliest_epoch >= 0:
             return EpochEntry(state.earliest_epoch, state.earliest_epoch_start)
+        if state.latest_epoch >= 0:  # only the files know
+            return self.epochs.earliest_entry
         return self._pending_epoch
 
     def maybe_assign_epoch_start_offset(self, epoch: int, offset: int) -> None:

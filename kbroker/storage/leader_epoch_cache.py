@@ -1,7 +1,8 @@
 """Which leader epoch began at which offset (KIP-101, KIP-320).
 
-Kept in ``leader-epoch-checkpoint``. The batches carry their leader's epoch too, so the file needs
-no sync: what a crash takes from it is found again when the log is recovered.
+Kept in ``leader-epoch-checkpoint``: an epoch is written there with its first record. The batches
+carry their leader's epoch too, so the file needs no sync: what a crash takes from it is found again
+when the log is recovered.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,7 +17,7 @@ UNDEFINED_EPOCH_OFFSET = -1
 class LeaderEpochCache:
     """Epochs ascending, start offsets never descending."""
 
-    __slots__ = ("_epochs", "_persist", "_starts", "latest_epoch")
+    __slots__ = ("_epochs", "_persist", "_starts", "latest_epoch", "saved_epoch")
 
     def __init__(
         self, entries: Iterable[EpochEntry], persist: Callable[[list[EpochEntry]], None]
@@ -29,6 +30,8 @@ class LeaderEpochCache:
             self._starts.append(entry.start_offset)
         self._persist = persist
         self.latest_epoch = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
+        self.saved_epoch = self.latest_epoch
+        """The latest epoch that was persisted."""
 
     def entries(self) -> list[EpochEntry]:
         """Every epoch and where it began."""
@@ -37,16 +40,20 @@ class LeaderEpochCache:
     def write(self) -> None:
         """Persist as it is now."""
         self._persist(self.entries())
+        self.saved_epoch = self.latest_epoch
 
-    def _replace(self, entries: list[EpochEntry]) -> None:
+    def _replace(self, entries: list[EpochEntry], *, persist: bool = True) -> None:
         """Persist first: an OSError leaves memory as it was."""
-        self._persist(entries)
+        if persist:
+            self._persist(entries)
         self._epochs = [entry.epoch for entry in entries]
         self._starts = [entry.start_offset for entry in entries]
         self.latest_epoch = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
+        if persist:
+            self.saved_epoch = self.latest_epoch
 
-    def assign(self, epoch: int, start_offset: int) -> None:
-        """Note that ``epoch`` began at ``start_offset``.
+    def assign(self, epoch: int, start_offset: int, *, persist: bool = True) -> None:
+        """Note that ``epoch`` began at ``start_offset``; without ``persist`` only in memory.
 
         The latest epoch keeps its start unless the new one is lower; entries that contradict the
         new one (their epoch or their start is not below it) are dropped, as Kafka does.
@@ -60,7 +67,7 @@ class LeaderEpochCache:
             for entry in self.entries()
             if entry.epoch < epoch and entry.start_offset < start_offset
         ]
-        self._replace([*kept, EpochEntry(epoch, start_offset)])
+        self._replace([*kept, EpochEntry(epoch, start_offset)], persist=persist)
 
     @property
     def earliest_entry(self) -> EpochEntry | None:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 _Job = Callable[[], Awaitable[None]]
 _NEVER_MS = 2**63 - 1
+_CLOSED_AT_ONCE = 32
 
 
 class LogManager:
@@ -539,9 +540,17 @@ class LogManager:
                 self._log.error("%s was not closed cleanly: %s", log.name, error)
                 failed.add(id(self._directory_of[key]))
 
+        open_logs = iter(
+            [item for item in self._logs.items() if not isinstance(item[1], DormantLog)]
+        )
+
+        async def close_some() -> None:
+            for key, log in open_logs:
+                await close(key, log)
+
         async with anyio.create_task_group() as tasks:  # syncs at the same time share the disk's
-            for key, log in self._logs.items():
-                tasks.start_soon(close, key, log)
+            for _ in range(_CLOSED_AT_ONCE):
+                tasks.start_soon(close_some)
         for directory in self.directories:
             if directory.failure is None and id(directory) not in failed:
                 contents = await self._checkpoint_contents(directory, None)

@@ -75,10 +75,10 @@ class LogStartup:
             if key is None:
                 continue
             self._check_unique(directory, name, key)
-            row = rows.get(name)
-            if row is None or not self._leave(directory, name, key, row, memory_is_kept):
+            if not self._leave(directory, name, key, rows.get(name), memory_is_kept):
                 offsets = offsets or directory.read_checkpoints()
-                self._load(directory, name, key, is_clean=is_clean, offsets=offsets)
+                if is_clean or not self._glance(directory, name, key, offsets):
+                    self._load(directory, name, key, is_clean=is_clean, offsets=offsets)
             if self._env.clock.monotonic() >= turn_ends:
                 await anyio.lowlevel.checkpoint()
                 turn_ends = self._env.clock.monotonic() + _TURN_S
@@ -105,15 +105,49 @@ class LogStartup:
         return config
 
     def _leave(
-        self, directory: LogDirectory, name: str, key: Key, row: str, memory_is_kept: bool
+        self, directory: LogDirectory, name: str, key: Key, row: str | None, memory_is_kept: bool
     ) -> bool:
-        """Whether the log is as its line says, so that it need not be opened now."""
+        """Whether the log is as its line says, or only a little longer: it need not be opened."""
+        if row is None:
+            return False
+        path = os.path.join(directory.path, name)
+        config = self._config(key[0])
         try:
-            log = find_unchanged(
+            log = find_unchanged(self._env, path, row, memory_is_kept=memory_is_kept, config=config)
+            if log is None and memory_is_kept:
+                from kbroker.storage.log_glance import find_grown
+
+                log = find_grown(self._env, path, row, config)
+                self.recovered = True
+        except OSError as error:
+            self._refuse(directory, name, key, error)
+            return True
+        if log is None:
+            return False
+        self._keep(directory, key, log)
+        return True
+
+    def _glance(
+        self,
+        directory: LogDirectory,
+        name: str,
+        key: Key,
+        offsets: tuple[Offsets, Offsets, Offsets],
+    ) -> bool:
+        """Whether a short log without anything unusual was found, which need not be opened."""
+        if not self._may_sleep:
+            return False
+        from kbroker.storage.log_glance import find_small
+
+        points, starts, watermarks = offsets
+        try:
+            log = find_small(
                 self._env,
                 os.path.join(directory.path, name),
-                row,
-                memory_is_kept=memory_is_kept,
+                key,
+                recovery_point=points.get(key, 0),
+                log_start_offset=starts.get(key, 0),
+                high_watermark=watermarks.get(key, 0),
                 config=self._config(key[0]),
             )
         except OSError as error:
@@ -121,6 +155,7 @@ class LogStartup:
             return True
         if log is None:
             return False
+        self.recovered = True
         self._keep(directory, key, log)
         return True
 

@@ -32,7 +32,7 @@ class LogState(NamedTuple):
     high_watermark: int
     latest_epoch: int
     earliest_epoch: int
-    """-1 like ``earliest_epoch_start`` when no epoch is known."""
+    """-1, like ``earliest_epoch_start``, when there is none, or it was not looked at."""
     earliest_epoch_start: int
     first_base_offset: int
     active_base_offset: int

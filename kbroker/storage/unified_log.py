@@ -164,7 +164,7 @@ class UnifiedLog(LocalLog):
         try:
             if (
                 segment is None
-                or leader_epoch != self.epochs.latest_epoch
+                or leader_epoch != self.epochs.saved_epoch
                 or segment.size + size > config.segment_bytes
                 or max_timestamp > segment.fits_until_timestamp
                 or last_offset > segment.fits_until_offset
@@ -209,6 +209,8 @@ class UnifiedLog(LocalLog):
             segment = self._make_files(self.log_end_offset)
         if leader_epoch != self.epochs.latest_epoch and leader_epoch >= 0:
             self.epochs.assign(leader_epoch, self.log_end_offset)
+        if self.epochs.saved_epoch != self.epochs.latest_epoch:
+            self.epochs.write()
         if segment.should_roll(size, max_timestamp, last_offset, config):
             segment = self._roll(segment)
         return segment
@@ -460,9 +462,13 @@ class UnifiedLog(LocalLog):
         return self.epochs.earliest_entry
 
     def maybe_assign_epoch_start_offset(self, epoch: int, offset: int) -> None:
-        """A leader was elected: its epoch begins at ``offset``. KafkaError KAFKA_STORAGE_ERROR."""
+        """A leader was elected: its epoch begins at ``offset``. KafkaError KAFKA_STORAGE_ERROR.
+
+        At the log's end it is written with its first record: there are brokers that come to lead
+        ten thousand partitions at once.
+        """
         try:
-            self.epochs.assign(epoch, offset)
+            self.epochs.assign(epoch, offset, persist=offset < self.log_end_offset)
         except OSError as error:
             raise self.storage_error("noting a leader epoch of", error) from error
 

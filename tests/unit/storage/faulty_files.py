@@ -102,6 +102,9 @@ class FaultyFileSystem:
         self._check_alive()
         return self.inner.read(path)
 
+    def names(self, path: str) -> set[str]:
+        return {entry.name for entry in self.list(path)}
+
     def list(self, path: str) -> list[DirectoryEntry]:
         self._check_alive()
         return self.inner.list(path)

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 _API_VERSIONS_KEY: Final = 18
 _IMPORT_SLICE_S: Final = 0.002  # how long imports in the background may hold the loop at once
 _NEVER_FLEXIBLE: Final = 1 << 15
+_LARGEST_REQUEST: Final = 4 << 20
+_MAY_BE_LARGER: Final = frozenset({0, 11, 14, 72})
+"""Produce, JoinGroup, SyncGroup, PushTelemetry: few elements that hold many bytes.
+
+100 MB of any other request are millions of small elements, gigabytes once decoded, and seconds in
+which nobody else is served. What a group or the cluster can store in one go is smaller than 4 MiB.
+"""
 _CORRELATION_ID: Final = Struct(">i")
 
 _Handle = Callable[["Services", RequestContext, Any], Any]
@@ -100,6 +107,8 @@ class Dispatcher:
             if api.key == _API_VERSIONS_KEY:
                 return self._answer_unknown_api_versions(api, context)
             raise CloseConnection(f"version {version} of API key {api.key} is not supported")
+        if len(buffer) > _LARGEST_REQUEST and api.key not in _MAY_BE_LARGER:
+            raise CloseConnection(f"request of API key {api.key} with {len(buffer)} bytes")
         try:
             request, _ = api.read(buffer, position, version)
         except Exception as error:  # whatever it is, it says that the bytes are no request

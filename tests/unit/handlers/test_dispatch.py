@@ -119,6 +119,15 @@ async def test_none_is_no_answer(dispatcher: Dispatcher, handler: Handler) -> No
     assert await answer is None
 
 
+async def test_a_request_of_millions_of_elements_closes_before_it_is_decoded(
+    dispatcher: Dispatcher,
+) -> None:
+    padding = bytes((4 << 20) - len(body()))
+    assert code_of(dispatcher.dispatch(context(), padding + body(), len(padding))) == 7
+    with pytest.raises(CloseConnection, match="4194305 bytes"):
+        dispatcher.dispatch(context(), b"\0" + padding + body(), 1 + len(padding))
+
+
 @pytest.mark.parametrize(
     ("key", "version"),
     [

@@ -4,6 +4,7 @@ group coordinator, which acts on them."""
 from typing import TYPE_CHECKING, Final
 
 from kbroker.coordinator.deferred import Answer, Deferred
+from kbroker.coordinator.transaction.transaction_metadata import TransactionVersion
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import build_end_transaction_marker
 
@@ -29,6 +30,12 @@ class LocalMarkerWriter:
 
     def write(self, topic: str, partition: int, marker: "TransactionMarker") -> Answer[None]:
         hosted = self._replicas.get_leader_partition(topic, partition)
+        hosted.log.producer_state.check_marker(
+            marker.producer_id,
+            marker.producer_epoch,
+            marker.coordinator_epoch,
+            ends_epoch=marker.transaction_version >= TransactionVersion.TV_2,
+        )
         if topic == _OFFSETS_TOPIC:
             return self._group_coordinator.requests.end_transaction(
                 partition,

@@ -21,7 +21,11 @@ from anyio.lowlevel import checkpoint
 
 from kbroker.coordinator.deferred import Deferred
 from kbroker.handlers.current_leader import current_leader
-from kbroker.handlers.transaction_requests import TransactionSupport, join_transaction
+from kbroker.handlers.transaction_requests import (
+    TransactionSupport,
+    join_patiently,
+    join_transaction,
+)
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.messages.produce_response import (
@@ -71,9 +75,7 @@ _ZSTD: Final = 4
 _HEADER: Final = Struct(">8xi4xb4xH")  # length, magic, attributes
 _ATTRIBUTES_POSITION: Final = 22  # the byte with the bits in use
 _PRODUCER_ID: Final = Struct(">q")
-_PRODUCER: Final = Struct(">qh")  # id and epoch
-_SEQUENCE: Final = Struct(">i")
-_SEQUENCE_POSITION: Final = 53
+_PRODUCER: Final = Struct(">qhi")  # id, epoch and base sequence
 _PRODUCER_ID_POSITION: Final = 43
 
 _NO_LEADER: Final = LeaderIdAndEpoch()
@@ -140,9 +142,12 @@ def handle(
         accepted = _distinct(accepted)
     if request.transactional_id is not None:
         joined = _join_transaction(services, context, request, accepted)
-        if isinstance(joined, Deferred):
+        if isinstance(joined, Deferred) or (
+            ErrorCode.CONCURRENT_TRANSACTIONS in joined.values()
+            and context.api_version >= _FIRST_VERSION_THAT_JOINS
+        ):
             return _append_when_joined(services, context, request, entries, accepted, joined)
-        accepted = _without_refused(accepted, joined, context.api_version)
+        accepted = _without_refused(services, accepted, joined, context.api_version)
     return _append_all(services, context, request, entries, accepted)
 
 
@@ -312,6 +317,12 @@ def _belongs_to_transaction(records: "Buffer") -> bool:
 # Transactions ------------------------------------------------------------------------------------
 
 
+def _producer(entry: _Entry) -> tuple[int, int, int]:
+    """Id, epoch and base sequence of a transactional batch."""
+    producer: tuple[int, int, int] = _PRODUCER.unpack_from(entry.records, _PRODUCER_ID_POSITION)
+    return producer
+
+
 def _join_transaction(
     services: "Services",
     context: "RequestContext",
@@ -325,7 +336,7 @@ def _join_transaction(
     transactional = [entry for entry in accepted if entry.is_transactional]
     if not transactional:
         return {}
-    producers = {_PRODUCER.unpack_from(e.records, _PRODUCER_ID_POSITION) for e in transactional}
+    producers = {_producer(entry)[:2] for entry in transactional}
     if len(producers) > 1:
         raise KafkaError(
             ErrorCode.INVALID_PRODUCER_ID_MAPPING,
@@ -338,16 +349,10 @@ def _join_transaction(
         producer_id,
         producer_epoch,
         [(entry.name, entry.response.index) for entry in transactional],
-        _transaction_support(context.api_version),
+        TransactionSupport.of(
+            context.api_version, _FIRST_VERSION_WITH_ABORTABLE, _FIRST_VERSION_THAT_JOINS
+        ),
     )
-
-
-def _transaction_support(version: int) -> TransactionSupport:
-    if version >= _FIRST_VERSION_THAT_JOINS:
-        return TransactionSupport.ADD_PARTITION
-    if version >= _FIRST_VERSION_WITH_ABORTABLE:
-        return TransactionSupport.GENERIC_ERROR
-    return TransactionSupport.DEFAULT_ERROR
 
 
 async def _append_when_joined(
@@ -356,9 +361,11 @@ async def _append_when_joined(
     request: "ProduceRequest",
     entries: list[_Entry],
     accepted: list[_Entry],
-    joining: "Deferred[dict[TopicPartition, ErrorCode]]",
+    joining: "Answer[dict[TopicPartition, ErrorCode]]",
 ) -> ProduceResponse | None:
-    left = _without_refused(accepted, await joining.wait(), context.api_version)
+    join = partial(_join_transaction, services, context, request, accepted)
+    errors = await join_patiently(services, joining, join)
+    left = _without_refused(services, accepted, errors, context.api_version)
     finished = _append_all(services, context, request, entries, left)
     if finished is None or isinstance(finished, ProduceResponse):
         return finished
@@ -366,7 +373,10 @@ async def _append_when_joined(
 
 
 def _without_refused(
-    accepted: list[_Entry], errors: "dict[TopicPartition, ErrorCode]", version: int
+    services: "Services",
+    accepted: list[_Entry],
+    errors: "dict[TopicPartition, ErrorCode]",
+    version: int,
 ) -> list[_Entry]:
     """What may be appended. Errors that older clients would not try again after are one that they
     do, without asking for metadata first."""
@@ -380,6 +390,8 @@ def _without_refused(
             continue
         if error is ErrorCode.INVALID_TXN_STATE:
             entry.response.error_message = "Partition was not added to the transaction"
+        if error in _COORDINATOR_IS_AWAY or error is ErrorCode.CONCURRENT_TRANSACTIONS:
+            _hold_back(services, entry)
         if error in _COORDINATOR_IS_AWAY or (
             error is ErrorCode.CONCURRENT_TRANSACTIONS and version < _FIRST_VERSION_THAT_JOINS
         ):
@@ -390,7 +402,7 @@ def _without_refused(
 
 def _still_in_transaction(services: "Services", entry: _Entry, transactional_id: str) -> None:
     """The batch was validated by a thread: its transaction may have ended. KafkaError."""
-    producer_id, producer_epoch = _PRODUCER.unpack_from(entry.records, _PRODUCER_ID_POSITION)
+    producer_id, producer_epoch, _ = _producer(entry)
     partition = (entry.name, entry.response.index)
     errors = join_transaction(
         services,
@@ -404,15 +416,19 @@ def _still_in_transaction(services: "Services", entry: _Entry, transactional_id:
         raise KafkaError(errors[partition])
 
 
-def _check_first_sequence(entry: _Entry, partition: "Partition") -> None:
-    """A producer that the partition does not know begins at 0 (KIP-890). KafkaError."""
-    producer_id, _ = _PRODUCER.unpack_from(entry.records, _PRODUCER_ID_POSITION)
-    (sequence,) = _SEQUENCE.unpack_from(entry.records, _SEQUENCE_POSITION)
-    if sequence > 0 and producer_id not in partition.log.producer_state.producers:
-        raise KafkaError(
-            ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-            f"producer {producer_id} is not known and begins at sequence number {sequence}",
-        )
+def _hold_back(services: "Services", entry: _Entry) -> None:
+    """The producer will send the batch again: what it sends behind it may not overtake it."""
+    partition = services.replica_manager.get_partition(entry.name, entry.response.index)
+    if partition is not None:
+        partition.log.producer_state.hold_back(*_producer(entry))
+
+
+def _check_first_sequence(entry: _Entry, partition: "Partition", version: int) -> None:
+    """KafkaError OUT_OF_ORDER_SEQUENCE_NUMBER; see ``ProducerStateManager``."""
+    producer_id, _, sequence = _producer(entry)
+    partition.log.producer_state.check_first_sequence(
+        producer_id, sequence, must_be_zero=version >= _FIRST_VERSION_THAT_JOINS
+    )
 
 
 # Appending ---------------------------------------------------------------------------------------
@@ -428,8 +444,7 @@ def _append(
         entry.partition = partition
         before_append = None
         if entry.is_transactional:
-            if version >= _FIRST_VERSION_THAT_JOINS:
-                _check_first_sequence(entry, partition)
+            _check_first_sequence(entry, partition, version)
             before_append = partial(
                 _still_in_transaction, services, entry, request.transactional_id or ""
             )

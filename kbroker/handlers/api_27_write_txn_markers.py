@@ -2,10 +2,11 @@
 
 Asked by transaction coordinators, and by operators who abort hanging transactions
 (kafka-transactions). v2 carries the transaction version. An older epoch than the partition has
-seen is UNKNOWN_SERVER_ERROR, as in Kafka; an older coordinator TRANSACTION_COORDINATOR_FENCED.
+seen is UNKNOWN_SERVER_ERROR, as in Kafka; an older coordinator TRANSACTION_COORDINATOR_FENCED. A
+group coordinator that is not ready is NOT_LEADER_OR_FOLLOWER, after which markers are sent again.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kbroker.coordinator.deferred import Answer, Deferred, all_of
 from kbroker.coordinator.transaction.marker_writer import TransactionMarker
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from kbroker.handlers.services import Services
     from kbroker.protocol.messages.write_txn_markers_request import WriteTxnMarkersRequest
     from kbroker.request_context import RequestContext
+
+
+_NOT_READY: Final = frozenset(
+    {
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_COORDINATOR,
+    }
+)
 
 
 def handle(
@@ -73,6 +83,8 @@ def _write(
 def _error(error: KafkaError) -> ErrorCode:
     if error.error_code is ErrorCode.INVALID_PRODUCER_EPOCH:
         return ErrorCode.UNKNOWN_SERVER_ERROR
+    if error.error_code in _NOT_READY:
+        return ErrorCode.NOT_LEADER_OR_FOLLOWER
     return error.error_code
 
 

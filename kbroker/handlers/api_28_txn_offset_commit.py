@@ -62,7 +62,7 @@ def handle(
         request.producer_id,
         request.producer_epoch,
         [(CONSUMER_OFFSETS, services.group_coordinator.partition_for(request.group_id))],
-        _support(version),
+        TransactionSupport.of(version, _GENERIC_ERROR_FROM, _JOINS_FROM),
     )
     if isinstance(joined, Deferred):
         return _commit_later(services, request, joined, asked, errors, version)
@@ -70,14 +70,6 @@ def handle(
         (error,) = joined.values()
         return error_of_all(asked, errors, _as_version(error, version))
     return answered(_commit(services, request), respond)
-
-
-def _support(version: int) -> TransactionSupport:
-    if version >= _JOINS_FROM:
-        return TransactionSupport.ADD_PARTITION
-    if version >= _GENERIC_ERROR_FROM:
-        return TransactionSupport.GENERIC_ERROR
-    return TransactionSupport.DEFAULT_ERROR
 
 
 def _as_version(error: ErrorCode, version: int) -> ErrorCode:

@@ -7,6 +7,7 @@ that to the leader. Once the log has an open transaction of the producer nobody 
 
 from collections.abc import Callable, Coroutine, Iterable
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbroker.coordinator.deferred import Answer, Deferred
@@ -32,6 +33,13 @@ class TransactionSupport(IntEnum):
     """It is TRANSACTION_ABORTABLE."""
     ADD_PARTITION = 2
     """It is added."""
+
+    @classmethod
+    def of(cls, version: int, generic_from: int, adds_from: int) -> "TransactionSupport":
+        """That of a request's version, given the first versions of the other two."""
+        if version >= adds_from:
+            return cls.ADD_PARTITION
+        return cls.GENERIC_ERROR if version >= generic_from else cls.DEFAULT_ERROR
 
 
 def answered(
@@ -64,6 +72,17 @@ def has_open_transaction(
     )
 
 
+def _is_fenced(
+    services: "Services", partition: TopicPartition, producer_id: int, producer_epoch: int
+) -> bool:
+    """Whether the partition's log has seen a later epoch of the producer."""
+    hosted = services.replica_manager.get_partition(*partition)
+    if hosted is None:
+        return False
+    entry = hosted.log.producer_state.producers.get(producer_id)
+    return entry is not None and producer_epoch < entry.producer_epoch
+
+
 def join_transaction(
     services: "Services",
     transactional_id: str,
@@ -73,7 +92,6 @@ def join_transaction(
     support: TransactionSupport,
 ) -> Answer[dict[TopicPartition, ErrorCode]]:
     """The errors of partitions that may not be written to in the producer's transaction."""
-    coordinator = services.transaction_coordinator
     unknown = [
         partition
         for partition in partitions
@@ -81,6 +99,34 @@ def join_transaction(
     ]
     if not unknown:
         return {}
+    producer = producer_id, producer_epoch
+    fenced = {
+        partition: ErrorCode.INVALID_PRODUCER_EPOCH
+        for partition in unknown
+        if _is_fenced(services, partition, *producer)
+    }
+    if not fenced:
+        return _ask_coordinator(services, transactional_id, producer, unknown, support)
+    left = [partition for partition in unknown if partition not in fenced]
+    if not left:
+        return fenced
+    asked = _ask_coordinator(services, transactional_id, producer, left, support)
+    if not isinstance(asked, Deferred):
+        return fenced | asked
+    answer: Deferred[dict[TopicPartition, ErrorCode]] = Deferred()
+    asked.on_done(lambda done: answer.complete(fenced | done.result()))
+    return answer
+
+
+def _ask_coordinator(
+    services: "Services",
+    transactional_id: str,
+    producer: tuple[int, int],
+    unknown: list[TopicPartition],
+    support: TransactionSupport,
+) -> Answer[dict[TopicPartition, ErrorCode]]:
+    coordinator = services.transaction_coordinator
+    producer_id, producer_epoch = producer
     if not coordinator.has_topic:
         return dict.fromkeys(unknown, ErrorCode.INVALID_PRODUCER_ID_MAPPING)
     if support is TransactionSupport.ADD_PARTITION:
@@ -96,6 +142,35 @@ def join_transaction(
         coordinator.verify_partitions(transactional_id, producer_id, producer_epoch, unknown),
         support,
     )
+
+
+async def join_patiently(
+    services: "Services",
+    first: Answer[dict[TopicPartition, ErrorCode]],
+    join: Callable[[], Answer[dict[TopicPartition, ErrorCode]]],
+) -> dict[TopicPartition, ErrorCode]:
+    """What ``join`` answers once the producer's last transaction is complete.
+
+    A producer of version 2 begins the next transaction as soon as EndTxn is answered, while the
+    markers are on their way: asking again here costs less than a retry of its request. ``first`` is
+    the first answer; the last one is given after add.partitions.to.txn.retry.backoff.max.ms.
+    """
+    config = services.config.current
+    patience_ms = min(config.add_partitions_to_txn_retry_backoff_max_ms, config.request_timeout_ms)
+    end = services.clock.monotonic() + patience_ms / 1000
+    answer = first
+    while True:
+        errors = await answer.wait() if isinstance(answer, Deferred) else answer
+        if ErrorCode.CONCURRENT_TRANSACTIONS not in errors.values():
+            return errors
+        if services.clock.monotonic() >= end:
+            return errors
+        pause: Deferred[None] = Deferred()
+        services.timer.schedule(
+            config.add_partitions_to_txn_retry_backoff_ms / 1000, partial(pause.complete, None)
+        )
+        await pause.wait()
+        answer = join()
 
 
 def _errors_later(

@@ -6,7 +6,7 @@ the newest sound one is loaded and the batches behind it are replayed.
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kbroker.common.files import remove_if_exists
 from kbroker.protocol.error_codes import ErrorCode
@@ -24,6 +24,9 @@ from kbroker.storage.producer_state_entry import (
     encode_snapshot,
 )
 
+_FENCING_EPOCH: Final = 32767
+"""No client has it; a marker may repeat it, so that a producer that got there can be aborted."""
+
 
 class CompletedTxn(NamedTuple):
     """A transaction whose marker was appended at ``last_offset``."""
@@ -32,6 +35,14 @@ class CompletedTxn(NamedTuple):
     first_offset: int
     last_offset: int
     is_aborted: bool
+
+
+class _HeldBack(NamedTuple):
+    """The least sequence number of the batches that wait for their transaction's coordinator."""
+
+    producer_epoch: int
+    first_sequence: int
+    since_ms: int
 
 
 def _no_history(entry: ProducerStateEntry) -> None:
@@ -61,6 +72,7 @@ class ProducerStateManager:
         self._ongoing_txns: dict[int, int] = {}
         # Ended ones whose marker is not below the high watermark: first offset to marker's offset.
         self._unreplicated_txns: dict[int, int] = {}
+        self._held_back: dict[int, _HeldBack] = {}
         self.map_end_offset = 0
         self.last_snapshot_offset = 0
         self.snapshot_offsets: list[int] = []
@@ -123,6 +135,38 @@ class ProducerStateManager:
             )
         return None
 
+    def hold_back(self, producer_id: int, producer_epoch: int, first_sequence: int) -> None:
+        """A batch of a transaction could not be verified yet, and will come again.
+
+        Until it is appended nothing behind it is: of a producer that is not known here any
+        sequence number would do.
+        """
+        if producer_id in self.producers:
+            return
+        held = self._held_back.get(producer_id)
+        if held is None or held.producer_epoch < producer_epoch:
+            now_ms = self._env.clock.time_ms()
+            self._held_back[producer_id] = _HeldBack(producer_epoch, first_sequence, now_ms)
+        elif held.producer_epoch == producer_epoch and first_sequence < held.first_sequence:
+            self._held_back[producer_id] = held._replace(first_sequence=first_sequence)
+
+    def check_first_sequence(
+        self, producer_id: int, first_sequence: int, *, must_be_zero: bool
+    ) -> None:
+        """KafkaError OUT_OF_ORDER_SEQUENCE_NUMBER: the first batch of a transaction here, by a
+        producer that is not known, is not its first one. ``must_be_zero``: level 2 (KIP-890)."""
+        if producer_id in self.producers:
+            return
+        held = self._held_back.get(producer_id)
+        if (must_be_zero and first_sequence > 0) or (
+            held is not None and first_sequence > held.first_sequence
+        ):
+            raise KafkaError(
+                ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+                f"Producer {producer_id} is not known in {self._name} and begins at sequence "
+                f"number {first_sequence}",
+            )
+
     def _check_sequence(
         self, entry: ProducerStateEntry, producer_epoch: int, first_sequence: int
     ) -> None:
@@ -145,16 +189,34 @@ class ProducerStateManager:
                 "(current end sequence number)",
             )
 
-    def check_marker(self, producer_id: int, producer_epoch: int, coordinator_epoch: int) -> None:
-        """KafkaError INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED: a zombie's marker."""
+    def check_marker(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        *,
+        ends_epoch: bool = False,
+    ) -> None:
+        """KafkaError INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED: a zombie's marker.
+
+        ``ends_epoch``: of level 2 (KIP-890), whose markers are one epoch above the records. One of
+        the records' own epoch would end the next transaction; with nothing open it is a retry.
+        """
         entry = self.producers.get(producer_id)
         if entry is None:
             return
-        if producer_epoch < entry.producer_epoch:
+        is_late = producer_epoch < entry.producer_epoch or (
+            ends_epoch
+            and producer_epoch == entry.producer_epoch
+            and entry.current_txn_first_offset >= 0
+            and producer_epoch != _FENCING_EPOCH
+        )
+        if is_late:
             raise KafkaError(
                 ErrorCode.INVALID_PRODUCER_EPOCH,
                 f"Epoch of producer {producer_id} in {self._name} is {producer_epoch}, which is "
-                f"smaller than the last seen epoch {entry.producer_epoch}",
+                f"{'not above' if ends_epoch else 'smaller than'} the last seen epoch "
+                f"{entry.producer_epoch}",
             )
         if coordinator_epoch < entry.coordinator_epoch:
             raise KafkaError(
@@ -169,6 +231,7 @@ class ProducerStateManager:
         entry = self.producers.get(producer_id)
         if entry is None:
             entry = self.producers[producer_id] = ProducerStateEntry(producer_id)
+            self._held_back.pop(producer_id, None)
         return entry
 
     def append_data_batch(
@@ -264,6 +327,12 @@ class ProducerStateManager:
             if self._is_expired(entry, now_ms)
         ]:
             del self.producers[producer_id]
+        oldest_ms = now_ms - self._env.producer_id_expiration_ms
+        self._held_back = {
+            producer_id: held
+            for producer_id, held in self._held_back.items()
+            if held.since_ms > oldest_ms
+        }
 
     def _is_expired(self, entry: ProducerStateEntry, now_ms: int) -> bool:
         return (

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
+from kbroker.broker.transaction_markers import LocalMarkerWriter
 from kbroker.handlers import (
     api_00_produce,
     api_22_init_producer_id,
@@ -15,6 +17,7 @@ from kbroker.handlers import (
     api_66_list_transactions,
 )
 from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.messages.add_offsets_to_txn_request import AddOffsetsToTxnRequest
 from kbroker.protocol.messages.add_partitions_to_txn_request import (
     AddPartitionsToTxnRequest,
@@ -43,6 +46,11 @@ TXN = "tx"
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
 def world() -> World:
     """Topic t of two partitions, and producer 1000 of ``tx`` at epoch 0."""
     world = World()
@@ -55,10 +63,8 @@ def world() -> World:
     return world
 
 
-def produce(
-    world: World, version: int, *, epoch: int = 0, sequence: int = 0, txn: str = TXN
-) -> Any:
-    """Error and message of one transactional batch for t-0."""
+def send(world: World, version: int, *, epoch: int = 0, sequence: int = 0, txn: str = TXN) -> Any:
+    """Send one transactional batch to t-0."""
     batch = build_batch(
         [Record(key=None, value=b"v", timestamp=NOW_MS)],
         producer_id=1000,
@@ -68,7 +74,14 @@ def produce(
     )
     data = TopicProduceData("t", partition_data=[PartitionProduceData(0, memoryview(batch))])
     request = ProduceRequest(txn, -1, 1000, [data])
-    answer: Any = api_00_produce.handle(world.services, world.context(0, version), request)
+    return api_00_produce.handle(world.services, world.context(0, version), request)
+
+
+def produce(
+    world: World, version: int, *, epoch: int = 0, sequence: int = 0, txn: str = TXN
+) -> Any:
+    """Error and message of one transactional batch for t-0."""
+    answer = send(world, version, epoch=epoch, sequence=sequence, txn=txn)
     return answer.responses[0].partition_responses[0]
 
 
@@ -144,6 +157,62 @@ def test_an_end_of_version_2_tells_the_next_epoch(world: World) -> None:
     assert end(world, 5, commit=False, epoch=1) == (0, 1000, 2)
 
 
+class Held:
+    """The markers of ``tx`` are refused while this is in force."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_on = True
+        through = LocalMarkerWriter.write
+
+        def write(writer: LocalMarkerWriter, topic: str, index: int, marker: Any) -> Any:
+            if self.is_on:
+                raise KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS)
+            return through(writer, topic, index, marker)
+
+        monkeypatch.setattr(LocalMarkerWriter, "write", write)
+
+
+async def _finish(world: World, answer: Any, seconds: float) -> Any:
+    """Let time pass in steps of 10 ms until the request is answered."""
+    found: list[Any] = []
+
+    async def wait() -> None:
+        found.append(await answer)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        for _ in range(round(seconds * 100)):
+            await anyio.wait_all_tasks_blocked()
+            world.clock.advance(0.01)
+            world.timer.run_due()
+    return found[0].responses[0].partition_responses[0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("lasts", [True, False])
+async def test_the_next_transaction_waits_for_the_last_ones_markers(
+    world: World, monkeypatch: pytest.MonkeyPatch, lasts: bool
+) -> None:
+    """add.partitions.to.txn.retry.backoff.ms: 20 ms again and again, for 100 ms."""
+    assert produce(world, 12).error_code == 0
+    held = Held(world, monkeypatch)
+    assert end(world, 5) == (0, 1000, 1)
+    waiting = send(world, 12, epoch=1)
+    if not lasts:
+        held.is_on = False
+    answered = await _finish(world, waiting, 0.2)
+    assert answered.error_code == (ErrorCode.CONCURRENT_TRANSACTIONS if lasts else 0)
+
+
+def test_older_requests_do_not_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told something that they try again after without asking for metadata."""
+    assert add(world, 3, ("t", [0])) == [0]
+    Held(world, monkeypatch)
+    assert end(world, 3) == (0, -1, -1)
+    assert add(world, 3, ("t", [0])) == [ErrorCode.CONCURRENT_TRANSACTIONS]
+    assert produce(world, 11).error_code == ErrorCode.NOT_ENOUGH_REPLICAS
+
+
 def test_all_partitions_are_added_or_none(world: World) -> None:
     assert add(world, 3, ("t", [0, 7]), ("?", [0]), ("__consumer_offsets", [0])) == [
         ErrorCode.OPERATION_NOT_ATTEMPTED,
@@ -207,6 +276,40 @@ def test_markers_of_others(world: World) -> None:
     assert world.partition("t").log.last_stable_offset == 2
     assert ask(2, "t", coordinator_epoch=5) == ErrorCode.UNKNOWN_SERVER_ERROR
     assert ask(3, "t") == ErrorCode.TRANSACTION_COORDINATOR_FENCED
+
+
+@pytest.mark.parametrize(
+    "refusal", [ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.NOT_COORDINATOR]
+)
+def test_markers_for_groups_that_are_not_loaded(
+    world: World, monkeypatch: pytest.MonkeyPatch, refusal: ErrorCode
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise KafkaError(refusal)
+
+    requests = world.services.group_coordinator.requests
+    monkeypatch.setattr(type(requests), "end_transaction", refuse)
+    topic = WritableTxnMarkerTopic("__consumer_offsets", [0])
+    request = WriteTxnMarkersRequest([WritableTxnMarker(1000, 1, True, [topic], 0)])
+    answer: Any = api_27_write_txn_markers.handle(world.services, world.context(27, 2), request)
+    [partition] = answer.markers[0].topics[0].partitions
+    assert partition.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def test_a_marker_of_level_2_must_be_above_the_records(world: World) -> None:
+    def ask(epoch: int, transaction_version: int) -> int:
+        topic = WritableTxnMarkerTopic("t", [0])
+        marker = WritableTxnMarker(1000, epoch, False, [topic], 0, transaction_version)
+        request = WriteTxnMarkersRequest([marker])
+        answer: Any = api_27_write_txn_markers.handle(world.services, world.context(27, 2), request)
+        return int(answer.markers[0].topics[0].partitions[0].error_code)
+
+    assert produce(world, 12).error_code == 0
+    assert ask(0, 2) == ErrorCode.UNKNOWN_SERVER_ERROR
+    assert world.partition("t").log.last_stable_offset == 0
+    assert ask(1, 2) == 0
+    assert ask(1, 2) == 0, "asked again"
+    assert world.partition("t").log.last_stable_offset == 3
 
 
 def test_descriptions(world: World) -> None:

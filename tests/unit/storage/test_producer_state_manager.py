@@ -256,6 +256,61 @@ def test_zombies_markers_are_refused(state: ProducerStateManager) -> None:
     state.check_marker(PID + 5, 0, 0)
 
 
+def test_a_marker_of_level_2_is_above_its_records(state: ProducerStateManager) -> None:
+    """KIP-890: one of the records' own epoch belongs to the transaction before."""
+    append(state, 5, 0, 0, transactional=True)
+    for epoch in (4, 5):
+        with pytest.raises(KafkaError) as caught:
+            state.check_marker(PID, epoch, 1, ends_epoch=True)
+        assert caught.value.error_code is ErrorCode.INVALID_PRODUCER_EPOCH
+    state.check_marker(PID, 6, 1, ends_epoch=True)
+    assert end_txn(state, 1, epoch=6) is not None
+    state.check_marker(PID, 6, 1, ends_epoch=True)  # asked again, nothing is open
+    append(state, 6, 0, 2, transactional=True)
+    with pytest.raises(KafkaError):
+        state.check_marker(PID, 6, 1, ends_epoch=True)
+    state.check_marker(PID, 6, 1)
+
+
+def test_a_producer_at_the_end_of_its_epochs_can_be_aborted(state: ProducerStateManager) -> None:
+    append(state, 32767, 0, 0, transactional=True)
+    state.check_marker(PID, 32767, 1, ends_epoch=True)
+
+
+def test_a_new_producer_of_level_2_begins_at_zero(state: ProducerStateManager) -> None:
+    state.check_first_sequence(PID, 4, must_be_zero=False)
+    with pytest.raises(KafkaError) as caught:
+        state.check_first_sequence(PID, 4, must_be_zero=True)
+    assert caught.value.error_code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_nothing_overtakes_a_batch_that_is_held_back(
+    state: ProducerStateManager, clock: ManualClock, env: LogEnvironment
+) -> None:
+    """Kafka's VerificationStateEntry: the least sequence of an epoch, until one is appended."""
+
+    def may_begin_at(sequence: int) -> bool:
+        try:
+            state.check_first_sequence(PID, sequence, must_be_zero=False)
+        except KafkaError:
+            return False
+        return True
+
+    state.hold_back(PID, 0, 5)
+    assert [may_begin_at(each) for each in (4, 5, 6)] == [True, True, False]
+    state.hold_back(PID, 0, 3)
+    state.hold_back(PID, 0, 4)
+    assert [may_begin_at(each) for each in (3, 4)] == [True, False]
+    state.hold_back(PID, 1, 7)  # a later epoch begins anew
+    assert [may_begin_at(each) for each in (7, 8)] == [True, False]
+    append(state, 1, 7, 0, transactional=True)
+    assert may_begin_at(99), "it is known now; its sequence is checked as always"
+    state.hold_back(PID + 1, 0, 0)
+    clock.advance(env.producer_id_expiration_ms / 1000 + 1)
+    state.remove_expired(clock.time_ms())
+    state.check_first_sequence(PID + 1, 9, must_be_zero=False)
+
+
 def test_producers_expire_unless_a_transaction_is_open(
     state: ProducerStateManager, env: LogEnvironment, clock: ManualClock
 ) -> None:

@@ -40,6 +40,8 @@ PLANTED_FAULTS = frozenset(
         "producer_state_not_restored",
         "marker_lost",
         "epoch_not_fenced",
+        "commit_before_write",
+        "two_owners",
     }
 )
 

@@ -60,6 +60,11 @@ class GroupCoordinator:
         self._partitions: dict[str, int] = {}
         self._topics = TopicsView()
         self._requests: GroupRequests | None = None
+        self._planted = faults.planted
+        if faults.planted == "commit_before_write":
+            from kbroker.coordinator.group.planted_faults import CommitBeforeWrite
+
+            writer = CommitBeforeWrite(writer, timer)
         self._runtime: CoordinatorRuntime[GroupCoordinatorShard] = CoordinatorRuntime(
             topic=OFFSETS_TOPIC,
             writer=writer,
@@ -77,7 +82,12 @@ class GroupCoordinator:
     def _new_shard(self, index: int, timer: CoordinatorTimer) -> "GroupCoordinatorShard":
         from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
 
-        return GroupCoordinatorShard(
+        shard_class = GroupCoordinatorShard
+        if self._planted == "two_owners":
+            from kbroker.coordinator.group.planted_faults import TwoOwnersShard
+
+            shard_class = TwoOwnersShard
+        return shard_class(
             config=self._config,
             clock=self._clock,
             timer=timer,

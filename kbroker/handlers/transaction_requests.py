@@ -77,10 +77,7 @@ def _is_fenced(
 ) -> bool:
     """Whether the partition's log has seen a later epoch of the producer."""
     hosted = services.replica_manager.get_partition(*partition)
-    if hosted is None:
-        return False
-    entry = hosted.log.producer_state.producers.get(producer_id)
-    return entry is not None and producer_epoch < entry.producer_epoch
+    return hosted is not None and hosted.log.producer_state.is_fenced(producer_id, producer_epoch)
 
 
 def join_transaction(

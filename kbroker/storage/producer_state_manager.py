@@ -118,14 +118,14 @@ class ProducerStateManager:
                 duplicate = entry.find_duplicate(producer_epoch, first_sequence, last_sequence)
             if duplicate is not None:
                 return duplicate
-        if producer_epoch < entry.producer_epoch:
-            if self._env.faults.planted == "epoch_not_fenced":
-                return None
+        if self.is_fenced(producer_id, producer_epoch):
             raise KafkaError(
                 ErrorCode.INVALID_PRODUCER_EPOCH,
                 f"Epoch of producer {producer_id} in {self._name} is {producer_epoch}, which is "
                 f"smaller than the last seen epoch {entry.producer_epoch}",
             )
+        if producer_epoch < entry.producer_epoch:
+            return None  # the planted fault "epoch_not_fenced"
         if is_client:
             self._check_sequence(entry, producer_epoch, first_sequence)
         if entry.current_txn_first_offset >= 0 and not is_transactional:
@@ -134,6 +134,13 @@ class ProducerStateManager:
                 f"Expected transactional write from producer {producer_id} in {self._name}",
             )
         return None
+
+    def is_fenced(self, producer_id: int, producer_epoch: int) -> bool:
+        """Whether the partition has seen a later epoch of the producer."""
+        entry = self.producers.get(producer_id)
+        if entry is None or producer_epoch >= entry.producer_epoch:
+            return False
+        return self._env.faults.planted != "epoch_not_fenced"
 
     def hold_back(self, producer_id: int, producer_epoch: int, first_sequence: int) -> None:
         """A batch of a transaction could not be verified yet, and will come again.

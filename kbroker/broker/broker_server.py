@@ -58,9 +58,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokerServer", "StartError"]
 
-METADATA_FILE = "metadata.db"
-"""In the first data directory; a plain file, which Kafka's tools pass over."""
-
 MEMORY_DIRECTORY = "/kbroker"
 
 IMPORT_AHEAD_AFTER_S = 0.5
@@ -204,7 +201,7 @@ class BrokerServer:
     async def _open_store(self) -> "MetadataStore":
         if self._memory:
             return MemoryStore()
-        from kbroker.metadata.sqlite_store import SqliteStore
+        from kbroker.metadata.sqlite_store import METADATA_FILE, SqliteStore
 
         path = os.path.join(self._directories[0], METADATA_FILE)
         store = await SqliteStore.open(path, self._offload)

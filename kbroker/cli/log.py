@@ -1,4 +1,4 @@
-"""``kbroker log``: look at the files of a log."""
+"""``kbroker log``: look at the files of a log, check a data directory, take over Kafka's."""
 
 import argparse
 from importlib import import_module
@@ -6,6 +6,7 @@ from importlib import import_module
 VERBS = {
     "dump": ("kbroker.cli.log_dump", "print what files of a log hold, as kafka-dump-log does"),
     "verify": ("kbroker.cli.log_verify", "check data directories without changing them"),
+    "import": ("kbroker.cli.log_import", "make topics of log directories of an Apache Kafka"),
 }
 
 

@@ -10,6 +10,7 @@ from kbroker.log_tools.findings import Finding, Findings
 from kbroker.log_tools.partition_listing import PartitionListing
 from kbroker.log_tools.read_only import held_for_reading
 from kbroker.log_tools.verify_partition import PartitionCheck, PartitionContext
+from kbroker.metadata.sqlite_store import METADATA_FILE
 from kbroker.storage.checkpoints import (
     CLEAN_SHUTDOWN,
     CLEANER_OFFSET_CHECKPOINT,
@@ -39,7 +40,7 @@ _CHECKPOINTS = (
 )
 _KNOWN_FILES = frozenset(
     {*_CHECKPOINTS, LOG_STATE_CHECKPOINT, META_PROPERTIES, CLEAN_SHUTDOWN, LOCK_FILE}
-    | {"metadata.db", "metadata.db-wal", "metadata.db-shm", "bootstrap.checkpoint"}
+    | {METADATA_FILE, f"{METADATA_FILE}-wal", f"{METADATA_FILE}-shm", "bootstrap.checkpoint"}
 )
 _KAFKA_FUTURE_SUFFIX = "-future"
 

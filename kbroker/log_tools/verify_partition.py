@@ -127,8 +127,9 @@ class PartitionCheck:
                     path = listing.path(base_offset, suffix)
                     self._findings.error(path, "there is no log file beside it")
         for base_offset in listing.base_offsets:
+            is_recovered = base_offset == listing.base_offsets[-1] and not self._context.was_closed
             for suffix in (INDEX, TIME_INDEX):
-                if base_offset not in listing.sizes[suffix]:
+                if base_offset not in listing.sizes[suffix] and not is_recovered:
                     path = listing.path(base_offset, suffix)
                     self._findings.note(path, "is missing; the next start makes it")
         for name in listing.kraft:

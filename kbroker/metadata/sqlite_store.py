@@ -35,6 +35,9 @@ from kbroker.metadata.watch_history import WatchHistory
 if TYPE_CHECKING:
     import sqlite3
 
+METADATA_FILE: Final = "metadata.db"
+"""In a broker's first data directory; a plain file, which Kafka's tools pass over."""
+
 _FORMAT: Final = 1  # PRAGMA user_version of the file
 _COLUMNS: Final = "key, value, create_revision, mod_revision, version"
 _SCHEMA: Final = """

@@ -93,8 +93,8 @@ class LogDirectory:
             self._lock = self._files.lock(self._file(LOCK_FILE))
             if self._files.exists(self._file(KRAFT_METADATA_DIRECTORY)):
                 raise DataDirectoryError(
-                    f"{self.path} is the log directory of an Apache Kafka; its metadata is not "
-                    "ours to read: use a directory of its own"
+                    f"{self.path} is the log directory of an Apache Kafka: use another one; "
+                    f"`kbroker log import {self.path} --data-dir DIR` makes topics of it there"
                 )
             self.meta = read_meta_properties(self._files, self.path)
         except AlreadyLockedError:

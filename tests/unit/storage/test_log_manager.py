@@ -192,7 +192,9 @@ def test_all_directories_are_let_go_when_one_cannot_be_used() -> None:
 def test_a_directory_of_an_apache_kafka_is_not_touched() -> None:
     world = World()
     world.files.make_directory("/data/__cluster_metadata-0")
-    with pytest.raises(DataDirectoryError, match="log directory of an Apache Kafka"):
+    with pytest.raises(
+        DataDirectoryError, match="of an Apache Kafka: use another one; `kbroker log import"
+    ):
         world.loaded()
     world.files.remove_tree("/data/__cluster_metadata-0")
     shut_down(world.loaded())

@@ -133,7 +133,7 @@ class DormantLog(UnifiedLog):
                 state.log_end_offset,
             )
         self.recovery_point = min(self.recovery_point, state.recovery_point)
-        if self.unflushed_messages > 0:
+        if self.unflushed_messages > 0 and not state.is_closed:  # a crash came before
             self.env.flush_later(self)
 
     # What needs no files
@@ -194,6 +194,27 @@ def _put_to_sleep(log: UnifiedLog, row: str, pending_epoch: EpochEntry | None) -
     assert isinstance(log, DormantLog)
     log._take_state(LogState.parse(row), row)
     log._pending_epoch = pending_epoch
+
+
+def rest(log: UnifiedLog) -> bool:
+    """Close a log that nobody uses and forget what its files hold; True when it is dormant now.
+
+    Compacted logs of several segments stay: the cleaner looks at them again and again.
+    """
+    if log.is_flushing or not log.has_files or isinstance(log, DormantLog):
+        return False
+    if log.config.compact and len(log.segments) > 1:
+        return False
+    try:
+        log.close()
+        state = state_of(log, None)
+    except (OSError, KafkaError) as error:
+        log.env.log.warning("%s is not closed while it rests: %s", log.name, error)
+        return False
+    if state is None or not state.is_closed:
+        return False
+    _put_to_sleep(log, state.row(), None)
+    return True
 
 
 def state_of(log: UnifiedLog, now_ms: int | None) -> LogState | None:

@@ -275,6 +275,16 @@ class LocalLog:
         """Offsets that were appended since the last flush."""
         return self.log_end_offset - self.recovery_point
 
+    @property
+    def is_flushing(self) -> bool:
+        """A sync is under way."""
+        return self._flushing is not None
+
+    @property
+    def is_in_use(self) -> bool:
+        """A segment's file is open, or was used since idle ones were last closed."""
+        return any(segment.is_open or segment.recently_used for segment in self.segments)
+
     async def flush(self) -> None:
         """Return when everything appended before this call is on the device.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from kbroker.common.clock import Clock
 from kbroker.common.entropy import Entropy
@@ -26,7 +27,7 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.wire import ZERO_UUID
 from kbroker.storage.checkpoint_rows import CheckpointRows
 from kbroker.storage.checkpoints import MetaProperties
-from kbroker.storage.dormant_log import DormantLog
+from kbroker.storage.dormant_log import DormantLog, rest
 from kbroker.storage.log_directory import (
     STRAY_DIRECTORY_SUFFIX,
     DataDirectoryError,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _Job = Callable[[], Awaitable[None]]
 _NEVER_MS = 2**63 - 1
 _CLOSED_AT_ONCE = 32
+_TURN_S = 0.002
 
 
 class LogManager:
@@ -121,6 +123,7 @@ class LogManager:
         self._cleaner_dedupe_buffer_size = cleaner_dedupe_buffer_size
         self._cleaner_backoff_s = max(cleaner_backoff_s, 0.001)  # Kafka allows 0
         self._rows = CheckpointRows(files)
+        self._ends: dict[tuple[str, int], int] = {}  # of logs that were idle at the last look
         self._cleaned: dict[tuple[str, int], int] = {}  # first dirty offset of compacted logs
 
     # Directories
@@ -384,7 +387,7 @@ class LogManager:
         if self._cleaner_enable:
             task_group.start_soon(self._run_cleaner, name="log cleaner")
         self._every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
-        self._every("idle", IDLE_CLOSE_INTERVAL_S, self.env.open_files.close_idle)
+        self._every("idle", IDLE_CLOSE_INTERVAL_S, self._close_idle)
         self._every("expiry", PRODUCER_EXPIRY_INTERVAL_S, self._expire_producers)
         self._every(
             "retention",
@@ -471,6 +474,26 @@ class LogManager:
         if self._checkpoints_are_due:
             self._enqueue("checkpoint", self.checkpoint)
 
+    def _close_idle(self) -> None:
+        self.env.open_files.close_idle()
+        self._enqueue("rest", self.rest_idle_logs)
+
+    async def rest_idle_logs(self) -> None:
+        """Let logs rest that were not used between the last two calls; gives way between them."""
+        ends, self._ends = self._ends, {}
+        turn_ends = self._clock.monotonic() + _TURN_S
+        for key, log in list(self._logs.items()):
+            if isinstance(log, DormantLog) or log.is_in_use:
+                continue
+            end = log.log_end_offset
+            if ends.get(key) != end:
+                self._ends[key] = end
+            elif self._logs.get(key) is log and rest(log):
+                self._checkpoints_are_due = True
+            if self._clock.monotonic() >= turn_ends:
+                await anyio.lowlevel.checkpoint()
+                turn_ends = self._clock.monotonic() + _TURN_S
+
     def _expire_producers(self) -> None:
         now_ms = self._clock.time_ms()
         for log in self._logs.values():
@@ -541,7 +564,11 @@ class LogManager:
                 failed.add(id(self._directory_of[key]))
 
         open_logs = iter(
-            [item for item in self._logs.items() if not isinstance(item[1], DormantLog)]
+            [
+                (key, log)
+                for key, log in self._logs.items()
+                if not isinstance(log, DormantLog) or log.unflushed_messages > 0
+            ]
         )
 
         async def close_some() -> None:

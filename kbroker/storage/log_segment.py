@@ -148,6 +148,11 @@ class LogSegment:
             self.roll_jitter_ms = self._env.entropy.randint(0, jitter - 1)
 
     @property
+    def is_open(self) -> bool:
+        """Its file is open."""
+        return self._file is not None
+
+    @property
     def is_closed(self) -> bool:
         """It was rolled or closed and not appended to since: the index files are complete."""
         return self._is_closed

@@ -327,3 +327,58 @@ def test_a_file_system_without_a_memory_id_trusts_only_what_is_synced() -> None:
     assert is_asleep(again, 1)
     files: FileSystem = world.files
     assert files.exists("/data/log-state-checkpoint")
+
+
+def idle(manager: LogManager, times: int) -> None:
+    for _ in range(times):
+        manager.env.open_files.close_idle()
+        anyio.run(manager.rest_idle_logs)
+
+
+def test_a_log_that_is_not_used_comes_to_rest_and_wakes_with_its_producers() -> None:
+    world = World()
+    manager = filled(world)
+    idle(manager, 2)
+    assert not is_asleep(manager, 1)
+    idle(manager, 2)
+    assert is_asleep(manager) and is_asleep(manager, 1)
+    log = log_of(manager, 1)
+    assert log.recovery_point == 0  # it was not synced, and resting does not make it so
+    assert append(log, batch(b"x", producer_id=4, base_sequence=0)).duplicate
+    append(log, batch(b"y", producer_id=4, base_sequence=1))
+    assert (log.log_end_offset, log.recovery_point) == (2, 0)
+    assert len(manager.env.open_files) == 1
+    again = world.restart(manager, clean=False)
+    assert len(read_all(log_of(again))) == 12
+    assert append(log_of(again, 1), batch(b"y", producer_id=4, base_sequence=1)).duplicate
+
+
+def test_a_resting_log_that_was_not_synced_is_synced_by_a_clean_stop() -> None:
+    world = World()
+    manager = filled(world)
+    idle(manager, 4)
+    assert is_asleep(manager)
+    anyio.run(manager.shutdown)
+    world.files.boots += 1
+    again = world.start()
+    assert is_asleep(again)
+    assert log_of(again).recovery_point == 12
+
+
+def test_a_log_in_use_does_not_rest() -> None:
+    world = World()
+    manager = filled(world)
+    for number in range(6):
+        append_values(log_of(manager), b"%d" % number)
+        idle(manager, 1)
+    assert not is_asleep(manager)
+    assert is_asleep(manager, 1)
+
+
+def test_what_must_stay_awake_does() -> None:
+    world = World()
+    manager = filled(world)
+    log_of(manager, 0, cleanup_policy="compact")
+    append(log_of(manager, 1), batch(b"t", producer_id=9, transactional=True))
+    idle(manager, 5)
+    assert not is_asleep(manager) and not is_asleep(manager, 1)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from kbroker.coordinator.transaction.marker_writer import MarkerWriter
     from kbroker.coordinator.writer import PartitionWriter
-    from kbroker.handlers.api_ranges import Pose
+    from kbroker.handlers.pose import Pose
     from kbroker.metadata.delta import MetadataDelta
     from kbroker.metadata.image import MetadataImage
     from kbroker.metadata.store import MetadataStore
@@ -440,7 +440,7 @@ async def _shielded(finish: Callable[[], Awaitable[object]]) -> None:
 def _pose(config: BrokerConfig) -> "Pose | None":
     if not config.kbroker_api_versions:
         return None
-    from kbroker.handlers.api_ranges import load_pose
+    from kbroker.handlers.pose import load_pose
 
     try:
         return load_pose(config.kbroker_api_versions)

@@ -8,7 +8,7 @@ v3  client software name and version, checked; features as tagged fields. Featur
 v4  those features too.
 A version above 4 is answered as v0 with UNSUPPORTED_VERSION and the range to try (KIP-511).
 With ``kbroker.api.versions`` the ranges and features are those of another broker, as far as they
-are served here (see ``api_ranges``).
+are served here (see ``pose``).
 A feature is finalized only when its protocol is complete here: clients choose by that alone.
 """
 
@@ -30,7 +30,7 @@ from kbroker.protocol.registry import APIS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kbroker.handlers.api_ranges import Pose
+    from kbroker.handlers.pose import Pose
     from kbroker.handlers.services import Services
     from kbroker.request_context import RequestContext
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kbroker.common.parts import Buffer, Part
-    from kbroker.handlers.api_ranges import Pose
+    from kbroker.handlers.pose import Pose
     from kbroker.handlers.services import Services
 
 _API_VERSIONS_KEY: Final = 18

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kbroker.config.broker_config import ConfigHolder
     from kbroker.coordinator.group.group_coordinator import GroupCoordinator
     from kbroker.coordinator.transaction.transaction_coordinator import TransactionCoordinator
-    from kbroker.handlers.api_ranges import Pose
+    from kbroker.handlers.pose import Pose
     from kbroker.metadata.controller import Controller
     from kbroker.metadata.producer_ids import ProducerIdManager
     from kbroker.metadata.publisher import MetadataPublisher

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kbroker.config.config_def import ConfigError
-from kbroker.handlers.api_ranges import Pose, load_pose
 from kbroker.handlers.dispatch import Dispatcher
+from kbroker.handlers.pose import Pose, load_pose
 from kbroker.handlers.registry import HANDLERS
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.messages.api_versions_request import ApiVersionsRequest

@@ -1,0 +1,59 @@
+"""Exactly-once under crashes, and the proof that its auditor sees what it should."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.peers.kbroker_process import KbrokerProcess
+from tests.reliability.transactions import (
+    BROKER_SETTINGS,
+    CRASHES_OF_ALL_KINDS,
+    PLANTED_TRANSACTION_FAULTS,
+    TransactionCampaign,
+    hunt_planted_transaction_fault,
+    plan_crashes,
+)
+from tests.reliability.transactions_auditor import TransactionAnomaly
+from tests.sizes import size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SEED = 20260
+EXPECTED = {
+    "marker_lost": {TransactionAnomaly.TORN, TransactionAnomaly.STUCK, TransactionAnomaly.LOST},
+    "epoch_not_fenced": {TransactionAnomaly.UNFENCED, TransactionAnomaly.DUPLICATE},
+}
+
+
+@pytest.mark.timeout(3600)
+def test_every_input_is_reflected_exactly_once(tmp_path: Path) -> None:
+    broker = KbrokerProcess(tmp_path / "node", settings=BROKER_SETTINGS)
+    count = size(ci=CRASHES_OF_ALL_KINDS, full=100)
+    crashes = plan_crashes(count, random.Random(SEED), with_failpoints=True)
+    campaign = TransactionCampaign(
+        broker, tmp_path, inputs=size(ci=800, full=10_000), crashes=crashes, seed=SEED
+    )
+
+    campaign.run()
+
+    report = "\n".join(map(str, [*campaign.rounds, *campaign.violations[:50]]))
+    assert not campaign.violations, report
+    assert campaign.inputs >= size(ci=800, full=10_000), report
+    assert "Traceback (most recent call last)" not in broker.error_log.read_text(), broker.report()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", PLANTED_TRANSACTION_FAULTS)
+def test_a_planted_fault_of_transactions_is_reported(tmp_path: Path, fault: str) -> None:
+    broker = KbrokerProcess(
+        tmp_path / "node", settings=BROKER_SETTINGS, environment={"KBROKER_PLANTED_FAULT": fault}
+    )
+
+    campaign = hunt_planted_transaction_fault(broker, tmp_path, fault, seed=SEED, at_most=5)
+
+    found = {violation.anomaly for violation in campaign.violations}
+    assert found & EXPECTED[fault], "\n".join(map(str, campaign.rounds))

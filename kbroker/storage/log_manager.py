@@ -7,7 +7,7 @@ by one background task.
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,13 +18,14 @@ import anyio.lowlevel
 from kbroker.common.clock import Clock
 from kbroker.common.entropy import Entropy
 from kbroker.common.faults import NO_FAULTS, Faults
-from kbroker.common.files import FileSystem, remove_if_exists
+from kbroker.common.files import FileSystem
 from kbroker.common.offload import InlineOffload, Offload
-from kbroker.common.timer import Timer, TimerHandle
+from kbroker.common.timer import Timer
 from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.wire import ZERO_UUID
+from kbroker.storage.background_jobs import BackgroundJobs
 from kbroker.storage.checkpoint_rows import CheckpointRows
 from kbroker.storage.checkpoints import MetaProperties
 from kbroker.storage.dormant_log import DormantLog, rest
@@ -53,7 +54,6 @@ CLEANER_DEDUPE_BUFFER_SIZE = 128 * 1024 * 1024
 if TYPE_CHECKING:
     from kbroker.storage.log_cleaner import LogCleaner
 
-_Job = Callable[[], Awaitable[None]]
 _NEVER_MS = 2**63 - 1
 _CLOSED_AT_ONCE = 32
 _TURN_S = 0.002
@@ -104,7 +104,8 @@ class LogManager:
             open_segments_limit=open_segments_limit,
             producer_id_expiration_ms=producer_id_expiration_ms,
         )
-        self.env.remove_later = self._remove_later
+        self._jobs = BackgroundJobs(files, timer, self._offload, self._log)
+        self.env.remove_later = self._jobs.remove_later
         self.env.flush_later = self._flush_later
         self.env.on_dirty = self._on_dirty
         self.env.on_log_start_changed = self._on_log_start_changed
@@ -112,9 +113,6 @@ class LogManager:
         self._directory_of: dict[tuple[str, int], LogDirectory] = {}
         # Partitions that exist but could not be loaded: they must not begin anew elsewhere.
         self._offline: dict[tuple[str, int], LogDirectory] = {}
-        self._jobs: dict[object, _Job] = {}
-        self._wake: anyio.Event | None = None
-        self._timers: dict[str, TimerHandle] = {}
         self._is_open = False
         self._checkpoints_are_due = False
         self._checkpoint_interval_s = max(checkpoint_interval_s, 0.001)  # Kafka allows 0
@@ -181,7 +179,7 @@ class LogManager:
         self._offline = startup.offline
         self._checkpoints_are_due = self._checkpoints_are_due or startup.recovered
         for path in startup.doomed:
-            self._remove_directory_later(path, 0)
+            self._jobs.remove_directory_later(path, 0)
         for log in self._logs.values():
             if not isinstance(log, DormantLog) and log.unflushed_messages > 0:
                 self._secure_later(log)
@@ -284,7 +282,7 @@ class LogManager:
         except OSError as error:
             raise log.storage_error("deleting", error) from error
         self._checkpoints_are_due = True
-        self._remove_directory_later(path, log.config.file_delete_delay_ms)
+        self._jobs.remove_directory_later(path, log.config.file_delete_delay_ms)
 
     def set_aside_strays(self, is_known: Callable[[UnifiedLog], bool]) -> None:
         """Forget the logs that the metadata does not know; their directories are kept, renamed.
@@ -310,47 +308,13 @@ class LogManager:
 
     # What is done later
 
-    def _remove_later(self, paths: list[str], delay_ms: int) -> None:
-        def remove() -> None:
-            for path in paths:
-                try:
-                    remove_if_exists(self._files, path)
-                except OSError as error:
-                    self._log.error("cannot remove %s: %s", path, error)
-
-        self._work_later(delay_ms, remove)
-
-    def _remove_directory_later(self, path: str, delay_ms: int) -> None:
-        def remove() -> None:
-            try:
-                self._files.remove_tree(path)
-            except OSError as error:
-                self._log.error("cannot remove %s: %s", path, error)
-
-        self._work_later(delay_ms, remove)
-
-    def _work_later(self, delay_ms: int, work: Callable[[], None]) -> None:
-        async def run() -> None:
-            await self._offload.run(work)
-
-        def enqueue() -> None:
-            self._enqueue(run, run)
-
-        self._timer.schedule(delay_ms / 1000, enqueue)
-
-    def _enqueue(self, key: object, job: _Job) -> None:
-        """One job per key waits at a time."""
-        self._jobs.setdefault(key, job)
-        if self._wake is not None:
-            self._wake.set()
-
     def _flush_later(self, log: UnifiedLog) -> None:
         async def flush() -> None:
             if self._logs.get((log.topic, log.partition)) is log:
                 await log.flush()
                 self._checkpoints_are_due = True
 
-        self._enqueue(log, flush)
+        self._jobs.enqueue(log, flush)
 
     def _secure_later(self, log: UnifiedLog) -> None:
         """Sync what recovery looked through, and the producers it found, so that the next crash
@@ -362,7 +326,7 @@ class LogManager:
                 await log.flush()
                 self._checkpoints_are_due = True
 
-        self._enqueue(log, secure)
+        self._jobs.enqueue(log, secure)
 
     def _on_dirty(self, log: UnifiedLog) -> None:
         self._checkpoints_are_due = True
@@ -372,62 +336,35 @@ class LogManager:
     def _on_log_start_changed(self, log: UnifiedLog) -> None:
         """DeleteRecords should survive a crash soon after it was answered."""
         self._checkpoints_are_due = True
-        if "log start" not in self._timers:
-            self._timers["log start"] = self._timer.schedule(
-                LOG_START_CHECKPOINT_DELAY_S, self._checkpoint_log_starts
-            )
-
-    def _checkpoint_log_starts(self) -> None:
-        del self._timers["log start"]
-        self._enqueue("checkpoint", self.checkpoint)
+        self._jobs.once(
+            "log start",
+            LOG_START_CHECKPOINT_DELAY_S,
+            lambda: self._jobs.enqueue("checkpoint", self.checkpoint),
+        )
 
     def start_background(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin the background task and the periodic ones."""
-        task_group.start_soon(self._run_jobs, name="log manager")
+        task_group.start_soon(self._jobs.run, name="log manager")
         if self._cleaner_enable:
             task_group.start_soon(self._run_cleaner, name="log cleaner")
-        self._every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
-        self._every("idle", IDLE_CLOSE_INTERVAL_S, self._close_idle)
-        self._every("expiry", PRODUCER_EXPIRY_INTERVAL_S, self._expire_producers)
-        self._every(
+        self._jobs.every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
+        self._jobs.every("idle", IDLE_CLOSE_INTERVAL_S, self._close_idle)
+        self._jobs.every("expiry", PRODUCER_EXPIRY_INTERVAL_S, self._expire_producers)
+        self._jobs.every(
             "retention",
             self._retention_check_interval_s,
-            self.delete_old_segments,
+            lambda: self._jobs.enqueue("retention", self.apply_retention),
             first=min(INITIAL_TASK_DELAY_S, self._retention_check_interval_s),
         )
 
-    def _every(
-        self, name: str, interval_s: float, work: Callable[[], object], first: float | None = None
-    ) -> None:
-        def run() -> None:
-            self._timers[name] = self._timer.schedule(interval_s, run)
-            work()
-
-        self._timers[name] = self._timer.schedule(interval_s if first is None else first, run)
-
-    async def _run_jobs(self) -> None:
-        while True:
-            await self.run_pending_jobs()
-            self._wake = anyio.Event()
-            if not self._jobs:
-                await self._wake.wait()
-
     async def run_pending_jobs(self) -> None:
         """Do what waits: flushes, removals, checkpoints. A job that fails is logged."""
-        while self._jobs:
-            key = next(iter(self._jobs))
-            job = self._jobs.pop(key)
-            try:
-                await job()
-            except (KafkaError, OSError) as error:
-                self._log.error("background work on the logs failed: %s", error)
+        await self._jobs.run_pending()
 
     async def _run_cleaner(self) -> None:
         cleaner: LogCleaner | None = None
         while True:
-            woken = anyio.Event()
-            self._timers["cleaner"] = self._timer.schedule(self._cleaner_backoff_s, woken.set)
-            await woken.wait()
+            await self._jobs.sleep("cleaner", self._cleaner_backoff_s)
             if any(map(_may_be_dirty, self._logs.values())):
                 cleaner = cleaner or self.make_cleaner()
                 await self.clean_logs(cleaner)
@@ -472,11 +409,11 @@ class LogManager:
 
     def _checkpoint_if_due(self) -> None:
         if self._checkpoints_are_due:
-            self._enqueue("checkpoint", self.checkpoint)
+            self._jobs.enqueue("checkpoint", self.checkpoint)
 
     def _close_idle(self) -> None:
         self.env.open_files.close_idle()
-        self._enqueue("rest", self.rest_idle_logs)
+        self._jobs.enqueue("rest", self.rest_idle_logs)
 
     async def rest_idle_logs(self) -> None:
         """Let logs rest that were not used between the last two calls; gives way between them."""
@@ -502,16 +439,28 @@ class LogManager:
 
     def delete_old_segments(self) -> int:
         """Apply retention to every log; returns how many segments went."""
-        count = 0
         now_ms = self._clock.time_ms()
-        for log in list(self._logs.values()):
-            if isinstance(log, DormantLog) and not may_have_old_segments(log, now_ms):
-                continue
-            try:
-                count += delete_old_segments(log)
-            except (KafkaError, OSError) as error:
-                self._log.error("%s: retention failed: %s", log.name, error)
-        return count
+        return sum(self._retain(log, now_ms) for log in list(self._logs.values()))
+
+    def _retain(self, log: UnifiedLog, now_ms: int) -> int:
+        if isinstance(log, DormantLog) and not may_have_old_segments(log, now_ms):
+            return 0
+        try:
+            return delete_old_segments(log)
+        except (KafkaError, OSError) as error:
+            self._log.error("%s: retention failed: %s", log.name, error)
+            return 0
+
+    async def apply_retention(self) -> None:
+        """As ``delete_old_segments``; gives way between logs."""
+        now_ms = self._clock.time_ms()
+        turn_ends = self._clock.monotonic() + _TURN_S
+        for key, log in list(self._logs.items()):
+            if self._logs.get(key) is log:
+                self._retain(log, now_ms)
+            if self._clock.monotonic() >= turn_ends:
+                await anyio.lowlevel.checkpoint()
+                turn_ends = self._clock.monotonic() + _TURN_S
 
     async def checkpoint(self) -> None:
         """Write the checkpoints that changed. OSError."""
@@ -539,9 +488,7 @@ class LogManager:
         Not ``clean``: only let go of files and locks, as a crash would. The background task must
         have ended. A directory whose logs could not all be closed gets no marker.
         """
-        for handle in self._timers.values():
-            handle.cancel()
-        self._timers.clear()
+        self._jobs.cancel_timers()
         try:
             if clean and self._is_open:
                 await self._close_logs()

@@ -105,6 +105,7 @@ LOADED_WHEN_READY = [
     "kbroker.request_context",
     "kbroker.storage",
     "kbroker.storage.append_info",
+    "kbroker.storage.background_jobs",
     "kbroker.storage.batch_scan",
     "kbroker.storage.checkpoint_rows",
     "kbroker.storage.checkpoints",

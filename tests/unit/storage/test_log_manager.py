@@ -394,8 +394,8 @@ def test_settings_are_known_while_loading() -> None:
     assert log is not None and log.config.segment_bytes == 321
 
 
-def in_background(world: World, work: Callable[[LogManager], None]) -> LogManager:
-    """Run ``work`` with the background tasks running, and what it led to."""
+def in_background(world: World, *works: Callable[[LogManager], None]) -> LogManager:
+    """Do each of ``works`` with the background tasks running, and what it led to."""
     manager = world.manager()
 
     async def main() -> None:
@@ -403,9 +403,10 @@ def in_background(world: World, work: Callable[[LogManager], None]) -> LogManage
         async with anyio.create_task_group() as tasks:
             manager.start_background(tasks)
             await anyio.lowlevel.checkpoint()
-            work(manager)
-            for _ in range(20):
-                await anyio.lowlevel.checkpoint()
+            for work in works:
+                work(manager)
+                for _ in range(20):
+                    await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
 
     anyio.run(main)
@@ -464,19 +465,21 @@ def test_deleted_records_stay_deleted_after_a_kill() -> None:
 
 def test_retention_runs_by_itself_and_files_go_later() -> None:
     world = World()
+    settings = {"segment_bytes": 300, "retention_bytes": 300, "retention_ms": -1}
 
     def work(manager: LogManager) -> None:
-        settings = {"segment_bytes": 300, "retention_bytes": 300, "retention_ms": -1}
         append_values(log_of(manager, **settings), *[b"v"] * 20)
         assert log_of(manager, **settings).log_start_offset == 0
         world.clock.advance(31)
         world.timer.run_due()
+
+    def wait(manager: LogManager) -> None:
         assert log_of(manager, **settings).log_start_offset > 0
         assert [name for name in world.names("/data/topic-0") if name.endswith(".deleted")]
         world.clock.advance(61)
         world.timer.run_due()
 
-    in_background(world, work)
+    in_background(world, work, wait)
     assert not [name for name in world.names("/data/topic-0") if name.endswith(".deleted")]
 
 

@@ -148,6 +148,32 @@ async def test_offsets_without_members(bootstrap: str, topic: str, group: str):
         assert caught.value.error_code == ErrorCode.GROUP_ID_NOT_FOUND
 
 
+async def test_a_member_that_does_not_join_again_in_time_is_left_behind(
+    bootstrap: str, topic: str, group: str
+):
+    """Heartbeats alone do not keep it in: a rebalance waits as long as it said, no longer."""
+    async with KafkaClient(bootstrap) as one, KafkaClient(bootstrap) as other:
+        await Admin(one).create_topic(topic, partitions=2)
+        idle = ClassicMember(one, group, [topic], rebalance_timeout_ms=1500)
+        assert await idle.join() == {topic: [0, 1]}
+        heir = ClassicMember(other, group, [topic], rebalance_timeout_ms=1500)
+        owned: list[dict[str, list[int]]] = []
+
+        async def inherit() -> None:
+            owned.append(await heir.join())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inherit)
+            with anyio.fail_after(LIVENESS_S):
+                while not owned:
+                    await idle.heartbeat()
+                    await anyio.sleep(0.1)
+        assert owned == [{topic: [0, 1]}]
+        assert not await idle.heartbeat()
+        assert idle.member_id == ""
+        await heir.leave()
+
+
 async def test_a_member_goes_on_after_its_coordinator_came_back(owned_broker):
     async with KafkaClient(owned_broker.bootstrap, timeout_s=60) as client:
         await Admin(client).create_topic("kept", partitions=1)

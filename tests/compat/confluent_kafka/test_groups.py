@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.compat.confluent_kafka import clients
@@ -154,17 +155,26 @@ def test_a_group_of_the_consumer_protocol_goes_on_where_it_committed(
     assert [record.sample for record in received] == samples[8:]
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_static_member_comes_back_to_its_partitions(
-    bootstrap: str, topic: str, group: str
+    bootstrap: str, topic: str, group: str, protocol: str
 ) -> None:
+    """And nobody else notices: no partition of the other member is revoked or assigned anew."""
     clients.create_topic(bootstrap, topic, partitions=3)
-    static = {"group_instance_id": "reader-1"}
-    with closing(clients.consumer(bootstrap, group)) as other:
-        other.subscribe([topic])
+    settings = {"group_protocol": protocol}
+    static = {"group_instance_id": "reader-1", **settings}
+    moves: list[str] = []
+    with closing(clients.consumer(bootstrap, group, **settings)) as other:
+        other.subscribe(
+            [topic],
+            on_assign=lambda *_: moves.append("assigned"),
+            on_revoke=lambda *_: moves.append("revoked"),
+        )
         with closing(clients.consumer(bootstrap, group, **static)) as first:
             first.subscribe([topic])
             owned, kept = eventually(lambda: _shares(first, other), what="both members own a share")
         # A static member does not leave when it closes: nothing moves.
+        moves.clear()
         with closing(clients.consumer(bootstrap, group, **static)) as again:
             again.subscribe([topic])
             # Both are polled: should the broker rebalance after all, the other has to take part.
@@ -172,21 +182,7 @@ def test_a_static_member_comes_back_to_its_partitions(
                 lambda: (_assigned(again), _assigned(other)) == (owned, kept),
                 what="the same partitions come back",
             )
-
-
-def test_a_member_that_vanishes_loses_its_partitions(
-    bootstrap: str, topic: str, group: str
-) -> None:
-    """6 s is the shortest session timeout that Kafka's default settings allow."""
-    clients.create_topic(bootstrap, topic, partitions=3)
-    # A static member that closes does not say goodbye: to the broker it just falls silent.
-    silent = clients.consumer(bootstrap, group, group_instance_id="gone", session_timeout_ms=6000)
-    with closing(silent):
-        silent.subscribe([topic])
-        eventually(lambda: _assigned(silent) == {0, 1, 2}, what="the member owns all")
-    with closing(clients.consumer(bootstrap, group, session_timeout_ms=6000)) as heir:
-        heir.subscribe([topic])
-        eventually(lambda: _assigned(heir) == {0, 1, 2}, what="the heir owns all")
+            assert moves == []
 
 
 def test_a_group_with_a_pattern_finds_topics(bootstrap: str, topic: str, group: str) -> None:

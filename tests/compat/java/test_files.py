@@ -45,25 +45,3 @@ def test_kafka_reads_our_segments_and_indexes(
         checked = tools.run(kafka_tools.DUMP_LOG, "--files", str(file), "--verify-index-only")
         assert "Mismatches" not in checked and "rror" not in checked, checked
     assert index.stat().st_size > 0, "a log of this size has index entries"
-
-
-def test_kafka_reads_committed_offsets_from_the_offsets_topic(
-    tools: KafkaTools, owned_broker: OwnedBroker, topic: str, group: str
-) -> None:
-    """Monitoring tools read __consumer_offsets; its records must be Kafka's."""
-    bootstrap = owned_broker.bootstrap
-    clients.create_topic(bootstrap, topic)
-    clients.produce(bootstrap, topic, [Sample(None, b"v", now_ms())] * 7)
-    consumer = clients.consumer(bootstrap, group)
-    clients.subscribe(consumer, topic)
-    clients.receive(consumer, 7)
-    consumer.commit()
-    consumer.close()
-    owned_broker.stop()
-    segments = owned_broker.data_dir.glob("**/__consumer_offsets-*/*.log")
-    files = ",".join(str(file) for file in segments if file.stat().st_size)
-
-    dumped = tools.run(kafka_tools.DUMP_LOG, "--files", files, "--offsets-decoder")
-
-    assert re.search(rf'"group":"{group}","topic":"{topic}","partition":0', dumped), dumped
-    assert re.search(r'"offset":7\b', dumped), dumped

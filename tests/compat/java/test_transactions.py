@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.compat.java.hanging_transaction import RawProducer
+from tests.compat.kafka_python import clients
+from tests.compat.waiting import eventually
+from tests.peers import kafka_tools
+
 if TYPE_CHECKING:
+    from tests.compat.broker_under_test import OwnedBroker
     from tests.peers.kafka_tools import KafkaTools
 
 pytestmark = pytest.mark.timeout(180)
 TRANSACTIONS = Path(__file__).with_name("Transactions.java")
+ONE_AFTER_THE_OTHER = Path(__file__).with_name("OneAfterTheOther.java")
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
@@ -21,3 +29,63 @@ def test_javas_producer_consumes_transforms_and_produces(
     said = tools.run(str(TRANSACTIONS), bootstrap, topic, protocol)
     assert "zombie: ProducerFencedException" in said
     assert "each input exactly once" in said
+
+
+def _ask(tools: KafkaTools, bootstrap: str, *commands: tuple[str, ...]) -> list[list[list[str]]]:
+    """What kafka-transactions prints at each command: the words of its lines, without headers."""
+    at = ("--bootstrap-server", bootstrap)
+    script = "".join("\t".join((*at, *command)) + "\n" for command in commands)
+    output = tools.run(str(ONE_AFTER_THE_OTHER), kafka_tools.TRANSACTIONS, text=script)
+    *parts, rest = output.split("\f\n")
+    assert not rest and len(parts) == len(commands), output
+    return [[line.split() for line in part.splitlines()[1:]] for part in parts]
+
+
+def test_a_hanging_transaction_is_found_and_aborted(
+    tools: KafkaTools, owned_broker: OwnedBroker
+) -> None:
+    """One that its coordinator knows nothing of, beside one that is just old."""
+    bootstrap = owned_broker.bootstrap
+    clients.create_topic(bootstrap, "t")
+    with (
+        closing(RawProducer(bootstrap, "lost")) as lost,
+        closing(RawProducer(bootstrap, "old")) as old,
+    ):
+        lost.verify_partitions(enabled=False)
+        eventually(lambda: lost.produce("t", 11) == 0, what="an append that nobody verifies")
+        lost.verify_partitions(enabled=True)
+        assert old.produce("t", 12) == 0
+        assert lost.last_stable_offset("t") == 0
+
+        find = ("find-hanging", "--topic", "t")
+        listed, described, producers, hanging, _, left, _, states = _ask(
+            tools,
+            bootstrap,
+            ("list",),
+            ("describe", "--transactional-id", "old"),
+            ("describe-producers", "--topic", "t", "--partition", "0"),
+            find,
+            ("abort", "--topic", "t", "--partition", "0", "--start-offset", "0"),
+            find,
+            ("forceTerminateTransaction", "--transactionalId", "old"),
+            ("list",),
+        )
+        assert lost.last_stable_offset("t") == 4, "two records and two markers"
+    lost_id, old_id = str(lost.producer_id), str(old.producer_id)
+    # transactional id, coordinator, producer id, state
+    assert {(row[0], row[2], row[3]) for row in listed} == {
+        ("lost", lost_id, "Empty"),
+        ("old", old_id, "Ongoing"),
+    }
+    (row,) = described
+    # coordinator, transactional id, producer id, epoch, state, timeout, start, duration, partitions
+    assert (row[1:6], row[-1]) == (["old", old_id, "0", "Ongoing", "900000"], "t-0")
+    # producer id, epoch, latest coordinator epoch, last sequence, last timestamp, start offset
+    assert {(row[0], row[1], row[2], row[3], row[5]) for row in producers} == {
+        (lost_id, "0", "-1", "0", "0"),
+        (old_id, "0", "-1", "0", "1"),
+    }
+    # topic, partition, producer id, epoch, coordinator epoch, start offset, last timestamp, minutes
+    assert [row[:6] for row in hanging] == [["t", "0", lost_id, "0", "-1", "0"]]
+    assert left == []
+    assert {(row[0], row[3]) for row in states} == {("lost", "Empty"), ("old", "CompleteAbort")}

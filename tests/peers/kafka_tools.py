@@ -8,6 +8,7 @@ from tests.peers import maven
 
 TOPICS = "org.apache.kafka.tools.TopicCommand"
 CONFIGS = "kafka.admin.ConfigCommand"
+TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
 CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
@@ -61,6 +62,19 @@ class KafkaTools:
         flags: tuple[str, ...] = SHORT_LIVED,
     ) -> str:
         """Runs a tool with ``text`` on its standard input; returns its standard output."""
+        return self.run_with_errors(
+            main_class, *arguments, text=text, timeout_s=timeout_s, flags=flags
+        )[0]
+
+    def run_with_errors(
+        self,
+        main_class: str,
+        *arguments: str,
+        text: str | None = None,
+        timeout_s: float = 120,
+        flags: tuple[str, ...] = SHORT_LIVED,
+    ) -> tuple[str, str]:
+        """As ``run``; returns standard output and standard error."""
         done = subprocess.run(
             self.command(main_class, *arguments, flags=flags),
             input=text or "",
@@ -74,4 +88,4 @@ class KafkaTools:
                 f"{main_class} {' '.join(arguments)}: status {done.returncode}\n"
                 f"{done.stdout}\n{done.stderr}"
             )
-        return done.stdout
+        return done.stdout, done.stderr

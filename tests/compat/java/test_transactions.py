@@ -88,4 +88,4 @@ def test_a_hanging_transaction_is_found_and_aborted(
     # topic, partition, producer id, epoch, coordinator epoch, start offset, last timestamp, minutes
     assert [row[:6] for row in hanging] == [["t", "0", lost_id, "0", "-1", "0"]]
     assert left == []
-    assert {(row[0], row[3]) for row in states} == {("lost", "Empty"), ("old", "CompleteAbort")}
+    assert {(row[0], row[3]) for row in states} == {("lost", "Empty"), ("old", "Empty")}

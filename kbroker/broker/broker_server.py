@@ -160,6 +160,7 @@ class BrokerServer:
             cleaner_backoff_s=config.log_cleaner_backoff_ms / 1000,
             cleaner_dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
         )
+        self.config.subscribe(lambda old, new: self._set_log_settings(new))
         self.log_manager.open_directories()
         self._stack.push_async_callback(self._stop_logs)
         store = await self._open_store()
@@ -414,6 +415,10 @@ class BrokerServer:
         self.log_manager.release_in_child()
 
     # -- dynamic settings
+
+    def _set_log_settings(self, config: BrokerConfig) -> None:
+        """Those of all logs together; topics' defaults are the replica manager's business."""
+        self.log_manager.env.producer_id_expiration_ms = config.producer_id_expiration_ms
 
     def _apply_dynamic_settings(self, delta: "MetadataDelta", image: "MetadataImage") -> None:
         """Put this broker's and the cluster's dynamic settings in force."""

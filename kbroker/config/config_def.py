@@ -69,6 +69,8 @@ DOUBLE_MAX = 1.7976931348623157e308
 REQUIRED = None
 """Default of a setting without which Kafka does not start; kbroker's profile gives one."""
 
+_KEEPS_REPEATS = ".replication.throttled.replicas"
+
 _RANGES = {
     INT: (-(1 << 31), INT_MAX),
     SHORT: (-(1 << 15), (1 << 15) - 1),
@@ -199,7 +201,11 @@ def _parse_typed(row: Setting, text: str) -> Any:
         except ValueError:
             raise _bad(row, text, "Not a number of type DOUBLE") from None
     if kind is LIST:
-        return tuple(part.strip() for part in trimmed.split(",")) if trimmed else ()
+        if not trimmed:
+            return ()
+        parts = [part.strip() for part in trimmed.split(",")]
+        # Kafka drops repeats (KIP-1161), but of lists that another check than its own looks at.
+        return tuple(parts if row.name.endswith(_KEEPS_REPEATS) else dict.fromkeys(parts))
     if kind is PASSWORD:
         return text
     return trimmed
@@ -320,15 +326,13 @@ def list_of(*allowed: str, may_be_empty: bool = True) -> Check:
 
 
 def any_list(*, may_be_empty: bool = True, may_be_null: bool = False) -> Check:
-    """A list without repeats or blank items."""
+    """A list without blank items."""
 
     def check(value: Any) -> str | None:
         if value is None:
             return None if may_be_null else "Configuration value must not be null."
         if not value:
             return None if may_be_empty else "Configuration value must not be empty."
-        if len(set(value)) != len(value):
-            return "Configuration value must not contain duplicate values."
         if any(not item for item in value):
             return "Configuration value must not contain empty values."
         return None

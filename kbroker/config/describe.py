@@ -138,7 +138,8 @@ def describe_client_metrics(overrides: Mapping[str, str]) -> Iterator[ConfigEntr
         own = name in overrides
         value = row.to_text(row.parse(overrides[name]) if own else row.default)
         source = ConfigSource.CLIENT_METRICS_CONFIG if own else ConfigSource.DEFAULT_CONFIG
-        yield ConfigEntry(name, value, False, source, False, [], row.type)
+        synonyms = [Synonym(name, value, source)] if own else []
+        yield ConfigEntry(name, value, False, source, False, synonyms, row.type)
 
 
 def _broker_synonyms(row: Setting, broker: BrokerConfig) -> list[Synonym]:

@@ -18,12 +18,15 @@ from kbroker.protocol.errors import KafkaError
 if TYPE_CHECKING:
     from kbroker.handlers.services import Services
 
+TRACE_LEVEL: Final = 5
+"""Below Python's DEBUG, which is the finest that it has a name for."""
+
 _LEVELS: Final = {
     "DEBUG": logging.DEBUG,
     "ERROR": logging.ERROR,
     "FATAL": logging.CRITICAL,
     "INFO": logging.INFO,
-    "TRACE": logging.DEBUG,  # Python has nothing finer
+    "TRACE": TRACE_LEVEL,
     "WARN": logging.WARNING,
 }
 _ROOT: Final = "root"

@@ -9,7 +9,7 @@ for itself only; the empty broker name is the dynamic default of all brokers.
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kbroker.config.config_def import ConfigSource
 from kbroker.config.describe import (
@@ -41,8 +41,14 @@ if TYPE_CHECKING:
 
 TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 
-_LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL", "NOTSET": "TRACE"}
-"""Python's names of log levels where they differ from those that Kafka's tools know."""
+_LEVELS: Final = (
+    (logging.CRITICAL, "FATAL"),
+    (logging.ERROR, "ERROR"),
+    (logging.WARNING, "WARN"),
+    (logging.INFO, "INFO"),
+    (logging.DEBUG, "DEBUG"),
+)
+"""Log levels, the highest first, by the names that Kafka's tools know; what is below is TRACE."""
 
 
 def handle(
@@ -131,10 +137,10 @@ def _loggers() -> Iterator[ConfigEntry]:
         if isinstance(logger, logging.Logger) and name.partition(".")[0] == "kbroker"
     ]
     for name, logger in known:
-        level = logging.getLevelName(logger.getEffectiveLevel())
+        level = logger.getEffectiveLevel()
         yield ConfigEntry(
             name,
-            _LEVELS.get(level, level),
+            next((text for number, text in _LEVELS if level >= number), "TRACE"),
             False,
             ConfigSource.DYNAMIC_BROKER_LOGGER_CONFIG,
             False,

@@ -121,8 +121,9 @@ def _validate_client_metrics(overrides: Mapping[str, str]) -> None:
             f"{_SHORTEST_PUSH_MS} and {_LONGEST_PUSH_MS} (1 hour)",
         )
     for pattern in values.get("match", ()):
-        name, equals, expression = pattern.partition("=")
-        if not equals or name.strip() not in _MATCHERS or not _is_regex(expression.strip()):
+        name, *expressions = pattern.rstrip("=").split("=")  # as Java splits
+        expression = expressions[0].strip() if len(expressions) == 1 else None
+        if name.strip() not in _MATCHERS or expression is None or not _is_regex(expression):
             raise KafkaError(
                 ErrorCode.INVALID_CONFIG, f"Illegal client matching pattern: {pattern}"
             )

@@ -73,6 +73,24 @@ def test_client_metrics():
     assert rows(describe.describe_client_metrics({})) == recorded("cm")
 
 
+def test_client_metrics_that_are_set():
+    found = rows(describe.describe_client_metrics({"metrics": " a ,b,a", "interval.ms": "100"}))
+    assert (found["metrics"][1], found["metrics"][3]) == ("a,b", 7)  # KIP-1161: no repeats
+    (synonym,) = found["interval.ms"][6]
+    assert synonym == ["interval.ms", "100", 7]
+    assert found["match"][6] == []
+
+
+def test_repeats_are_kept_only_where_kafka_keeps_them(broker):
+    overrides = {
+        "cleanup.policy": "delete,delete",
+        "leader.replication.throttled.replicas": "0:1,0:1",
+    }
+    found = rows(describe.describe_topic(overrides, broker))
+    assert found["cleanup.policy"][1] == "delete"
+    assert found["leader.replication.throttled.replicas"][1] == "0:1,0:1"
+
+
 def test_cluster_default(broker):
     (entry,) = describe.describe_cluster_default(broker)
     assert (entry.name, entry.value, entry.source) == ("min.insync.replicas", "1", 3)
@@ -135,5 +153,5 @@ def test_unknown_settings_of_brokers_are_read_only():
 
 def test_internal_settings_appear_once_they_are_set(broker):
     assert "kbroker.fetch.sendfile" not in rows(describe.describe_broker(broker))
-    broker = BrokerConfig.from_properties({"kbroker.fetch.sendfile": "true"})
-    assert rows(describe.describe_broker(broker))["kbroker.fetch.sendfile"][1] == "true"
+    broker = BrokerConfig.from_properties({"kbroker.fetch.sendfile": "false"})
+    assert rows(describe.describe_broker(broker))["kbroker.fetch.sendfile"][1] == "false"

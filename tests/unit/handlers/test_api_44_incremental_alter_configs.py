@@ -7,6 +7,10 @@ import pytest
 
 from kbroker.metadata.topic_control import NewTopic
 from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.messages.describe_configs_request import (
+    DescribeConfigsRequest,
+    DescribeConfigsResource,
+)
 from kbroker.protocol.messages.incremental_alter_configs_request import (
     AlterableConfig,
     AlterConfigsResource,
@@ -208,6 +212,19 @@ async def test_levels_of_loggers(logger: logging.Logger) -> None:
             assert answer[2] == ErrorCode.INVALID_CONFIG
         (answer,) = await ask(client, resource(LOGGER, "1", (LOGGER_NAME, 9, "INFO")))
         assert answer[2] == ErrorCode.UNKNOWN_SERVER_ERROR
+
+
+@pytest.mark.parametrize("level", ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"])
+async def test_every_level_is_described_as_it_was_set(logger: logging.Logger, level: str) -> None:
+    async with asking() as client:
+        one = resource(LOGGER, "1", (LOGGER_NAME, SET, level))
+        assert await ask(client, one) == [(LOGGER, "1", 0, None)]
+        described = DescribeConfigsResource(LOGGER, "1", [LOGGER_NAME])
+        answer = await client.ask(32, 4, DescribeConfigsRequest([described]))
+        (result,) = answer.results
+        (config,) = result.configs
+        assert (config.name, config.value) == (LOGGER_NAME, level)
+    assert logger.isEnabledFor(logging.DEBUG) == (level in ("TRACE", "DEBUG"))
 
 
 async def test_the_same_error_for_all_when_there_is_no_controller() -> None:

@@ -185,6 +185,14 @@ INVALID: list[tuple[ConfigChange, ErrorCode, str]] = [
         ErrorCode.INVALID_CONFIG,
         "Illegal client matching pattern: client_id=(",
     ),
+    *(
+        (
+            change(METRICS, "m", ("match", SET, text)),
+            ErrorCode.INVALID_CONFIG,
+            f"Illegal client matching pattern: {text}",
+        )
+        for text in ("client_id", "client_id=", "client_id=a=b", "=a", "CLIENT_ID=a")
+    ),
     (
         change(METRICS, "m", ("match", SET, "who=.*")),
         ErrorCode.INVALID_CONFIG,

@@ -1,0 +1,33 @@
+"""Dynamic settings of a running broker: they act at once."""
+
+import pytest
+
+from kbroker.broker.broker_server import BrokerServer
+from kbroker.config.broker_config import BrokerConfig
+from kbroker.metadata.config_control import AlterOperation, ConfigChange, SettingChange
+from kbroker.metadata.keys import ConfigResourceType
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def set_for_all(server: BrokerServer, name: str, value: str) -> None:
+    change = ConfigChange(
+        ConfigResourceType.BROKER, "", [SettingChange(name, AlterOperation.SET, value)]
+    )
+    assert list(await server.controller.alter_configs([change], validate_only=False)) == [None]
+
+
+@pytest.mark.anyio
+async def test_settings_of_all_brokers_act_at_once() -> None:
+    config = BrokerConfig.from_properties({"listeners": "PLAINTEXT://127.0.0.1:0"})
+    async with BrokerServer(config, memory=True) as server:
+        await set_for_all(server, "producer.id.expiration.ms", "4321")
+        assert server.log_manager.env.producer_id_expiration_ms == 4321
+        await set_for_all(server, "max.connections", "17")
+        assert server.network.settings.limits.max_connections == 17
+        await set_for_all(server, "message.max.bytes", "1001")
+        assert server.replica_manager.log_config("t").max_message_bytes == 1001
+    assert not server.is_ready

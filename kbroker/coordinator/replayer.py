@@ -9,11 +9,16 @@ import logging
 
 from anyio.lowlevel import checkpoint
 
-from kbroker.coordinator.record_scan import scan_records
-from kbroker.coordinator.shard import CoordinatorRecordSerde, CoordinatorShard, UnknownRecord
+from kbroker.coordinator.record_scan import BatchContent, open_batch, scan_in_order, scan_latest
+from kbroker.coordinator.shard import (
+    CoordinatorRecordSerde,
+    CoordinatorShard,
+    EncodedReplay,
+    UnknownRecord,
+)
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.wire import DecodeError
-from kbroker.record.batch import CONTROL_ABORT, CONTROL_COMMIT, RecordBatchHeader, read_control_type
+from kbroker.record.batch import CONTROL_ABORT, CONTROL_COMMIT, read_control_type
 
 WINDOW = 20_000
 """Distinct keys held before they are replayed: some megabytes."""
@@ -27,9 +32,14 @@ class Replayer:
     """One load. ``add`` batches in order, ``flush`` when it says so and at the end."""
 
     def __init__(
-        self, shard: CoordinatorShard, serde: CoordinatorRecordSerde, log: logging.Logger
+        self,
+        shard: CoordinatorShard,
+        serde: CoordinatorRecordSerde,
+        log: logging.Logger,
+        encoded: EncodedReplay | None = None,
     ) -> None:
         self._shard = shard
+        self._encoded = encoded
         self._serde = serde
         self._log = log
         self._latest: dict[bytes, tuple[int, bytes | None]] = {}
@@ -43,30 +53,22 @@ class Replayer:
 
         A batch whose records cannot be read is skipped and logged: the rest of the log counts.
         """
-        header = RecordBatchHeader(batch)
-        self.next_offset = header.next_offset
-        self.record_count += header.record_count
         try:
-            if header.is_control or header.is_transactional:
-                self._add_in_order(batch, header)
+            content = open_batch(batch)
+            self.next_offset = content.next_offset
+            self.record_count += content.record_count
+            if content.is_in_order:
+                self._add_in_order(content)
             else:
-                latest = self._latest
-                for offset, key, value in scan_records(batch, header):
-                    if key is None:
-                        continue
-                    if key in latest:  # the order is that of the last record of each key
-                        del latest[key]
-                    latest[key] = (offset, value)
+                scan_latest(content, self._latest)
         except KafkaError as error:
-            self._log.error("skipped a batch at offset %d: %s", header.base_offset, error)
+            self._log.error("skipped a batch behind offset %d: %s", self.next_offset, error)
         return len(self._latest) >= WINDOW or bool(self._in_order)
 
-    def _add_in_order(self, batch: memoryview, header: RecordBatchHeader) -> None:
-        producer_id = header.producer_id
-        for offset, key, value in scan_records(batch, header):
-            if key is None:
-                continue
-            if not header.is_control:
+    def _add_in_order(self, content: BatchContent) -> None:
+        producer_id = content.producer_id
+        for offset, key, value in scan_in_order(content):
+            if not content.is_control:
                 self._in_order.append((offset, producer_id, key, value))
                 continue
             kind = read_control_type(key)
@@ -79,11 +81,15 @@ class Replayer:
         latest, self._latest = self._latest, {}
         in_order, self._in_order = self._in_order, []
         count = 0
+        encoded = self._encoded
         for key, (offset, value) in latest.items():
-            self._replay(offset, _NO_PRODUCER_ID, key, value)
+            if encoded is None or not encoded.replay(offset, key, value):
+                self._replay(offset, _NO_PRODUCER_ID, key, value)
             count += 1
             if count % TURN == 0:
                 await checkpoint()
+        if in_order and encoded is not None:
+            encoded.forget()
         for offset, producer_id, key, value in in_order:
             if offset == _MARKER:
                 self._shard.replay_end_transaction_marker(producer_id, commit=bool(value))

@@ -23,7 +23,7 @@ from kbroker.coordinator.coordinator_timer import CoordinatorTimer, TimerOperati
 from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.loader import CoordinatorLoader
 from kbroker.coordinator.result import CoordinatorResult
-from kbroker.coordinator.shard import CoordinatorRecordSerde, CoordinatorShard
+from kbroker.coordinator.shard import CoordinatorRecordSerde, CoordinatorShard, EncodedReplay
 from kbroker.coordinator.writer import PartitionWriter
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
@@ -115,8 +115,10 @@ class CoordinatorRuntime(Generic[S]):
         commit_timeout_s: Callable[[], float],
         compression: Callable[[], int] = lambda: 0,
         faults: Faults = NO_FAULTS,
+        encoded_replay: Callable[[S], EncodedReplay] | None = None,
     ) -> None:
         self.topic = topic
+        self._encoded_replay = encoded_replay
         self._writer = writer
         self._loader = loader
         self._serde_factory = serde_factory
@@ -208,7 +210,9 @@ class CoordinatorRuntime(Generic[S]):
         started = self._clock.monotonic()
         from kbroker.coordinator.replayer import Replayer
 
-        replayer = Replayer(context.shard, self._codec(), self._log)
+        shard = context.shard
+        encoded = None if self._encoded_replay is None else self._encoded_replay(shard)
+        replayer = Replayer(shard, self._codec(), self._log, encoded)
         try:
             async for batch in self._loader.load(self.topic, context.index):
                 if self._contexts.get(context.index) is not context:

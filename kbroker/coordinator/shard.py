@@ -27,6 +27,21 @@ class CoordinatorShard(Protocol):
         ...
 
 
+class EncodedReplay(Protocol):
+    """A short way for records that a log is full of, used while it is loaded."""
+
+    def replay(self, record_offset: int, key: bytes, value: bytes | None) -> bool:
+        """Apply a record outside transactions; False, and nothing is done, for an unusual one.
+
+        Then it takes the general way through ``CoordinatorRecordSerde`` and the shard.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Other records were replayed in between: nothing that was remembered may be relied on."""
+        ...
+
+
 ShardFactory = Callable[[int, CoordinatorTimer], Any]
 """(partition, its timer) -> a fresh shard."""
 

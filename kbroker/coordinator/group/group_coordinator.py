@@ -77,6 +77,7 @@ class GroupCoordinator:
             commit_timeout_s=lambda: config.current.offsets_commit_timeout_ms / 1000,
             compression=lambda: config.current.offsets_topic_compression_codec,
             faults=faults,
+            encoded_replay=lambda shard: shard.encoded_replay(),
         )
 
     def _new_shard(self, index: int, timer: CoordinatorTimer) -> "GroupCoordinatorShard":

@@ -61,12 +61,16 @@ class GroupReplay:
         key: OffsetCommitKey,
         value: OffsetCommitValue | None,
     ) -> None:
-        if value is not None and key.group not in self._groups:
-            # A simple group: nobody joined it, it stores offsets.
-            self._groups[key.group] = ClassicGroup(
-                key.group, current_state_timestamp_ms=self._clock.time_ms()
-            )
+        if value is not None:
+            self.make_simple_group(key.group)
         self._offsets.replay(record_offset, producer_id, key, value)
+
+    def make_simple_group(self, group_id: str) -> None:
+        """A group that nobody joined, for its offsets, unless there is one."""
+        if group_id not in self._groups:
+            self._groups[group_id] = ClassicGroup(
+                group_id, current_state_timestamp_ms=self._clock.time_ms()
+            )
 
     def _legacy_offset_commit(
         self, record_offset: int, producer_id: int, key: LegacyOffsetCommitKey, value: Any | None

@@ -43,6 +43,7 @@ from kbroker.coordinator.group.group_records import (
 )
 from kbroker.coordinator.group.group_replay import GroupReplay
 from kbroker.coordinator.group.mixed_groups import MixedGroups
+from kbroker.coordinator.group.offset_loading import OffsetLoading
 from kbroker.coordinator.group.offset_manager import OffsetManager
 from kbroker.coordinator.group.regex_subscriptions import RegexSubscriptions
 from kbroker.coordinator.group.topics_view import TopicsView
@@ -181,6 +182,10 @@ class GroupCoordinatorShard:
     def replay_end_transaction_marker(self, producer_id: int, *, commit: bool) -> None:
         """CoordinatorShard."""
         self.offsets.store.end_transaction(producer_id, commit=commit)
+
+    def encoded_replay(self) -> OffsetLoading:
+        """The short way of commits into ``offsets``, for one load."""
+        return OffsetLoading(self.offsets.store.committed, self._replay.make_simple_group)
 
     def on_loaded(self) -> None:
         """CoordinatorShard."""

@@ -9,7 +9,11 @@ from kbroker.coordinator.group.group_records import (
     offset_commit_record,
     offset_commit_tombstone,
 )
-from kbroker.coordinator.group.offset_and_metadata import OffsetAndMetadata
+from kbroker.coordinator.group.offset_and_metadata import (
+    OffsetAndMetadata,
+    stored_offset,
+    unpacked,
+)
 from kbroker.coordinator.group.offset_store import OffsetStore
 from kbroker.coordinator.group.topics_view import TopicsView
 from kbroker.coordinator.result import CoordinatorRecord, CoordinatorResult
@@ -67,7 +71,7 @@ class OffsetManager:
         if value is None:
             self.store.remove(key.group, key.topic, key.partition)
         else:
-            offset = OffsetAndMetadata.from_record(record_offset, value)
+            offset = stored_offset(record_offset, value)
             self.store.put(producer_id, key.group, key.topic, key.partition, offset)
 
     # -- OffsetCommit
@@ -170,7 +174,8 @@ class OffsetManager:
             partitions: list[OffsetFetchResponsePartitions] = []
             topics.append(OffsetFetchResponseTopics(topic.name, topic.topic_id, partitions))
             for index in topic.partition_indexes:
-                offset = known.get(index) if known is not None else None
+                held = known.get(index) if known is not None else None
+                offset = None if held is None else unpacked(held)
                 if require_stable and store.is_unstable(group_id, topic.name, index):
                     partitions.append(_no_offset(index, ErrorCode.UNSTABLE_OFFSET_COMMIT))
                 elif offset is None or _is_of_other_topic(offset.topic_id, topic.topic_id):
@@ -187,7 +192,7 @@ class OffsetManager:
             partitions = [
                 _no_offset(index, ErrorCode.UNSTABLE_OFFSET_COMMIT)
                 if require_stable and store.is_unstable(group_id, topic, index)
-                else _shown(index, offset)
+                else _shown(index, unpacked(offset))
                 for index, offset in offsets.items()
             ]
             topics.append(OffsetFetchResponseTopics(topic, ZERO_UUID, partitions))
@@ -221,7 +226,7 @@ class OffsetManager:
 
     def _is_stored(self, group_id: str, topic: str, partition: int) -> bool:
         store = self.store
-        return store.committed.get(group_id, topic, partition) is not None or store.is_unstable(
+        return store.committed.has(group_id, topic, partition) or store.is_unstable(
             group_id, topic, partition
         )
 
@@ -245,7 +250,7 @@ class OffsetManager:
                 for name, topic_id in topics:
                     for partition, offset in by_topic.get(name, {}).items():
                         key = (group_id, name, partition)
-                        if offset.topic_id in (ZERO_UUID, topic_id) and key not in seen:
+                        if key not in seen and unpacked(offset).topic_id in (ZERO_UUID, topic_id):
                             seen.add(key)
                             records.append(offset_commit_tombstone(*key))
         return records
@@ -264,7 +269,7 @@ class OffsetManager:
                 continue
             for partition, offset in partitions.items():
                 if self._is_expired(
-                    group, offset, now_ms, retention_ms
+                    group, unpacked(offset), now_ms, retention_ms
                 ) and not self.store.is_unstable(group_id, topic, partition):
                     records.append(offset_commit_tombstone(group_id, topic, partition))
                 else:

@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 
-from kbroker.coordinator.group.offset_and_metadata import OffsetAndMetadata
+from kbroker.coordinator.group.offset_and_metadata import (
+    OffsetAndMetadata,
+    StoredOffset,
+    record_offset_of,
+    unpacked,
+)
 
-TopicOffsets = dict[int, OffsetAndMetadata]
+TopicOffsets = dict[int, StoredOffset]
 GroupOffsets = dict[str, TopicOffsets]
 
 _NO_OFFSETS: GroupOffsets = {}
@@ -22,20 +27,30 @@ class Offsets:
 
     def get(self, group_id: str, topic: str, partition: int) -> OffsetAndMetadata | None:
         """The offset, None when there is none."""
-        return self.of_group(group_id).get(topic, _NO_PARTITIONS).get(partition)
+        offset = self.of_group(group_id).get(topic, _NO_PARTITIONS).get(partition)
+        return None if offset is None else unpacked(offset)
+
+    def has(self, group_id: str, topic: str, partition: int) -> bool:
+        """Whether there is one."""
+        return partition in self.of_group(group_id).get(topic, _NO_PARTITIONS)
 
     def of_group(self, group_id: str) -> GroupOffsets:
         """Topic -> partition -> offset; for reading only."""
         return self.by_group.get(group_id, _NO_OFFSETS)
 
-    def put(self, group_id: str, topic: str, partition: int, offset: OffsetAndMetadata) -> None:
-        """Set or replace an offset."""
+    def of_topic(self, group_id: str, topic: str) -> TopicOffsets:
+        """Partition -> offset, to put offsets into (and count them); made when missing."""
         topics = self.by_group.get(group_id)
         if topics is None:
             topics = self.by_group[group_id] = {}
         partitions = topics.get(topic)
         if partitions is None:
             partitions = topics[topic] = {}
+        return partitions
+
+    def put(self, group_id: str, topic: str, partition: int, offset: StoredOffset) -> None:
+        """Set or replace an offset."""
+        partitions = self.of_topic(group_id, topic)
         if partition not in partitions:
             self.count += 1
         partitions[partition] = offset
@@ -75,7 +90,7 @@ class OffsetStore:
         group_id: str,
         topic: str,
         partition: int,
-        offset: OffsetAndMetadata,
+        offset: StoredOffset,
     ) -> None:
         """Apply a commit, of a transaction when ``producer_id`` is not -1."""
         if producer_id < 0:
@@ -108,8 +123,8 @@ class OffsetStore:
                     self._close(producer_id, group_id, topic, partition)
                     if not commit:
                         continue
-                    known = self.committed.get(group_id, topic, partition)
-                    if known is None or offset.record_offset > known.record_offset:
+                    known = self.committed.of_group(group_id).get(topic, {}).get(partition)
+                    if known is None or record_offset_of(offset) > record_offset_of(known):
                         self.committed.put(group_id, topic, partition, offset)
 
     def _close(self, producer_id: int, group_id: str, topic: str, partition: int) -> None:
@@ -137,5 +152,5 @@ class OffsetStore:
             for partition in partitions:
                 yield topic, partition
         for topic, partition in self._open.get(group_id, {}):
-            if self.committed.get(group_id, topic, partition) is None:
+            if not self.committed.has(group_id, topic, partition):
                 yield topic, partition

@@ -6,7 +6,7 @@ Chosen by KBROKER_PLANTED_FAULT, never in use else.
 from kbroker.common.timer import Timer
 from kbroker.coordinator.group.classic_protocol import ClientInfo, SyncDeferred
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
-from kbroker.coordinator.record_scan import scan_records
+from kbroker.coordinator.record_scan import open_batch, scan_in_order
 from kbroker.coordinator.result import CoordinatorResult
 from kbroker.coordinator.writer import PartitionListener, PartitionWriter
 from kbroker.protocol.errors import KafkaError
@@ -17,7 +17,6 @@ from kbroker.protocol.messages.consumer_group_heartbeat_response import (
     ConsumerGroupHeartbeatResponse,
 )
 from kbroker.protocol.messages.sync_group_request import SyncGroupRequest
-from kbroker.record.batch import RecordBatchHeader
 
 _HELD_S = 1.0
 """How long a commit that was answered is in memory only."""
@@ -32,8 +31,8 @@ class CommitBeforeWrite(PartitionWriter):
         self._timer = timer
 
     def append(self, topic: str, partition: int, batch: bytearray) -> int:
-        records = scan_records(memoryview(batch), RecordBatchHeader(memoryview(batch)))
-        if not all(key is not None and key.startswith(_OFFSET_COMMIT_KEY) for _, key, _ in records):
+        records = scan_in_order(open_batch(memoryview(batch)))
+        if not all(key.startswith(_OFFSET_COMMIT_KEY) for _, key, _ in records):
             return self._writer.append(topic, partition, batch)
 
         def write() -> None:

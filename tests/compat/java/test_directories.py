@@ -185,7 +185,12 @@ def test_a_truncated_log(tools: KafkaTools, tmp_path: Path) -> None:
             config=config(segment_bytes=4000, index_interval_bytes=300),
         )
         for value in range(200):
-            data = batch(b"%d" % value * 20, timestamps=[1000 + value], producer_id=3)
+            data = batch(
+                b"%d" % value * 20,
+                timestamps=[1000 + value],
+                producer_id=3,
+                base_sequence=value,
+            )
             append(log, data, leader_epoch=value // 50)
         log.truncate_to(offset)
         append(log, batch(b"after", timestamps=[5000]), leader_epoch=9)

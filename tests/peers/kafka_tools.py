@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from typing import TYPE_CHECKING
 
 from tests.peers import maven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 TOPICS = "org.apache.kafka.tools.TopicCommand"
 CONFIGS = "kafka.admin.ConfigCommand"
@@ -41,9 +46,9 @@ class ToolFailed(Exception):
 class KafkaTools:
     """Runs the tools. Raises PeerUnavailable where Java or the jars cannot be had."""
 
-    def __init__(self) -> None:
+    def __init__(self, jars: Callable[[], Path] = maven.kafka_jars) -> None:
         self._java = maven.find_java()
-        self._jars = maven.kafka_jars()
+        self._jars = jars()
         self._logging = maven.cache_folder() / "log4j2-to-stderr.properties"
         if not self._logging.exists() or self._logging.read_text() != LOGGING:
             self._logging.write_text(LOGGING)

@@ -23,11 +23,13 @@ MINIMUM_JAVA = 17
 DOWNLOAD_TIMEOUT_S = 600
 
 # kafka-tools holds producer-perf-test and friends; the slf4j binding makes a broken start readable.
+_LOG4J = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4")
 KAFKA_ARTIFACTS = (
     ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
     ("org.apache.kafka", "kafka-tools", KAFKA_VERSION),
-    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4"),
+    _LOG4J,
 )
+STREAMS_ARTIFACTS = (("org.apache.kafka", "kafka-streams", KAFKA_VERSION), _LOG4J)
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,29 @@ def pom(artifacts: tuple[tuple[str, str, str], ...]) -> str:
 
 
 def kafka_jars() -> Path:
-    """The folder with Apache Kafka's jars, fetched when absent.
+    """The folder with the jars of Apache Kafka's broker and tools; see ``_jars``."""
+    return _jars("apache-kafka", KAFKA_ARTIFACTS)
+
+
+def streams_jars() -> Path:
+    """The folder with the jars of Kafka Streams; see ``_jars``."""
+    return _jars("kafka-streams", STREAMS_ARTIFACTS)
+
+
+def _jars(name: str, artifacts: tuple[tuple[str, str, str], ...]) -> Path:
+    """The folder with these artifacts and what they need, fetched when absent.
 
     Raises PeerUnavailable("java" | "maven", ...) when a tool is missing or the download fails.
     """
     find_java()
-    complete = cache_folder() / f"apache-kafka-{KAFKA_VERSION}"
+    complete = cache_folder() / f"{name}-{KAFKA_VERSION}"
     if complete.is_dir():
         return complete
     maven = find_maven()
     complete.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{complete.name}.part-", dir=complete.parent))
     try:
-        _copy_dependencies(maven, pom(KAFKA_ARTIFACTS), partial)
+        _copy_dependencies(maven, pom(artifacts), partial)
         with contextlib.suppress(FileExistsError, OSError):
             partial.rename(complete)  # an error here means that another run was first
         if not complete.is_dir():

@@ -24,22 +24,31 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message and, if any, exception."""
+    """One JSON object a line: time (UTC), level, logger, message and, if any, exception.
+
+    What a message is about is told once more in fields of its own: what the caller gave as
+    ``extra``, and what stands behind a known noun in the message (``group %r`` is a group,
+    ``%s-%d`` a topic and a partition).
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         import json  # 3 ms with datetime, which a start in the other format does not need
         from datetime import UTC, datetime
 
+        from kbroker.cli.log_fields import fields_of
+
         created = datetime.fromtimestamp(record.created, UTC)
-        fields = {
+        line = {
             "time": created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
+        for name, value in fields_of(record).items():
+            line.setdefault(name, value)
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
 
 
 def configure_logging(style: str, level: str) -> None:

@@ -161,6 +161,11 @@ class Dispatcher:
                 context.api_version,
                 context.client_id,
                 exc_info=error,
+                extra={
+                    "connection": context.connection.connection_id,
+                    "peer": f"{context.connection.client_host}:{context.connection.client_port}",
+                    "correlation_id": context.correlation_id,
+                },
             )
             error = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
         try:

@@ -67,14 +67,15 @@ class Complaints:
         self._last = float("-inf")
         self._suppressed = 0
 
-    def about(self, subject: str, text: str, now: float) -> None:
-        """Log it, or count it when one was logged a moment ago."""
+    def about(self, subject: str, text: str, now: float, **fields: object) -> None:
+        """Log it, with fields for those who search the log, or count it when one was logged a
+        moment ago."""
         if now - self._last < _COMPLAINT_EVERY:
             self._suppressed += 1
             return
         more = f" ({self._suppressed} similar since the last)" if self._suppressed else ""
         self._last, self._suppressed = now, 0
-        self.log.warning("%s: %s%s", subject, text, more)
+        self.log.warning("%s: %s%s", subject, text, more, extra=fields)
 
 
 class ConnectionSettings:
@@ -371,7 +372,12 @@ class Connection:
         else:
             settings = self._settings
             settings.counters.dispatch_failures += 1
-            settings.log.error("a request from %s failed; closing", self.peer, exc_info=error)
+            settings.log.error(
+                "a request from %s failed; closing",
+                self.peer,
+                exc_info=error,
+                extra={"connection": self.context.connection_id, "peer": self.peer},
+            )
             self._close(CLOSED_BY_FAILURE)
 
     def _close(self, reason: str) -> None:
@@ -397,7 +403,14 @@ class Connection:
         counters.bad_frames += 1
         counters.bad_frames_by_reason[reason] += 1
         now = self._settings.clock.monotonic()
-        self._settings.complaints.about(f"closing the connection from {self.peer}", text, now)
+        self._settings.complaints.about(
+            f"closing the connection from {self.peer}",
+            text,
+            now,
+            connection=self.context.connection_id,
+            peer=self.peer,
+            reason=reason,
+        )
 
     def _receive_proxy_header(self, data: Buffer) -> None:
         from kbroker.network.proxy_protocol import ProxyHeaderError

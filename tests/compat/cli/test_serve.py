@@ -224,11 +224,20 @@ def test_precedence_of_settings(serve, tmp_path):
 def test_json_log(serve):
     served = serve("--port", "0", "--memory", "--log-format", "json")
     served.wait_until_ready()
+    with socket.create_connection(("127.0.0.1", served.port), LIVENESS_S) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert connection.recv(1) == b""
     served.process.terminate()
     _, _, err = served.end()
     lines = [json.loads(line) for line in err.splitlines()]
-    assert lines
     assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+    (elected,) = [line for line in lines if line["logger"] == "kbroker.controller"]
+    assert elected["node"] == 1
+    assert elected["epoch"] > 0
+    (bad,) = [line for line in lines if line["logger"] == "kbroker.network"]
+    assert bad["peer"].startswith("127.0.0.1:")
+    assert bad["connection"] == 1
+    assert bad["reason"]
 
 
 def test_a_waiting_fetch_does_not_hold_up_the_end(serve):

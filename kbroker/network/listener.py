@@ -256,7 +256,8 @@ def _bind_one(family: int, host: str, port: int) -> socket.socket:
         address: Any = (host, port)
         if "%" in host:
             numeric = socket.AI_NUMERICHOST
-            address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=numeric)[0][4]
+            found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=numeric)
+            address = found[0][4]
         bound.bind(address)
         if sys.platform != "win32":
             # Only now for a port that the kernel chose: with it the kernel may choose one that

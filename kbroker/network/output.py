@@ -15,6 +15,11 @@ class ShortSliceError(Exception):
     """A log slice gave fewer bytes than the answer has announced; the stream can not go on."""
 
 
+def _goes_by_file(part: LogSlice) -> bool:
+    """Whether sendfile is worth its own system call."""
+    return len(part) >= _JOINED_BELOW and part.file_range() is not None
+
+
 class Output:
     """The bytes that a connection has still to hand to its transport."""
 
@@ -44,7 +49,7 @@ class Output:
         """The next buffers, ``chunk_bytes`` of them or one slice more; small ones joined to one.
 
         Empty when there is nothing to take. Slices are read here, large ones piece by piece. With
-        ``stop_at_files`` a slice that lies in a file ends the list: it is for
+        ``stop_at_files`` a slice that lies in a file ends the list, unless it is small: it is for
         ``first_file_range``. Raises ShortSliceError, OSError.
         """
         taken: list[Buffer]
@@ -60,6 +65,14 @@ class Output:
         if size < _JOINED_BELOW and len(taken) > 1:
             return [b"".join(taken)]
         return taken
+
+    @property
+    def file_is_next(self) -> bool:
+        """Whether ``take`` stopped at a file."""
+        if not self._slices:
+            return False
+        part = self._parts[self._next]
+        return not isinstance(part, _BUFFERS) and _goes_by_file(part)
 
     def first_file_range(self) -> tuple[int, int, int] | None:
         """(descriptor, position, size) of what is left of the next part, when it is in a file."""
@@ -96,7 +109,7 @@ class Output:
             if isinstance(part, _BUFFERS):
                 self._next += 1
                 pieces: list[Buffer] = [part]
-            elif stop_at_files and part.file_range() is not None:
+            elif stop_at_files and _goes_by_file(part):
                 break
             else:
                 pieces = self._read(part)

@@ -7,9 +7,7 @@ leave in the order of their requests.
 """
 
 import asyncio
-import contextlib
 import os
-import socket
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -18,15 +16,13 @@ from kbroker.network.connection import CLOSED_BY_PEER, CLOSED_BY_SERVER, Connect
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer
     from kbroker.network.connection import ReadProxyHeader
+    from kbroker.network.direct_socket import DirectSocket
     from kbroker.network.server import ShellHost
     from kbroker.request_context import ConnectionContext
 
 _GATHERING_ASYNCIO = sys.version_info >= (3, 12)
-_HAS_SENDFILE = hasattr(os, "sendfile") and hasattr(socket.socket, "sendmsg")
-_SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
-_SEND_MORE = getattr(socket, "MSG_MORE", 0) | _SEND_FLAGS
-
-
+_HAS_SENDFILE = hasattr(os, "sendfile")
+_PLAINTEXT = ("PLAINTEXT", "SASL_PLAINTEXT")
 _LONELY_ENOUGH = 8
 _PROBE_EVERY = 64
 
@@ -115,8 +111,12 @@ class ProtocolShell(asyncio.BufferedProtocol):
         )
         self._transport = cast("asyncio.Transport", None)
         self._gathers = False
-        self._sends_files = _HAS_SENDFILE and host.settings.limits.use_sendfile
-        self._direct: _DirectSocket | None = None
+        self._sends_files = (
+            _HAS_SENDFILE
+            and host.settings.limits.use_sendfile
+            and context.security_protocol in _PLAINTEXT
+        )
+        self._direct: DirectSocket | None = None  # made by the first file range
         self._is_begun = False
         self._is_busy = False  # the coroutine has the connection
         self._has_worker = False
@@ -194,6 +194,10 @@ class ProtocolShell(asyncio.BufferedProtocol):
         found = self._transport.get_extra_info("socket")
         return -1 if found is None else int(found.fileno())
 
+    def direct_fileno(self) -> int:
+        """The descriptor of the socket's duplicate for sendfile, -1 when there is none."""
+        return -1 if self._direct is None else self._direct.fileno()
+
     def overdue(self, now: float) -> str | None:
         """Why it must be aborted now, None when all is well."""
         if self._is_lost:
@@ -261,9 +265,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
         connection = self._connection
         output = connection.output
         if output.size and not self._is_write_paused:
-            buffers = output.take(stop_at_files=self._sends_files)
-            if buffers:
-                self._write(buffers)
+            self._write_now()
         if turn is Turn.IDLE and not output.size and not self._is_write_paused:
             if connection.cutter.is_blocked:
                 self._pause_reading()
@@ -299,8 +301,6 @@ class ProtocolShell(asyncio.BufferedProtocol):
                 self._is_busy = False
                 self._wake = asyncio.get_running_loop().create_future()
                 woken = await self._wake
-        except ConnectionError:  # from sendfile, before the transport noticed
-            self.abort(CLOSED_BY_PEER)
         except Exception:
             self._fail()
         finally:
@@ -376,21 +376,96 @@ class ProtocolShell(asyncio.BufferedProtocol):
         if self._transport.get_write_buffer_size() > high:
             self._transport.set_write_buffer_limits(high=high, low=high // 4)
 
+    def _write_now(self) -> bool:
+        """Send what can be sent at once; False when the socket must take something first.
+
+        No more than about ``output_chunk_bytes``: others have their turn.
+        """
+        output = self._connection.output
+        if not self._sends_files:
+            if buffers := output.take():
+                self._write(buffers)
+            return True
+        if self._transport.is_closing():
+            return True
+        left = output.chunk_bytes
+        while left > 0:
+            before = output.size
+            buffers = output.take(stop_at_files=True)
+            if not output.file_is_next:
+                if buffers:
+                    self._write(buffers)
+                return True
+            try:
+                if not (self._send_head(buffers) and self._send_file()):
+                    return False
+            except ConnectionError:  # before the transport noticed
+                self.abort(CLOSED_BY_PEER)
+                return True
+            left -= before - output.size
+        return True
+
+    def _send_head(self, buffers: "list[Buffer]") -> bool:
+        """Send what stands before a file range; False when not all of it has left."""
+        if self._transport.get_write_buffer_size():
+            if buffers:
+                self._write(buffers)
+            return False
+        if self._direct is None:
+            from kbroker.network.direct_socket import DirectSocket
+
+            self._direct = DirectSocket(self.fileno())
+        if not buffers:
+            return True
+        sent = self._direct.send(buffers)
+        self.bytes_out += sent
+        self._host.settings.counters.bytes_out += sent
+        rest: list[Buffer] = []
+        for data in buffers:
+            if sent < len(data):
+                rest.append(memoryview(data)[sent:] if sent else data)
+            sent = max(0, sent - len(data))
+        if rest:
+            self._write(rest)
+        return not rest
+
+    def _send_file(self) -> bool:
+        """Send the file range that is next; False when not all of it has left."""
+        output = self._connection.output
+        assert self._direct is not None
+        file_range = output.first_file_range()
+        assert file_range is not None, "it was looked at just now"
+        sent = self._direct.send_file(*file_range)
+        self.bytes_out += sent
+        self._host.settings.counters.bytes_out += sent
+        output.sent_from_file(sent)
+        return sent == file_range[2]
+
     async def _send_output(self) -> None:
         """Send all output as the peer takes it; returns early when the connection is lost."""
         output = self._connection.output
         while not self._is_lost:
             if self._is_write_paused:
                 await self._wait_writable()
-                continue
-            if not output.size:
+            elif not output.size:
                 return
-            if buffers := output.take(stop_at_files=self._sends_files):
-                self._write(buffers)
-            else:
-                await self._send_file()
-            if output.size and not self._is_write_paused:
+            elif not self._write_now():
+                await self._wait_for_socket()
+            elif output.size and not self._is_write_paused:
                 await asyncio.sleep(0)
+
+    async def _wait_for_socket(self) -> None:
+        """Return when a file range can go on: all before it has left, the socket takes more."""
+        transport = self._transport
+        if transport.get_write_buffer_size():
+            high = self._host.settings.limits.write_buffer_bytes
+            transport.set_write_buffer_limits(high=0)
+            while self._is_write_paused and not self._is_lost:
+                await self._wait_writable()
+            if not self._is_lost:
+                transport.set_write_buffer_limits(high=high, low=high // 4)
+        elif self._direct is not None:
+            await self._direct.wait_writable()
 
     async def _wait_writable(self) -> None:
         self._writable = asyncio.get_running_loop().create_future()
@@ -398,33 +473,6 @@ class ProtocolShell(asyncio.BufferedProtocol):
             await self._writable
         finally:
             self._writable = None
-
-    async def _send_file(self) -> None:
-        """Send the file range that is next with sendfile, on a duplicate of the socket.
-
-        uvloop allows no watcher on the descriptor of a transport, hence the duplicate.
-        """
-        output = self._connection.output
-        transport = self._transport
-        if transport.get_write_buffer_size():
-            high = self._host.settings.limits.write_buffer_bytes
-            transport.set_write_buffer_limits(high=0)
-            while self._is_write_paused and not self._is_lost:
-                await self._wait_writable()
-            if self._is_lost:
-                return
-            transport.set_write_buffer_limits(high=high, low=high // 4)
-        if self._direct is None:
-            self._direct = _DirectSocket(self.fileno())
-        file_range = output.first_file_range()
-        if file_range is None:
-            self._sends_files = False  # it was closed meanwhile: what is left is read, or fails
-            return
-        sent = await self._direct.send_file(*file_range)
-        if sent:
-            self.bytes_out += sent
-            self._host.settings.counters.bytes_out += sent
-            output.sent_from_file(sent)
 
     # ends
 
@@ -442,56 +490,3 @@ class ProtocolShell(asyncio.BufferedProtocol):
         """Neither transport nor coroutine is left."""
         host, self._admitted_host = self._admitted_host, None
         self._host.on_closed(self, host)
-
-
-class _DirectSocket:
-    """A duplicate of a connection's socket, for sendfile."""
-
-    __slots__ = ("_loop", "_socket", "_writable")
-
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=os.dup(descriptor))
-        self._socket.setblocking(False)
-        self._loop = asyncio.get_running_loop()
-        self._writable: asyncio.Future[None] | None = None
-
-    async def send_file(self, descriptor: int, position: int, size: int) -> int:
-        """Send what the socket takes of a file range, after waiting until it takes something.
-
-        0 only when the connection is gone. Raises OSError; EOFError when the file is shorter.
-        """
-        while self._socket.fileno() >= 0:
-            try:
-                sent = os.sendfile(self._socket.fileno(), descriptor, position, size)
-            except (BlockingIOError, InterruptedError):
-                await self._wait_writable()
-                continue
-            if sent == 0:
-                raise EOFError(f"a log slice of {size} bytes at {position} is shorter")
-            return sent
-        return 0
-
-    async def _wait_writable(self) -> None:
-        writable = self._writable = self._loop.create_future()
-        descriptor = self._socket.fileno()
-        self._loop.add_writer(descriptor, self._on_writable)
-        try:
-            await writable
-        finally:
-            self._writable = None
-            if self._socket.fileno() >= 0:
-                self._loop.remove_writer(descriptor)
-
-    def _on_writable(self) -> None:
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-
-    def close(self) -> None:
-        """Close the duplicate; a ``send_file`` that waits returns 0."""
-        if self._socket.fileno() < 0:
-            return
-        if self._writable is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._loop.remove_writer(self._socket.fileno())
-            self._on_writable()
-        self._socket.close()

@@ -43,6 +43,8 @@ class Shell(Protocol):
 
     def fileno(self) -> int: ...
 
+    def direct_fileno(self) -> int: ...
+
     def overdue(self, now: float) -> str | None: ...
 
     def finish(self) -> None: ...
@@ -219,6 +221,8 @@ class NetworkServer:
                 yield listening.fileno()
         for shell in list(self._shells):
             if (descriptor := shell.fileno()) >= 0:
+                yield descriptor
+            if (descriptor := shell.direct_fileno()) >= 0:
                 yield descriptor
 
     # accepting

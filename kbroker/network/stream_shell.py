@@ -88,6 +88,10 @@ class StreamShell:
         """-1: a stream need not have a socket."""
         return -1
 
+    def direct_fileno(self) -> int:
+        """-1: nothing is sent past the stream."""
+        return -1
+
     def overdue(self, now: float) -> str | None:
         """Why it must be aborted now, None when all is well."""
         return self._connection.overdue(

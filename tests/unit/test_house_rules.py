@@ -17,9 +17,14 @@ ALLOWED = {
     "concurrent.futures": {"common/offload.py", "embedded.py"},
     "anyio.to_thread": {"common/offload.py"},
     "anyio.from_thread": {"common/offload.py", "embedded.py"},
-    "asyncio": {"network/protocol_shell.py", "network/listener.py", "embedded.py"},
-    "socket": {
+    "asyncio": {
         "network/protocol_shell.py",
+        "network/direct_socket.py",
+        "network/listener.py",
+        "embedded.py",
+    },
+    "socket": {
+        "network/direct_socket.py",
         "network/listener.py",
         "embedded.py",
         "testing/external.py",

@@ -218,7 +218,13 @@ class World:
         self.serving = anyio.CancelScope()
         self._clients: list[Client] = []
 
-    async def connect(self, *, host: str = "192.0.2.1", proxy: bool = False) -> Client:
+    async def connect(
+        self,
+        *,
+        host: str = "192.0.2.1",
+        proxy: bool = False,
+        security_protocol: str = "PLAINTEXT",
+    ) -> Client:
         """A new connection."""
         from kbroker.network.proxy_protocol import read_proxy_header
 
@@ -228,6 +234,7 @@ class World:
             client_port=4000,
             local_host="192.0.2.9",
             local_port=9092,
+            security_protocol=security_protocol,
         )
         reader = read_proxy_header if proxy else None
         if not proxy:

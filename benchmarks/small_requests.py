@@ -9,8 +9,10 @@ from benchmarks.load import Load, connect, keep_busy, receive_frame
 from benchmarks.wire_requests import (
     ACKS_ALL,
     VALUE,
+    check_fetched,
     check_metadata,
     check_produced,
+    fetch_request,
     metadata_request,
     produce_request,
     record_batch,
@@ -43,6 +45,22 @@ def one_record_produce(broker: MeasuredBroker, topic: str, *, count: int) -> Loa
         count=count,
         check=lambda answer: check_produced(answer, topic),
     )
+
+
+def wait_until_led(broker: MeasuredBroker, topic: str) -> None:
+    """A broker leads a new topic's partitions a moment after the controller has made it."""
+    deadline = time.monotonic() + 10
+    with connect(broker.bootstrap) as peer:
+        while True:
+            peer.sendall(fetch_request(topic, 0, max_bytes=1, max_wait_ms=0))
+            try:
+                check_fetched(receive_frame(peer), topic)
+            except ValueError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
 
 def have_created(broker: MeasuredBroker, topic: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import large_batches, perf_tools, round_trip, small_requests, throughput
+from benchmarks import groups, large_batches, perf_tools, round_trip, small_requests, throughput
 from benchmarks.brokers import COMPILED, GATHERING
 from benchmarks.mock_cluster import MockCluster
 from benchmarks.paced_producer import paced_producer
@@ -80,6 +80,7 @@ def subjects(tools: KafkaTools | None) -> Iterator[Subject]:
     yield Subject("round trip beside another producer", _beside)
     yield Subject("small metadata", _metadata, WITH_MOCK)
     yield Subject("small produce", _one_record, WITH_MOCK)
+    yield from (Subject(name, of_groups) for name, of_groups in groups.subjects())
     yield Subject("large produce", _large_produce)
     yield Subject("large fetch", _large_fetch, ALL | {GATHERING})
     if tools is not None:
@@ -109,6 +110,7 @@ def _topic(broker: MeasuredBroker, partitions: int) -> str:
         small_requests.have_created(broker, topic)
     else:
         throughput.create_topic(broker.bootstrap, topic, partitions)
+        small_requests.wait_until_led(broker, topic)
     return topic
 
 

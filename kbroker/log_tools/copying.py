@@ -126,7 +126,7 @@ def _rewritten(file: File, progress: Progress) -> Iterator[bytes | bytearray | m
             yield found.data
         else:
             try:
-                for record in iter_legacy_records(found):
+                for record, _, _ in iter_legacy_records(found):
                     if not group.accepts(found, record):
                         yield from group.take()
                     group.add(found, record)

@@ -19,7 +19,7 @@ from kbroker.log_tools.record_decoders import (
     describe_control_record,
 )
 from kbroker.protocol.errors import KafkaError
-from kbroker.record.batch import RecordBatchHeader, increment_sequence
+from kbroker.record.batch import CONTROL_BIT, RecordBatchHeader, increment_sequence
 from kbroker.record.compression import CODEC_NAMES
 from kbroker.record.record import Record, iter_records
 
@@ -89,10 +89,11 @@ class LogDump:
 
     def _show_records(self, entry: Batch | LegacyMessage) -> None:
         try:
+            if isinstance(entry, LegacyMessage):
+                self._show_legacy_records(entry)
+                return
             for record in self._records(entry):
-                if not entry.base_offset <= record.offset <= entry.last_offset and isinstance(
-                    entry, Batch
-                ):
+                if not entry.base_offset <= record.offset <= entry.last_offset:
                     self._output.problem(
                         f"offset {record.offset} lies outside of its batch",
                         position=entry.position,
@@ -102,10 +103,18 @@ class LogDump:
         except KafkaError as error:
             self._output.problem(f"unreadable records: {error}", position=entry.position)
 
-    def _records(self, entry: Batch | LegacyMessage) -> Iterator[Record]:
-        if isinstance(entry, LegacyMessage):
-            yield from iter_legacy_records(entry)
-        elif entry.data is None:
+    def _show_legacy_records(self, message: LegacyMessage) -> None:
+        for record, crc, is_valid in iter_legacy_records(message):
+            if not is_valid:
+                self._output.problem(
+                    f"the checksum of the message at offset {record.offset} does not match",
+                    position=message.position,
+                )
+            own = {"isValid": is_valid, "crc": crc}
+            self._show_content({**_record_fields(message, record), **own}, record)
+
+    def _records(self, entry: Batch) -> Iterator[Record]:
+        if entry.data is None:
             self._output.problem(
                 f"a batch of {entry.size} bytes is too large to be unpacked",
                 position=entry.position,
@@ -113,14 +122,17 @@ class LogDump:
         else:
             yield from iter_records(entry.data, RecordBatchHeader(entry.data))
 
-    def _show_record(self, entry: Batch | LegacyMessage, record: Record) -> None:
+    def _show_record(self, entry: Batch, record: Record) -> None:
         fields = _record_fields(entry, record)
-        if isinstance(entry, Batch) and RecordBatchHeader(entry.data or b"").is_control:
+        if entry.header.attributes & CONTROL_BIT:
             text, control = describe_control_record(record)
             self._output.show(
                 "record", {**fields, **control}, lambda: f"{_record_text(fields)} {text}"
             )
             return
+        self._show_content(fields, record)
+
+    def _show_content(self, fields: Mapping[str, Any], record: Record) -> None:
         decoded = None if self._is_text else self._decode(record)
         self._output.show(
             "record",

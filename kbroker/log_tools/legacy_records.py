@@ -7,7 +7,9 @@ of the last.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from kbroker.log_tools.log_scan import LegacyMessage
 from kbroker.protocol.error_codes import ErrorCode
@@ -19,23 +21,32 @@ from kbroker.record.record import DEFAULT_INFLATED_LIMIT, Record
 LOG_APPEND_TIME_BIT = 0x08
 CODEC_MASK = 0x07
 _PREFIX = struct.Struct(">qiIbb")
+_CRC_END = 16
 _INT64 = struct.Struct(">q")
 _INT32 = struct.Struct(">i")
 
 
-def iter_legacy_records(message: LegacyMessage) -> Iterator[Record]:
+class LegacyRecord(NamedTuple):
+    """A record, and the checksum that its message has of its own."""
+
+    record: Record
+    crc: int
+    is_valid: bool
+
+
+def iter_legacy_records(message: LegacyMessage) -> Iterator[LegacyRecord]:
     """The records of one message in order, unpacked when it is compressed.
 
     KafkaError CORRUPT_MESSAGE for data that is no message, and what ``decompress`` raises.
     """
-    record = _read_message(message.data, 0, len(message.data))[0]
+    outer = _read_message(message.data, 0, len(message.data))[0]
     codec = message.attributes & CODEC_MASK
     if codec == NONE:
-        yield record
+        yield outer
         return
-    if record.value is None:
+    if outer.record.value is None:
         raise _corrupt(message, "a compressed message without a value")
-    data = decompress(codec, record.value, limit=DEFAULT_INFLATED_LIMIT)
+    data = decompress(codec, outer.record.value, limit=DEFAULT_INFLATED_LIMIT)
     inner = []
     position = 0
     while position < len(data):
@@ -44,12 +55,12 @@ def iter_legacy_records(message: LegacyMessage) -> Iterator[Record]:
     if not inner:
         raise _corrupt(message, "a compressed message that holds none")
     # A producer counts from 0; the broker sets the wrapper's offset and leaves the inner ones.
-    shift = message.last_offset - inner[-1].offset if message.magic else 0
+    shift = message.last_offset - inner[-1].record.offset if message.magic else 0
     append_time = message.attributes & LOG_APPEND_TIME_BIT
     for one in inner:
-        one.offset += shift
+        one.record.offset += shift
         if append_time:
-            one.timestamp = message.max_timestamp
+            one.record.timestamp = message.max_timestamp
         yield one
 
 
@@ -57,15 +68,16 @@ def _corrupt(message: LegacyMessage, text: str) -> KafkaError:
     return KafkaError(ErrorCode.CORRUPT_MESSAGE, f"{text} at offset {message.last_offset}")
 
 
-def _read_message(data: bytes | memoryview, position: int, end: int) -> tuple[Record, int]:
+def _read_message(data: bytes | memoryview, position: int, end: int) -> tuple[LegacyRecord, int]:
     """The message at ``position`` and where it ends."""
     try:
-        offset, size, _, magic, attributes = _PREFIX.unpack_from(data, position)
+        offset, size, crc, magic, attributes = _PREFIX.unpack_from(data, position)
         message_end = position + size + LOG_OVERHEAD
         if magic not in (0, 1) or not position < message_end <= end:
             raise KafkaError(
                 ErrorCode.CORRUPT_MESSAGE, f"no message of format 0 or 1 at byte {position}"
             )
+        is_valid = zlib.crc32(memoryview(data)[position + _CRC_END : message_end]) == crc
         position += _PREFIX.size
         timestamp = NO_TIMESTAMP
         if magic:
@@ -76,7 +88,7 @@ def _read_message(data: bytes | memoryview, position: int, end: int) -> tuple[Re
     except struct.error:
         raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "a message is cut short") from None
     record = Record(key=key, value=value, timestamp=timestamp, offset=offset, attributes=attributes)
-    return record, message_end
+    return LegacyRecord(record, crc, is_valid), message_end
 
 
 def _read_bytes(data: bytes | memoryview, position: int, end: int) -> tuple[bytes | None, int]:

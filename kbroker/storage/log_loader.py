@@ -10,6 +10,7 @@ import re
 from kbroker.common.files import DirectoryEntry, remove_if_exists
 from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.wire import ZERO_UUID
+from kbroker.record.batch import LENGTH_POSITION, MAGIC_POSITION
 from kbroker.storage.batch_scan import iter_headers
 from kbroker.storage.checkpoints import (
     LEADER_EPOCH_CHECKPOINT,
@@ -17,6 +18,7 @@ from kbroker.storage.checkpoints import (
     read_partition_metadata,
 )
 from kbroker.storage.indexes import CorruptIndexError
+from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.log_recovery import RecoveryBuffer, recover_segment, recovery_start
 from kbroker.storage.log_segment import (
@@ -111,6 +113,7 @@ def load_files(
         log.topic_id = read_partition_metadata(env.files, directory) or ZERO_UUID
     _remove_leftovers(log, listing)
     _add_segments(log, listing, is_clean=is_clean)
+    _refuse_old_formats(log)
     log.log_start_offset = log_start_offset
     if log.segments.first is not None:
         log.log_start_offset = max(log_start_offset, log.segments.first.base_offset)
@@ -212,6 +215,23 @@ def _add_segments(log: UnifiedLog, listing: _Listing, *, is_clean: bool) -> None
         segment.draw_roll_jitter(log.config)
         log.segments.add(segment)
     log.adopt_segments()
+
+
+def _refuse_old_formats(log: UnifiedLog) -> None:
+    """Recovery would take messages from before Kafka 0.11 for damage and cut them off.
+
+    The oldest segment has them if any has: a log changes over to batches once and for all.
+    """
+    first = log.segments.first
+    if first is None or first.size <= MAGIC_POSITION:
+        return
+    magic = first.file().read_at(1, MAGIC_POSITION)
+    length = int.from_bytes(first.file().read_at(4, LENGTH_POSITION), "big")
+    if magic in (b"\0", b"\1") and length:  # else zeros of a preallocated file
+        raise DataDirectoryError(
+            f"{first.log_path} holds messages of format {magic[0]}, which Kafka wrote before "
+            "0.11: `kbroker log import` into another directory rewrites them"
+        )
 
 
 def _first_unsound_segment(log: UnifiedLog) -> LogSegment | None:

@@ -14,6 +14,7 @@ from kbroker.common.files import FileSystem, MemoryFileSystem, write_atomically
 from kbroker.record.batch import build_batch, patch
 from kbroker.record.record import Record
 from kbroker.storage.indexes import OffsetIndex, TimeIndex
+from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_loader import load_log
 from kbroker.storage.unified_log import UnifiedLog
 from tests.unit.storage.log_fixture import (
@@ -508,3 +509,25 @@ def test_batches_larger_than_the_buffer_and_many_small_ones() -> None:
     assert active is not None and other is not None
     assert active.offset_index.entries() == other.offset_index.entries()
     assert active.largest_timestamp == other.largest_timestamp
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+@pytest.mark.parametrize("magic", [0, 1])
+def test_messages_from_before_kafka_011_are_refused_and_stay(magic: int, is_clean: bool) -> None:
+    """They are no batches, but they are no damage either: nothing may be cut off."""
+    files = MemoryFileSystem()
+    files.make_directory(DIRECTORY)
+    path = f"{DIRECTORY}/{0:020d}.log"
+    message = bytes(8) + (22).to_bytes(4, "big") + bytes(4) + bytes([magic]) + bytes(17)
+    files.open(path, create=True).write_at(message, 0)
+    with pytest.raises(DataDirectoryError, match=f"format {magic}.*kbroker log import"):
+        load_log(environment(files), DIRECTORY, "topic", 0, config=config(), is_clean=is_clean)
+    assert files.read(path) == message
+
+
+def test_a_preallocated_file_without_a_batch_is_an_empty_log() -> None:
+    files = MemoryFileSystem()
+    files.make_directory(DIRECTORY)
+    files.open(f"{DIRECTORY}/{0:020d}.log", create=True).write_at(bytes(1000), 0)
+    log = load_log(environment(files), DIRECTORY, "topic", 0, config=config(), is_clean=False)
+    assert log.log_end_offset == 0

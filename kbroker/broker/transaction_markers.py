@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.transaction.transaction_metadata import TransactionVersion
+from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import build_end_transaction_marker
 
@@ -30,6 +31,8 @@ class LocalMarkerWriter:
 
     def write(self, topic: str, partition: int, marker: "TransactionMarker") -> Answer[None]:
         hosted = self._replicas.get_leader_partition(topic, partition)
+        if marker.producer_epoch < 0:
+            raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, "a marker needs an epoch")
         hosted.log.producer_state.check_marker(
             marker.producer_id,
             marker.producer_epoch,

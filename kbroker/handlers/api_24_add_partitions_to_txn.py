@@ -3,7 +3,7 @@
 v0-3  of clients: one transaction, all partitions or none. One that does not exist has its error,
       the others OPERATION_NOT_ATTEMPTED. v2 knows PRODUCER_FENCED.
 v4-5  of brokers (KIP-890): many transactions; ``VerifyOnly`` only looks. A partition that is not
-      in its transaction is TRANSACTION_ABORTABLE, INVALID_TXN_STATE before v5.
+      in its transaction is TRANSACTION_ABORTABLE.
 Apache Kafka never answers v4 and v5 without transactions; here the answer is empty.
 """
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _FIRST_OF_BROKERS: Final = 4
 _FENCED_FROM: Final = 2
-_ABORTABLE_FROM: Final = 5
 
 _Errors = dict[TopicPartition, ErrorCode]
 
@@ -47,7 +46,7 @@ def handle(
     """Answers at once, unless the records are not replicated yet."""
     version = context.api_version
     if version >= _FIRST_OF_BROKERS:
-        outcome = all_of([_one(services, each, version) for each in request.transactions])
+        outcome = all_of([_one(services, each) for each in request.transactions])
         return answered(outcome, lambda errors: _response_to_broker(request.transactions, errors))
     topics = request.v3_and_below_topics
     outcome_of_client = _add(
@@ -65,9 +64,7 @@ def _partitions(topics: "Sequence[AddPartitionsToTxnTopic]") -> list[TopicPartit
     return [(topic.name, index) for topic in topics for index in topic.partitions]
 
 
-def _one(
-    services: "Services", transaction: "AddPartitionsToTxnTransaction", version: int
-) -> Answer[_Errors]:
+def _one(services: "Services", transaction: "AddPartitionsToTxnTransaction") -> Answer[_Errors]:
     if not transaction.verify_only:
         return _add(
             services,
@@ -77,19 +74,12 @@ def _one(
             transaction.topics,
             TransactionVersion.TV_2,
         )
-    errors = services.transaction_coordinator.verify_partitions(
+    return services.transaction_coordinator.verify_partitions(
         transaction.transactional_id,
         transaction.producer_id,
         transaction.producer_epoch,
         _partitions(transaction.topics),
     )
-    if version < _ABORTABLE_FROM:
-        abortable = ErrorCode.TRANSACTION_ABORTABLE
-        return {
-            partition: ErrorCode.INVALID_TXN_STATE if error is abortable else error
-            for partition, error in errors.items()
-        }
-    return errors
 
 
 def _add(

@@ -2,8 +2,9 @@
 
 Asked by transaction coordinators, and by operators who abort hanging transactions
 (kafka-transactions). v2 carries the transaction version. An older epoch than the partition has
-seen is UNKNOWN_SERVER_ERROR, as in Kafka; an older coordinator TRANSACTION_COORDINATOR_FENCED. A
-group coordinator that is not ready is NOT_LEADER_OR_FOLLOWER, after which markers are sent again.
+seen is INVALID_PRODUCER_EPOCH, none at all UNKNOWN_SERVER_ERROR, as in Kafka; an older coordinator
+TRANSACTION_COORDINATOR_FENCED. A group coordinator that is not ready is NOT_LEADER_OR_FOLLOWER,
+after which markers are sent again.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -81,8 +82,6 @@ def _write(
 
 
 def _error(error: KafkaError) -> ErrorCode:
-    if error.error_code is ErrorCode.INVALID_PRODUCER_EPOCH:
-        return ErrorCode.UNKNOWN_SERVER_ERROR
     if error.error_code in _NOT_READY:
         return ErrorCode.NOT_LEADER_OR_FOLLOWER
     return error.error_code

@@ -1,7 +1,8 @@
 """ListTransactions (66), versions 0-2: the transactional ids that this broker coordinates.
 
-Filters: states (names nobody knows are told back), producer ids; v1 transactions that are open for
-longer than a duration (-1: all); v2 a regular expression (RE2) that the whole id must match.
+Filters: states (names nobody knows are told back), producer ids; v1 those whose transaction began
+longer ago than a duration (-1: all), and, as in Kafka, those that never had one; v2 a regular
+expression (RE2) that the whole id must match.
 """
 
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ def handle(
             )
             and (
                 request.duration_filter < 0
-                or (metadata.start_ms >= 0 and now_ms - metadata.start_ms > request.duration_filter)
+                or now_ms - metadata.start_ms > request.duration_filter  # -1 is long ago
             )
             and (pattern is None or pattern.matches(metadata.transactional_id))
         )

@@ -256,6 +256,10 @@ class KafkaClient:
 
     # Leaders
 
+    def forget(self, topic: str) -> None:
+        """Ask again who leads: the topic may have been deleted, made anew, or have grown."""
+        self._leaders.pop(topic, None)
+
     async def by_leader(self, topic: str, partitions: Sequence[int]) -> dict[int, list[int]]:
         """Node id -> those of the partitions that it leads. KafkaError for an unknown one."""
         leaders = await self.leaders(topic)

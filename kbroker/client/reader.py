@@ -28,7 +28,7 @@ from kbroker.record.record import Record, iter_records
 EARLIEST: Final = -2
 LATEST: Final = -1
 FETCH_BYTES: Final = 8 * 1024 * 1024
-_PARTITION_BYTES: Final = 1024 * 1024
+PARTITION_BYTES: Final = 1024 * 1024
 READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
 
@@ -110,7 +110,7 @@ class Reader:
     ) -> list[FetchedRecord]:
         asked = [
             FetchPartition(
-                each, fetch_offset=self.positions[each], partition_max_bytes=_PARTITION_BYTES
+                each, fetch_offset=self.positions[each], partition_max_bytes=PARTITION_BYTES
             )
             for each in partitions
         ]

@@ -1,116 +1,35 @@
 """The verbs of an embedded broker on a cluster that runs somewhere else, Apache Kafka included.
 
 What ``--kafka-bootstrap`` puts in the place of the pytest plugin's brokers: a suite that creates
-topics and looks at records by way of its fixtures runs unchanged against a real cluster. Blocking
-sockets, a connection to a node, one request at a time; no client library.
+topics and looks at records by way of its fixtures runs unchanged against a real cluster. The
+project's own client, in a thread with a loop of its own, so that tests may block.
 """
 
-import select
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from struct import Struct
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from kbroker.broker.local_client import ConsumedRecord, Headers
+from kbroker.client.admin import Admin
+from kbroker.client.client import BootstrapError, KafkaClient, check
+from kbroker.client.connection import ConnectionLostError
+from kbroker.client.producer import Producer
+from kbroker.client.reader import EARLIEST, LATEST, FetchedRecord, Reader, list_offsets
 from kbroker.common.clock import SystemClock
-from kbroker.protocol import registry
-from kbroker.protocol.api_keys import ApiKey
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.protocol.headers import request_header_version, response_header_version
-from kbroker.protocol.messages.create_topics_request import (
-    CreatableTopic,
-    CreatableTopicConfig,
-    CreateTopicsRequest,
-)
-from kbroker.protocol.messages.delete_topics_request import DeleteTopicsRequest
-from kbroker.protocol.messages.fetch_request import FetchPartition, FetchRequest, FetchTopic
-from kbroker.protocol.messages.list_offsets_request import (
-    ListOffsetsPartition,
-    ListOffsetsRequest,
-    ListOffsetsTopic,
-)
-from kbroker.protocol.messages.metadata_request import MetadataRequest, MetadataRequestTopic
-from kbroker.protocol.messages.produce_request import (
-    PartitionProduceData,
-    ProduceRequest,
-    TopicProduceData,
-)
-from kbroker.protocol.wire import read_tagged_fields
-from kbroker.record.batch import build_batch, iter_batches
-from kbroker.record.partitioner import partition_for_key
-from kbroker.record.record import Record, iter_records
+from kbroker.record.record import Record
 
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S: Final = 30.0
-FETCH_BYTES: Final = 8 * 1024 * 1024
 FETCH_WAIT_MS: Final = 200
 PAUSE_S: Final = 0.02
-
-# Versions that every cluster since 2.8 knows, the last ones that name topics.
-_METADATA_VERSION = 9
-_CREATE_TOPICS_VERSION = 5
-_DELETE_TOPICS_VERSION = 4
-_PRODUCE_VERSION = 8
-_FETCH_VERSION = 11
-_LIST_OFFSETS_VERSION = 5
-
-_EARLIEST = -2
-_LATEST = -1
-_ACKS_ALL = -1
-_PASSING = frozenset(  # what passes while a topic comes, goes or moves
-    {
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.LEADER_NOT_AVAILABLE,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.NOT_CONTROLLER,
-    }
-)
-_SIZE = Struct(">i")
-_HEADER = Struct(">hhih")
-_CLIENT_ID = b"kbroker-testing"
-
-
-class _Connection:
-    """One node: a request, its answer, the next request."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._socket = socket.create_connection((host, port), REQUEST_TIMEOUT_S)
-        self._correlation_id = 0
-
-    def call(self, api_key: ApiKey, version: int, request: Any) -> Any:
-        """The decoded response. Raises OSError when the node is gone or silent."""
-        self._correlation_id += 1
-        header = _HEADER.pack(api_key, version, self._correlation_id, len(_CLIENT_ID)) + _CLIENT_ID
-        if request_header_version(api_key, version) == 2:
-            header += b"\0"
-        parts: list[Any] = [header]
-        registry.write_request(api_key, version, request, parts)
-        body = b"".join(parts)
-        self._socket.sendall(_SIZE.pack(len(body)) + body)
-        answer = self._receive(_SIZE.unpack(self._receive(_SIZE.size))[0])
-        position = 4
-        if response_header_version(api_key, version):
-            _, position = read_tagged_fields(answer, position)
-        return registry.read_response(api_key, version, answer, position)
-
-    def _receive(self, size: int) -> bytes:
-        received = bytearray()
-        while len(received) < size:
-            chunk = self._socket.recv(min(size - len(received), 1 << 20))
-            if not chunk:
-                raise ConnectionResetError("the node has closed the connection")
-            received += chunk
-        return bytes(received)
-
-    def pause(self) -> None:
-        """Let a moment pass: nothing comes on a connection that has asked for nothing."""
-        select.select([self._socket], [], [], PAUSE_S)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class ExternalCluster:
@@ -119,11 +38,17 @@ class ExternalCluster:
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
         self._clock = SystemClock()
-        self._connections: dict[tuple[str, int], _Connection] = {}
+        self._client = KafkaClient(
+            bootstrap_servers, client_id="kbroker-testing", timeout_s=REQUEST_TIMEOUT_S
+        )
+        self._producers: dict[str, Producer] = {}
         self._made: dict[str, None] = {}
-        self._next_partition = 0
+        self._portal: BlockingPortal | None = None
+        self._exits = ExitStack()
 
     def __enter__(self) -> Self:
+        self._portal = self._exits.enter_context(start_blocking_portal("asyncio"))
+        self._exits.enter_context(self._portal.wrap_async_context_manager(self._client))
         return self
 
     def __exit__(
@@ -132,11 +57,9 @@ class ExternalCluster:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
+        with self._exits:
             if self._made:
-                self._delete_topics()
-        finally:
-            self._close()
+                self._run(self._delete_topics)
 
     # Verbs
 
@@ -148,21 +71,11 @@ class ExternalCluster:
         config: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         """Create a topic. Raises KafkaError; one that is being deleted is waited for."""
-        configs = [
-            CreatableTopicConfig(key, str(value).lower() if isinstance(value, bool) else str(value))
+        texts = {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
             for key, value in (config or {}).items()
-        ]
-        topic = CreatableTopic(name, partitions, -1, configs=configs)
-        request = CreateTopicsRequest([topic], timeout_ms=int(REQUEST_TIMEOUT_S * 1000))
-
-        def attempt() -> None:
-            response = self._on_controller(ApiKey.CREATE_TOPICS, _CREATE_TOPICS_VERSION, request)
-            (result,) = response.topics
-            _check(result.error_code, result.error_message)
-
-        being_deleted = name not in self._made and name not in self._topic_names()
-        self._retry(attempt, ErrorCode.TOPIC_ALREADY_EXISTS if being_deleted else None)
-        self._made[name] = None
+        }
+        self._run(partial(self._create_topic, name, partitions, texts))
 
     def produce(
         self,
@@ -175,33 +88,13 @@ class ExternalCluster:
         timestamp: int | None = None,
     ) -> tuple[int, int]:
         """Append one record with acks=all; (partition, offset). Raises KafkaError."""
-        key = key.encode() if isinstance(key, str) else key
         record = Record(
-            key=key,
+            key=key.encode() if isinstance(key, str) else key,
             value=value.encode() if isinstance(value, str) else value,
             headers=tuple(headers),
             timestamp=self._clock.time_ms() if timestamp is None else timestamp,
         )
-        leaders = self._leaders(topic, create=True)
-        if partition is None:
-            partition = self._choose_partition(key, len(leaders))
-        elif partition not in leaders:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        data = PartitionProduceData(partition, build_batch([record]))
-        request = ProduceRequest(
-            acks=_ACKS_ALL,
-            timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
-            topic_data=[TopicProduceData(topic, partition_data=[data])],
-        )
-
-        def attempt() -> int:
-            address = self._leaders(topic)[partition]
-            response = self._call(address, ApiKey.PRODUCE, _PRODUCE_VERSION, request)
-            (result,) = response.responses[0].partition_responses
-            _check(result.error_code, result.error_message)
-            return int(result.base_offset)
-
-        return partition, self._retry(attempt)
+        return self._run(partial(self._produce, topic, record, partition))
 
     def consume(
         self,
@@ -213,204 +106,124 @@ class ExternalCluster:
     ) -> list[ConsumedRecord]:
         """The topic's records from its beginning; with ``count`` waits for so many (TimeoutError).
 
-        A topic that is not there has no records.
+        A topic that is not there has no records; those of aborted transactions are left out.
         """
-        deadline = self._clock.monotonic() + timeout_s
-        found: dict[int, list[ConsumedRecord]] = {}
-        while True:
-            for index, address in self._leaders(topic, missing_ok=True).items():
-                if partition is None or index == partition:
-                    records = found.setdefault(index, [])
-                    self._read(topic, index, address, records, wait=count is not None)
-            everything = [record for index in sorted(found) for record in found[index]]
-            if count is None:
-                return everything
-            if len(everything) >= count:
-                return everything[:count]
-            if not found:
-                self._any().pause()
-            if self._clock.monotonic() >= deadline:
-                raise TimeoutError(
-                    f"{topic} holds {len(everything)} records after {timeout_s} s, "
-                    f"{count} were expected"
-                )
-
-    # Steps
-
-    def _read(
-        self,
-        topic: str,
-        partition: int,
-        address: tuple[str, int],
-        records: list[ConsumedRecord],
-        *,
-        wait: bool,
-    ) -> None:
-        """Appends what the partition holds after the last of ``records``."""
-        end = self._offset(topic, partition, address, _LATEST)
-        position = self._offset(topic, partition, address, _EARLIEST)
-        if records:
-            position = records[-1].offset + 1
-        while True:
-            asked = FetchPartition(
-                partition, fetch_offset=position, partition_max_bytes=FETCH_BYTES
+        found = self._run(partial(self._consume, topic, count, partition, timeout_s))
+        if count is not None and len(found) < count:
+            raise TimeoutError(
+                f"{topic} holds {len(found)} records after {timeout_s} s, {count} were expected"
             )
-            request = FetchRequest(
-                max_wait_ms=FETCH_WAIT_MS if wait and position >= end else 0,
-                min_bytes=1,
-                max_bytes=FETCH_BYTES,
-                isolation_level=1,
-                topics=[FetchTopic(topic, partitions=[asked])],
-            )
-            response = self._call(address, ApiKey.FETCH, _FETCH_VERSION, request)
-            _check(response.error_code)
-            (result,) = response.responses[0].partitions
-            _check(result.error_code)
-            fetched = list(_fetched(topic, partition, result.records or b"", position))
-            records += [record for record, _ in fetched if record is not None]
-            if fetched:
-                position = fetched[-1][1]
-            if position >= end or not fetched:
-                return
+        return found[:count]
 
-    def _offset(self, topic: str, partition: int, address: tuple[str, int], timestamp: int) -> int:
-        asked = ListOffsetsPartition(partition, timestamp=timestamp)
-        request = ListOffsetsRequest(
-            replica_id=-1,
-            isolation_level=1,
-            topics=[ListOffsetsTopic(topic, [asked])],
-        )
+    # In the loop
 
-        def attempt() -> int:
-            response = self._call(address, ApiKey.LIST_OFFSETS, _LIST_OFFSETS_VERSION, request)
-            (result,) = response.topics[0].partitions
-            _check(result.error_code)
-            return int(result.offset)
-
-        return self._retry(attempt)
-
-    def _choose_partition(self, key: bytes | None, count: int) -> int:
-        if key is not None:
-            return partition_for_key(key, count)
-        self._next_partition += 1
-        return (self._next_partition - 1) % count
-
-    def _leaders(
-        self, topic: str, *, create: bool = False, missing_ok: bool = False
-    ) -> dict[int, tuple[str, int]]:
-        """Where the leader of each partition is reached; waits until all have one."""
-        known = [] if not create else self._topic_names()
-
-        def attempt() -> dict[int, tuple[str, int]]:
-            request = MetadataRequest(
-                [MetadataRequestTopic(name=topic)], allow_auto_topic_creation=create
-            )
-            response = self._call(None, ApiKey.METADATA, _METADATA_VERSION, request)
-            nodes = {broker.node_id: (broker.host, broker.port) for broker in response.brokers}
-            (found,) = response.topics
-            if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION and missing_ok:
-                return {}
-            _check(found.error_code)
-            if any(partition.leader_id not in nodes for partition in found.partitions):
-                raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE)
-            return {each.partition_index: nodes[each.leader_id] for each in found.partitions}
-
-        leaders = self._retry(attempt)
-        if create and topic not in known:
-            self._made[topic] = None
-        return leaders
-
-    def _topic_names(self) -> list[str]:
-        response = self._call(None, ApiKey.METADATA, _METADATA_VERSION, MetadataRequest(None))
-        return [topic.name for topic in response.topics]
-
-    def _delete_topics(self) -> None:
-        request = DeleteTopicsRequest(
-            topic_names=list(self._made), timeout_ms=int(REQUEST_TIMEOUT_S * 1000)
-        )
-        self._made.clear()
-        response = self._on_controller(ApiKey.DELETE_TOPICS, _DELETE_TOPICS_VERSION, request)
-        for result in response.responses:
-            if result.error_code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-                _check(result.error_code)
-
-    def _on_controller(self, api_key: ApiKey, version: int, request: Any) -> Any:
-        metadata = self._call(None, ApiKey.METADATA, _METADATA_VERSION, MetadataRequest([]))
-        for broker in metadata.brokers:
-            if broker.node_id == metadata.controller_id:
-                return self._call((broker.host, broker.port), api_key, version, request)
-        raise KafkaError(ErrorCode.NOT_CONTROLLER)
-
-    def _call(
-        self, address: tuple[str, int] | None, api_key: ApiKey, version: int, request: Any
-    ) -> Any:
-        """One request to a node, None: to any. A connection that was closed is opened again."""
-        known = set(self._connections.values())
-        connection = self._any() if address is None else self._at(address)
+    def _run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Let the loop do it. Raises ConnectionError where no broker answers."""
+        if self._portal is None:
+            raise RuntimeError("use it as: with ExternalCluster(...) as cluster")
         try:
-            return connection.call(api_key, version, request)
-        except ConnectionError:
-            if connection not in known:
-                raise
-            self._close()
-            connection = self._any() if address is None else self._at(address)
-            return connection.call(api_key, version, request)
+            return self._portal.call(work)
+        except (BootstrapError, ConnectionLostError) as error:
+            raise ConnectionError(f"{self.bootstrap_servers} does not answer: {error}") from error
 
-    def _any(self) -> _Connection:
-        """A connection to the first address that answers."""
-        problem: OSError | None = None
-        for address in self.bootstrap_servers.split(","):
-            host, _, port = address.strip().rpartition(":")
-            try:
-                return self._at((host.strip("[]"), int(port)))
-            except OSError as error:
-                problem = error
-        raise ConnectionError(f"none of {self.bootstrap_servers} answers") from problem
-
-    def _at(self, address: tuple[str, int]) -> _Connection:
-        connection = self._connections.get(address)
-        if connection is None:
-            connection = self._connections[address] = _Connection(*address)
-        return connection
-
-    def _close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
-
-    def _retry(self, attempt: Callable[[], T], also: ErrorCode | None = None) -> T:
-        """Repeats what fails because a topic or its leader is not there yet."""
-        deadline = self._clock.monotonic() + REQUEST_TIMEOUT_S
+    async def _create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        admin = Admin(self._client)
+        listed = [topic.name for topic in await admin.list_topics()]
+        being_deleted = name not in self._made and name not in listed
+        deadline = anyio.current_time() + REQUEST_TIMEOUT_S
         while True:
             try:
-                return attempt()
+                await admin.create_topic(name, partitions=partitions, config=config)
+                break
             except KafkaError as error:
-                passes = error.error_code in _PASSING or error.error_code == also
-                if not passes or self._clock.monotonic() >= deadline:
+                passes = being_deleted and error.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
+                if not passes or anyio.current_time() >= deadline:
                     raise
-                self._any().pause()
+            await anyio.sleep(PAUSE_S)
+        self._made[name] = None
+
+    async def _produce(self, topic: str, record: Record, partition: int | None) -> tuple[int, int]:
+        if await self._partitions(topic) is None:
+            self._made[topic] = None  # by the broker, because it is written to
+        elif partition is not None and partition not in await self._client.leaders(topic):
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        producer = self._producers.get(topic)
+        if producer is None:
+            producer = self._producers[topic] = Producer(self._client, topic)
+        ((index, offset),) = (await producer.send([record], partition=partition)).items()
+        return index, offset
+
+    async def _consume(
+        self, topic: str, count: int | None, partition: int | None, timeout_s: float
+    ) -> list[ConsumedRecord]:
+        """Everything there is, and with ``count`` what comes until there is enough."""
+        deadline = anyio.current_time() + timeout_s
+        found: dict[int, list[ConsumedRecord]] = {}
+        reader = Reader(self._client, topic, {})
+        while True:
+            await self._follow(topic, partition, reader)
+            for each in await self._read_to_the_end(topic, reader, wait=count is not None):
+                found.setdefault(each.partition, []).append(_consumed(topic, each))
+            everything = [record for index in sorted(found) for record in found[index]]
+            enough = count is None or len(everything) >= count
+            if enough or anyio.current_time() >= deadline:
+                return everything
+            if not reader.positions:
+                await anyio.sleep(PAUSE_S)
+
+    async def _follow(self, topic: str, partition: int | None, reader: Reader) -> None:
+        """Let the reader begin with partitions that are new to it."""
+        there = await self._partitions(topic) or []
+        new = [each for each in there if each not in reader.positions and partition in (None, each)]
+        if new:
+            firsts = await list_offsets(self._client, topic, dict.fromkeys(new, EARLIEST))
+            reader.positions.update(firsts)
+
+    async def _read_to_the_end(
+        self, topic: str, reader: Reader, *, wait: bool
+    ) -> list[FetchedRecord]:
+        """What lies before the end as it is now; ``wait`` a moment where that is nothing."""
+        if not reader.positions:
+            return []
+        ends = await list_offsets(self._client, topic, dict.fromkeys(reader.positions, LATEST))
+        fetched: list[FetchedRecord] = []
+        while any(reader.positions[each] < end for each, end in ends.items()):
+            fetched += await reader.poll(max_wait_ms=FETCH_WAIT_MS)
+        if wait and not fetched:
+            fetched += await reader.poll(max_wait_ms=FETCH_WAIT_MS)
+        return fetched
+
+    async def _partitions(self, topic: str) -> list[int] | None:
+        """What there is now, whatever was known; None for a topic that is not there."""
+        self._client.forget(topic)
+
+        async def attempt() -> list[int] | None:
+            (found,) = (await self._client.metadata([topic])).topics
+            if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                return None
+            check(found.error_code)
+            return sorted(each.partition_index for each in found.partitions)
+
+        return await self._client.retrying(attempt)
+
+    async def _delete_topics(self) -> None:
+        made, self._made = list(self._made), {}
+        for name in made:
+            try:
+                await Admin(self._client).delete_topic(name)
+            except KafkaError as error:
+                if error.error_code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                    raise
 
 
-def _fetched(
-    topic: str, partition: int, records: Any, position: int
-) -> Iterator[tuple[ConsumedRecord | None, int]]:
-    """(record, next offset) of whole batches from ``position`` on; None for control batches."""
-    for header in iter_batches(records):
-        for record in () if header.is_control else iter_records(records, header):
-            if record.offset >= position:
-                consumed = ConsumedRecord(
-                    topic,
-                    partition,
-                    record.offset,
-                    record.timestamp,
-                    record.key,
-                    record.value,
-                    list(record.headers),
-                )
-                yield consumed, record.offset + 1
-        yield None, header.next_offset
-
-
-def _check(error_code: int, message: str | None = None) -> None:
-    if error_code:
-        raise KafkaError(ErrorCode(error_code), message)
+def _consumed(topic: str, fetched: FetchedRecord) -> ConsumedRecord:
+    record = fetched.record
+    return ConsumedRecord(
+        topic,
+        fetched.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        list(record.headers),
+    )

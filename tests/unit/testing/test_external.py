@@ -69,7 +69,7 @@ def test_waiting_for_a_topic_and_its_records(broker):
 
 
 def test_more_than_one_fetch_of_records(broker, monkeypatch):
-    monkeypatch.setattr("kbroker.testing.external.FETCH_BYTES", 1000)
+    monkeypatch.setattr("kbroker.client.reader.PARTITION_BYTES", 1000)
     with ExternalCluster(broker.bootstrap_servers) as cluster:
         for number in range(30):
             broker.produce("t", b"%03d" % number * 100)
@@ -77,14 +77,36 @@ def test_more_than_one_fetch_of_records(broker, monkeypatch):
 
 
 def test_a_broker_that_was_started_again(tmp_path):
-    with BrokerThread(data_dir=tmp_path) as first:
-        port = first.port
-        cluster = ExternalCluster(first.bootstrap_servers)
-        assert cluster.produce("t", "one") == (0, 0)
-    with BrokerThread(data_dir=tmp_path, port=port):
-        assert cluster.produce("t", "two") == (0, 1)
-        assert [record.value for record in cluster.consume("t")] == [b"one", b"two"]
-        cluster.__exit__(None, None, None)
+    first = BrokerThread(data_dir=tmp_path)
+    first.start()
+    second = BrokerThread(data_dir=tmp_path, port=first.port)
+    try:
+        with ExternalCluster(first.bootstrap_servers) as cluster:
+            assert cluster.produce("t", "one") == (0, 0)
+            first.stop()
+            second.start()
+            assert cluster.produce("t", "two") == (0, 1)
+            assert [record.value for record in cluster.consume("t")] == [b"one", b"two"]
+    finally:
+        first.stop()
+        second.stop()
+
+
+def test_it_is_used_in_a_with_statement():
+    with pytest.raises(RuntimeError, match="with ExternalCluster"):
+        ExternalCluster("127.0.0.1:1").produce("t", "one")
+
+
+def test_a_topic_that_was_deleted_and_made_anew(broker):
+    with ExternalCluster(broker.bootstrap_servers) as cluster:
+        cluster.create_topic("t", partitions=3)
+        assert cluster.produce("t", "old", partition=2) == (2, 0)
+        with ExternalCluster(broker.bootstrap_servers) as other:
+            other._made["t"] = None
+        assert cluster.consume("t") == []
+        broker.create_topic("t", partitions=1)
+        assert cluster.produce("t", "new") == (0, 0)
+        assert [record.value for record in cluster.consume("t")] == [b"new"]
 
 
 def test_nobody_there():

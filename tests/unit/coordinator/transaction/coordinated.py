@@ -8,6 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from kbroker.common.clock import ManualClock
+from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.coordinator.deferred import Answer, Deferred
@@ -55,11 +56,18 @@ class Markers:
 class Coordinated:
     """One coordinator that leads all partitions of its topic."""
 
-    def __init__(self, log: MemoryLog | None = None, *, lead: bool = True) -> None:
+    def __init__(
+        self,
+        log: MemoryLog | None = None,
+        *,
+        lead: bool = True,
+        markers: Markers | None = None,
+        faults: Faults = NO_FAULTS,
+    ) -> None:
         self.clock = ManualClock(monotonic=1000.0, time_ms=1_700_000_000_000)
         self.timer = Timer(self.clock)
         self.log = log or MemoryLog()
-        self.markers = Markers()
+        self.markers = markers or Markers()
         self.next_id = 1000
         self.slow_ids = False
         self.coordinator = TransactionCoordinator(
@@ -72,6 +80,7 @@ class Coordinated:
             markers=self.markers,
             generate_producer_id=self._generate,
             log=logging.getLogger("test"),
+            faults=faults,
         )
         if lead:
             self.lead()

@@ -32,10 +32,16 @@ class ClusterMetadataError(Exception):
 
 @dataclass(slots=True)
 class KafkaPartition:
-    """Who led it last, and how often that changed."""
+    """How often its leader changed, and which brokers have every committed record."""
 
     leader_epoch: int
-    replicas: list[int]
+    isr: list[int]
+    eligible: list[int]
+    """Eligible leader replicas (KIP-966): no longer in sync, but with all that was committed."""
+
+    @property
+    def holders(self) -> set[int]:
+        return {*self.isr, *self.eligible}
 
 
 @dataclass(slots=True)
@@ -97,7 +103,9 @@ class KafkaMetadata:
         topic = self.topics.get(record.topic_id)
         if topic is not None:
             topic.partitions[record.partition_id] = KafkaPartition(
-                record.leader_epoch, list(record.replicas)
+                record.leader_epoch,
+                list(record.isr),
+                [*(record.eligible_leader_replicas or ()), *(record.last_known_elr or ())],
             )
 
     def _on_partition_change(self, record: Any) -> None:
@@ -107,8 +115,12 @@ class KafkaMetadata:
             return
         if record.leader != _NO_LEADER_CHANGE:
             partition.leader_epoch += 1
-        if record.replicas is not None:
-            partition.replicas = list(record.replicas)
+        if record.isr is not None:
+            partition.isr = list(record.isr)
+        if record.eligible_leader_replicas is not None:
+            partition.eligible = list(record.eligible_leader_replicas)
+        if record.last_known_elr is not None:
+            partition.eligible += record.last_known_elr
 
     def _on_topic_removed(self, record: Any) -> None:
         topic = self.topics.pop(record.topic_id, None)

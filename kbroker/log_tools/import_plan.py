@@ -232,6 +232,7 @@ def _plan_known(
 ) -> None:
     """The topics are those of the metadata."""
     used: set[str] = set()
+    behind: list[str] = []
     unlimited = 0
     for topic in sorted(metadata.topics.values(), key=lambda topic: topic.name):
         if not wishes.wants(topic.name):
@@ -252,17 +253,29 @@ def _plan_known(
                 _plan_partition(index, copies, known.leader_epoch if known else 0)
             )
             used.update(replica.path for replica in copies)
+            if copies and known and not known.holders.intersection(map(_node_id, copies)):
+                behind.append(copies[0].name)
         plan.topics.append(planned)
     for copies in replicas.values():
         for replica in copies:
             if replica.path not in used:
                 plan.notes.append(f"{replica.path} belongs to no topic of the cluster: left out")
+    if behind:
+        plan.notes.append(
+            f"no directory of a broker in sync holds {_some(behind)}: the last committed records "
+            "may be missing; name the log directories of the other brokers too"
+        )
     if unlimited:
         plan.notes.append(
             f"{unlimited} topics have no retention.ms of their own: kbroker's default will be "
             "theirs, 7 days unless log.retention.ms says otherwise (--keep-forever keeps all)"
         )
     _plan_resources(plan, metadata)
+
+
+def _node_id(replica: Replica) -> int:
+    meta = replica.source.meta
+    return -1 if meta is None or meta.node_id is None else meta.node_id
 
 
 def _plan_resources(plan: ImportPlan, metadata: KafkaMetadata) -> None:

@@ -21,11 +21,12 @@ END = 94
 """Of the log that ``write_partition`` writes."""
 
 
-def encode_metadata(record: Any, version: int = 0) -> bytes:
-    """The value of a record of the metadata log."""
+def encode_metadata(record: Any) -> bytes:
+    """The value of a record of the metadata log, in the newest version."""
     (kind,) = [
         number for number, info in METADATA_RECORDS.items() if info.message_class() is type(record)
     ]
+    version = METADATA_RECORDS[kind].max_version
     parts: list[Any] = [uvarint(1), uvarint(kind), uvarint(version)]
     METADATA_RECORDS[kind].writer()(parts, record, version)
     return b"".join(parts)

@@ -62,13 +62,14 @@ def test_changes_of_a_partition(tmp_path):
         tmp_path,
         *topic_records(epoch=5),
         PartitionChangeRecord(0, TOPIC_ID, leader=-1),
-        PartitionChangeRecord(0, TOPIC_ID, leader=2, replicas=[2, 4]),
-        PartitionChangeRecord(0, TOPIC_ID, isr=[2]),
+        PartitionChangeRecord(0, TOPIC_ID, leader=2, isr=[2]),
+        PartitionChangeRecord(0, TOPIC_ID, isr=[]),
+        PartitionChangeRecord(0, TOPIC_ID, eligible_leader_replicas=[2], last_known_elr=[3]),
         PartitionChangeRecord(9, TOPIC_ID, leader=1),
     )
     partitions = read(tmp_path).topics[TOPIC_ID].partitions
-    assert (partitions[0].leader_epoch, partitions[0].replicas) == (7, [2, 4])
-    assert partitions[1].leader_epoch == 5
+    assert (partitions[0].leader_epoch, partitions[0].holders) == (7, {2, 3})
+    assert (partitions[1].leader_epoch, partitions[1].holders) == (5, {1})
 
 
 def test_metadata_transactions(tmp_path):

@@ -300,6 +300,12 @@ def test_a_partition_that_no_directory_has(source, target):
     assert len(image.topics.get("orders").partitions) == 3
 
 
+def test_a_copy_that_was_not_in_sync(source, target):
+    close_directory(source, node_id=2)
+    (note,) = run_import(target, source).notes
+    assert "no directory of a broker in sync holds orders-0, orders-1" in note
+
+
 def test_directories_of_deleted_topics_are_left_out(source, target):
     write_partition(source, "gone", topic_id=OTHER_ID)
     (source / f"orders-5.{'a' * 32}-delete").mkdir()

@@ -1,5 +1,6 @@
 """``kbroker log dump``: what a file of a data directory says, by what kind of file it is."""
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from kbroker.log_tools.dump_output import DumpOutput, words
 from kbroker.log_tools.read_only import read_small
 from kbroker.log_tools.record_decoders import Decoder
 from kbroker.storage.checkpoints import (
+    CLEAN_SHUTDOWN,
     CLEANER_OFFSET_CHECKPOINT,
     LEADER_EPOCH_CHECKPOINT,
     LOG_START_OFFSET_CHECKPOINT,
@@ -29,6 +31,7 @@ from kbroker.storage.checkpoints import (
     read_offset_checkpoint,
     read_partition_metadata,
 )
+from kbroker.storage.log_state import LOG_STATE_CHECKPOINT, LogState, read_log_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +83,10 @@ def _dump(path: str, output: DumpOutput, *, is_deep: bool, decoder: Decoder) -> 
         _dump_partition_metadata(path, output)
     elif name == META_PROPERTIES:
         _dump_meta_properties(path, output)
+    elif name == LOG_STATE_CHECKPOINT:
+        _dump_log_states(path, output)
+    elif name in (CLEAN_SHUTDOWN, "quorum-state"):
+        _dump_json_file(path, output)
     else:
         output.problem("is no file of a log: what it holds is not known")
 
@@ -116,6 +123,29 @@ def _dump_partition_metadata(path: str, output: DumpOutput) -> None:
         output.problem("holds no version 0 and topic id")
         return
     _show(output, "partitionMetadata", {"version": 0, "topicId": encode_uuid(topic_id)})
+
+
+def _dump_log_states(path: str, output: DumpOutput) -> None:
+    read_small(path)
+    _, rows = read_log_states(OsFileSystem(), path)
+    if not rows:
+        output.problem("is no checkpoint of version 1, is cut short, or names no log")
+    for row in rows.values():
+        try:
+            state = LogState.parse(row)
+        except ValueError as error:
+            output.problem(str(error))
+            continue
+        _show(output, "logState", {**state._asdict(), "topic_id": encode_uuid(state.topic_id)})
+
+
+def _dump_json_file(path: str, output: DumpOutput) -> None:
+    try:
+        fields = json.loads(read_small(path))
+    except ValueError as error:
+        output.problem(f"is no JSON: {error}")
+        return
+    output.show("json", {"content": fields}, lambda: json.dumps(fields))
 
 
 def _dump_meta_properties(path: str, output: DumpOutput) -> None:

@@ -94,7 +94,8 @@ def _watched(entries: Iterator[Entry], show: Callable[[Entry], None]) -> Iterato
 def _check_against_log(
     path: str, output: DumpOutput, make: Callable[[Callable[[str], None]], Checker]
 ) -> None:
-    log_path = os.path.splitext(path)[0] + ".log"
+    base_offset, _, *state = os.path.basename(path).split(".")  # .deleted, .cleaned or .swap
+    log_path = os.path.join(os.path.dirname(path), ".".join((base_offset, "log", *state)))
     checker = make(output.problem)
     try:
         with opened(log_path) as log:

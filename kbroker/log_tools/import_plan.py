@@ -27,6 +27,9 @@ from kbroker.metadata.topic_names import (
 )
 from kbroker.storage.checkpoints import encode_uuid
 
+STAGING_DIRECTORY: Final = "kbroker-import"
+"""In the target's data directory: what an import that is not finished has copied."""
+
 _RETENTION_MS: Final = "retention.ms"
 _UNKNOWN_PRODUCER_IDS: Final = 1_000_000
 """Without metadata: ids below the largest one seen plus this may have been given to somebody."""

@@ -5,7 +5,6 @@ are there they get their place, then one transaction makes the topics known. Wha
 can be repeated: what is complete is not copied again, what is imported is left alone.
 """
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,8 +14,10 @@ from typing import Final
 from kbroker.common.entropy import Entropy
 from kbroker.common.files import OsFileSystem
 from kbroker.common.offload import InlineOffload
+from kbroker.config.topic_config import MIN_INSYNC_REPLICAS
 from kbroker.log_tools.copying import copy_file, rewrite_segment
 from kbroker.log_tools.import_plan import (
+    STAGING_DIRECTORY,
     ImportPlan,
     ImportRefused,
     ImportWishes,
@@ -24,6 +25,7 @@ from kbroker.log_tools.import_plan import (
     is_same_directory,
     make_plan,
 )
+from kbroker.log_tools.known_topics import read_image
 from kbroker.log_tools.partition_listing import LOG, SNAPSHOT, TXN_INDEX, PartitionListing
 from kbroker.log_tools.read_only import held_for_reading
 from kbroker.log_tools.replica import (
@@ -36,10 +38,9 @@ from kbroker.log_tools.replica import (
 )
 from kbroker.metadata.image import MetadataImage
 from kbroker.metadata.keys import ConfigResourceType, Keys
-from kbroker.metadata.publisher import MetadataPublisher
 from kbroker.metadata.sqlite_store import METADATA_FILE, SqliteStore
 from kbroker.metadata.store import MetadataStore, ModRevision, Operation, Put, absent
-from kbroker.metadata.topic_control import new_topic_id
+from kbroker.metadata.topic_ids import new_topic_id
 from kbroker.metadata.values import (
     MetaValue,
     NumberValue,
@@ -60,9 +61,7 @@ from kbroker.storage.checkpoints import (
 )
 from kbroker.storage.log_directory import LogDirectory, Offsets, partition_directory_name
 
-STAGING_DIRECTORY: Final = "kbroker-import"
 _PARTIAL_SUFFIX: Final = ".part"
-_MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
 
 Progress = Callable[[int, int], None]
 """Takes the bytes that are copied and the bytes there are."""
@@ -130,7 +129,7 @@ class LogImport:
         return self.report
 
     async def _run(self, plan: ImportPlan, directory: LogDirectory, store: MetadataStore) -> None:
-        image = await _read_image(store, self._keys)
+        image = await read_image(store, self._keys)
         topics = self._topics_to_import(plan, image)
         self.report.notes = plan.notes
         if not topics:
@@ -296,7 +295,7 @@ class LogImport:
             cluster_settings = keys.config(ConfigResourceType.BROKER, "")
             operations += (
                 Put(keys.meta, meta.encode()),
-                Put(cluster_settings, encode_config({_MIN_INSYNC_REPLICAS: "1"})),
+                Put(cluster_settings, encode_config({MIN_INSYNC_REPLICAS: "1"})),
             )
         for topic in topics:
             operations += self._topic_puts(topic)
@@ -318,7 +317,7 @@ class LogImport:
         topic_id = topic.topic_id
         if topic_id is None:  # all its partitions are missing
             topic_id = topic.topic_id = new_topic_id(self._entropy)
-        min_isr = int(topic.settings.get(_MIN_INSYNC_REPLICAS, "1"))
+        min_isr = int(topic.settings.get(MIN_INSYNC_REPLICAS, "1"))
         node = (self._node_id,)
         puts: list[Operation] = [
             Put(
@@ -342,9 +341,3 @@ class LogImport:
             config_key = keys.config(ConfigResourceType.TOPIC, topic.name)
             puts.append(Put(config_key, encode_config(topic.settings)))
         return puts
-
-
-async def _read_image(store: MetadataStore, keys: Keys) -> MetadataImage:
-    publisher = MetadataPublisher(store, keys, logging.getLogger("kbroker.metadata"))
-    await publisher.start()
-    return publisher.image

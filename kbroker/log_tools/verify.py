@@ -7,6 +7,8 @@ from typing import Any
 
 from kbroker.common.files import OsFileSystem
 from kbroker.log_tools.findings import Finding, Findings
+from kbroker.log_tools.import_plan import STAGING_DIRECTORY
+from kbroker.log_tools.known_topics import UnreadableMetadataError, read_known_topics
 from kbroker.log_tools.partition_listing import PartitionListing
 from kbroker.log_tools.read_only import held_for_reading
 from kbroker.log_tools.verify_partition import PartitionCheck, PartitionContext
@@ -83,6 +85,8 @@ class DirectoriesCheck:
                 self._check_directory(
                     directory, [name for each, name in partitions if each == directory]
                 )
+            for directory in self._directories:
+                self._check_metadata(directory)
 
     def report(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -112,6 +116,8 @@ class DirectoriesCheck:
                 self.findings.note(path, "was set aside: no topic is known that it belongs to")
             elif entry.name.endswith(_KAFKA_FUTURE_SUFFIX):
                 self.findings.note(path, "is a replica on its way to this directory")
+            elif entry.name == STAGING_DIRECTORY:
+                self.findings.note(path, "an import was not finished: the same command goes on")
             elif parse_partition_directory_name(entry.name) is None:
                 self.findings.note(path, "is no partition")
             else:
@@ -140,6 +146,32 @@ class DirectoriesCheck:
                 self.findings.note(
                     os.path.join(directory, name),
                     f"names {topic}-{partition}, which has no directory",
+                )
+
+    def _check_metadata(self, directory: str) -> None:
+        """Partitions and ids against the topics that the metadata knows, if it is here."""
+        path = os.path.join(directory, METADATA_FILE)
+        try:
+            topics = read_known_topics(directory)
+        except UnreadableMetadataError as error:
+            self.findings.error(path, str(error).replace(f"{path}: ", ""))
+            return
+        if topics is None:
+            return
+        for (name, partition), place in sorted(self._found_in.items()):
+            topic = topics.get(name)
+            if topic is None or partition >= len(topic.partitions):
+                self.findings.error(
+                    os.path.join(place, f"{name}-{partition}"),
+                    f"{path} knows no such partition: the next start sets it aside",
+                )
+        for name, (topic_id, found_at) in self._topic_ids.items():
+            topic = topics.get(name)
+            if topic is not None and topic.topic_id != topic_id:
+                self.findings.error(
+                    found_at,
+                    f"has topic id {encode_uuid(topic_id)}; {path} says "
+                    f"{encode_uuid(topic.topic_id)}: the next start sets it aside",
                 )
 
     def _check_owner(self, directory: str, *, has_partitions: bool) -> None:

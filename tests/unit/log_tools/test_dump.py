@@ -7,6 +7,7 @@ import pytest
 
 from kbroker.log_tools.record_decoders import Decoder
 from kbroker.record.record import Record
+from kbroker.storage.log_state import LogState, encode_log_states
 from tests.unit.log_tools.partition_files import (
     TOPIC_ID,
     Dumped,
@@ -106,6 +107,29 @@ def test_checkpoints(tmp_path):
     assert Dumped(path).lines[1:] == ["topic: orders partition: 3 offset: 42"]
     path.write_text("0\n2\norders 3 42\n")
     assert Dumped(path).complaints == [f"{path}: is no checkpoint of version 0, or is cut short"]
+
+
+def test_json_files_and_log_states(tmp_path):
+    path = tmp_path / "quorum-state"
+    path.write_text('{"leaderId":1}')
+    assert Dumped(path).lines[1:] == ['{"leaderId": 1}']
+    path.write_text("{")
+    assert "is no JSON" in Dumped(path).complaints[0]
+    path = tmp_path / "log-state-checkpoint"
+    row = LogState("orders", 3, TOPIC_ID, *range(len(LogState._fields) - 3)).row()
+    path.write_bytes(encode_log_states("m", [row]))
+    (line,) = Dumped(path).lines[1:]
+    assert line.startswith("topic: orders partition: 3 topic_id: AAECAwQFBgcICQoLDA0ODw log_start_")
+    path.write_bytes(encode_log_states("m", ["orders 3"]))
+    assert Dumped(path).problems == 1
+
+
+def test_files_that_wait_for_their_removal(directory):
+    for path in list(directory.glob("00000000000000000000.*")):
+        path.rename(path.with_name(path.name + ".deleted"))
+    for path in directory.glob("*.deleted"):
+        dumped = Dumped(path)
+        assert dumped.complaints == [] and len(dumped.lines) > 1, path
 
 
 def test_every_cut_and_every_flipped_byte_is_found(directory):

@@ -11,7 +11,8 @@ from kbroker.common.entropy import SeededEntropy
 from kbroker.common.files import AlreadyLockedError, OsFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.log_tools.import_plan import ImportRefused, ImportWishes
-from kbroker.log_tools.log_import import ImportReport, LogImport, _read_image
+from kbroker.log_tools.known_topics import read_image
+from kbroker.log_tools.log_import import ImportReport, LogImport
 from kbroker.log_tools.verify import DirectoriesCheck
 from kbroker.metadata.keys import Keys
 from kbroker.metadata.sqlite_store import METADATA_FILE, SqliteStore
@@ -78,7 +79,7 @@ def read_metadata(target: Path):
 
     async def read():
         store = await SqliteStore.open(os.fspath(target / METADATA_FILE), InlineOffload())
-        image = await _read_image(store, Keys())
+        image = await read_image(store, Keys())
         _, entries = await store.list(Keys().producer_ids)
         numbers = [NumberValue.decode(entry.value).number async for entry in entries]
         await store.close()

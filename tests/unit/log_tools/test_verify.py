@@ -4,11 +4,16 @@ import os
 import struct
 from pathlib import Path
 
+import anyio
 import pytest
 
+from kbroker.common.entropy import SeededEntropy
 from kbroker.common.files import AlreadyLockedError, OsFileSystem
+from kbroker.log_tools.import_plan import ImportWishes
+from kbroker.log_tools.log_import import LogImport
 from kbroker.log_tools.verify import DirectoriesCheck
 from kbroker.storage.checkpoints import encode_clean_shutdown, encode_offset_checkpoint
+from tests.unit.log_tools.kafka_directory import write_kafka_directory
 from tests.unit.log_tools.partition_files import (
     active_segment,
     legacy_message,
@@ -197,6 +202,40 @@ def test_strays(data_dir):
     check = verify(data_dir)
     assert check.findings.errors == []
     assert len(check.findings.notes) == 5
+
+
+def test_partitions_that_the_metadata_does_not_know(tmp_path):
+    data_dir = tmp_path / "data"
+    source = write_kafka_directory(tmp_path / "kafka")
+    work = LogImport(
+        [os.fspath(source)],
+        os.fspath(data_dir),
+        ImportWishes(),
+        node_id=1,
+        entropy=SeededEntropy(1),
+    )
+    anyio.run(work.run)
+    assert errors(data_dir) == []
+    before = {path.name: path.read_bytes() for path in data_dir.glob("metadata.db*")}
+    write_partition(data_dir, "orders", 2)
+    write_partition(data_dir, "unknown", 0)
+    assert [each.partition(": ")[0] for each in errors(data_dir)] == [
+        os.fspath(data_dir / "orders-2"),
+        os.fspath(data_dir / "unknown-0"),
+    ]
+    assert {path.name: path.read_bytes() for path in data_dir.glob("metadata.db*")} == before
+    for partition in (0, 1, 2):
+        metadata = data_dir / f"orders-{partition}" / "partition.metadata"
+        metadata.write_text("version: 0\ntopic_id: BAECAwQFBgcICQoLDA0ODw")
+    assert any("says AAECAwQFBgcICQoLDA0ODw" in each for each in errors(data_dir))
+    (data_dir / "metadata.db").write_bytes(b"no database" * 100)
+    assert any("metadata.db: cannot read the metadata store" in each for each in errors(data_dir))
+
+
+def test_an_import_that_was_not_finished(data_dir):
+    (data_dir / "kbroker-import").mkdir()
+    (note,) = notes(data_dir)
+    assert "an import was not finished" in note
 
 
 def test_an_old_message_format_is_said_once(data_dir):

@@ -147,7 +147,7 @@ def handle(
             and context.api_version >= _FIRST_VERSION_THAT_JOINS
         ):
             return _append_when_joined(services, context, request, entries, accepted, joined)
-        accepted = _without_refused(services, accepted, joined, context.api_version)
+        accepted = _without_refused(accepted, joined, context.api_version)
     return _append_all(services, context, request, entries, accepted)
 
 
@@ -160,9 +160,8 @@ def _append_all(
 ) -> "ProduceResponse | Coroutine[Any, Any, ProduceResponse | None] | None":
     if len(accepted) > _AT_ONCE:
         return _append_giving_way(services, context, request, entries, accepted, 0, None)
-    version = context.api_version
     for number, entry in enumerate(accepted):
-        outcome = _append(services, entry, request, version)
+        outcome = _append(services, entry, request)
         if outcome is not None:
             return _append_giving_way(
                 services, context, request, entries, accepted, number, outcome
@@ -342,16 +341,17 @@ def _join_transaction(
             ErrorCode.INVALID_PRODUCER_ID_MAPPING,
             "Transactional records contained more than one producer ID",
         )
-    [(producer_id, producer_epoch)] = producers
+    [producer] = producers
+    sequences = {(e.name, e.response.index): _producer(e)[2] for e in transactional}
     return join_transaction(
         services,
         request.transactional_id or "",
-        producer_id,
-        producer_epoch,
-        [(entry.name, entry.response.index) for entry in transactional],
+        producer,
+        sequences,
         TransactionSupport.of(
             context.api_version, _FIRST_VERSION_WITH_ABORTABLE, _FIRST_VERSION_THAT_JOINS
         ),
+        sequences,
     )
 
 
@@ -365,7 +365,7 @@ async def _append_when_joined(
 ) -> ProduceResponse | None:
     join = partial(_join_transaction, services, context, request, accepted)
     errors = await join_patiently(services, joining, join)
-    left = _without_refused(services, accepted, errors, context.api_version)
+    left = _without_refused(accepted, errors, context.api_version)
     finished = _append_all(services, context, request, entries, left)
     if finished is None or isinstance(finished, ProduceResponse):
         return finished
@@ -373,10 +373,7 @@ async def _append_when_joined(
 
 
 def _without_refused(
-    services: "Services",
-    accepted: list[_Entry],
-    errors: "dict[TopicPartition, ErrorCode]",
-    version: int,
+    accepted: list[_Entry], errors: "dict[TopicPartition, ErrorCode]", version: int
 ) -> list[_Entry]:
     """What may be appended. Errors that older clients would not try again after are one that they
     do, without asking for metadata first."""
@@ -390,8 +387,6 @@ def _without_refused(
             continue
         if error is ErrorCode.INVALID_TXN_STATE:
             entry.response.error_message = "Partition was not added to the transaction"
-        if error in _COORDINATOR_IS_AWAY or error is ErrorCode.CONCURRENT_TRANSACTIONS:
-            _hold_back(services, entry)
         if error in _COORDINATOR_IS_AWAY or (
             error is ErrorCode.CONCURRENT_TRANSACTIONS and version < _FIRST_VERSION_THAT_JOINS
         ):
@@ -407,8 +402,7 @@ def _still_in_transaction(services: "Services", entry: _Entry, transactional_id:
     errors = join_transaction(
         services,
         transactional_id,
-        producer_id,
-        producer_epoch,
+        (producer_id, producer_epoch),
         [partition],
         TransactionSupport.DEFAULT_ERROR,
     )
@@ -416,26 +410,11 @@ def _still_in_transaction(services: "Services", entry: _Entry, transactional_id:
         raise KafkaError(errors[partition])
 
 
-def _hold_back(services: "Services", entry: _Entry) -> None:
-    """The producer will send the batch again: what it sends behind it may not overtake it."""
-    partition = services.replica_manager.get_partition(entry.name, entry.response.index)
-    if partition is not None:
-        partition.log.producer_state.hold_back(*_producer(entry))
-
-
-def _check_first_sequence(entry: _Entry, partition: "Partition", version: int) -> None:
-    """KafkaError OUT_OF_ORDER_SEQUENCE_NUMBER; see ``ProducerStateManager``."""
-    producer_id, _, sequence = _producer(entry)
-    partition.log.producer_state.check_first_sequence(
-        producer_id, sequence, must_be_zero=version >= _FIRST_VERSION_THAT_JOINS
-    )
-
-
 # Appending ---------------------------------------------------------------------------------------
 
 
 def _append(
-    services: "Services", entry: _Entry, request: "ProduceRequest", version: int
+    services: "Services", entry: _Entry, request: "ProduceRequest"
 ) -> "Coroutine[Any, Any, LogAppendInfo] | None":
     """Append one batch and fill its answer; a coroutine when the validation needs a thread."""
     manager = services.replica_manager
@@ -444,7 +423,6 @@ def _append(
         entry.partition = partition
         before_append = None
         if entry.is_transactional:
-            _check_first_sequence(entry, partition, version)
             before_append = partial(
                 _still_in_transaction, services, entry, request.transactional_id or ""
             )
@@ -477,7 +455,7 @@ async def _append_giving_way(
     for number in range(start, len(accepted)):
         entry = accepted[number]
         if outcome is None:
-            outcome = _append(services, entry, request, context.api_version)
+            outcome = _append(services, entry, request)
         if outcome is not None:
             try:
                 _succeed(entry, await outcome)

@@ -59,8 +59,7 @@ def handle(
     joined = join_transaction(
         services,
         request.transactional_id,
-        request.producer_id,
-        request.producer_epoch,
+        (request.producer_id, request.producer_epoch),
         [(CONSUMER_OFFSETS, services.group_coordinator.partition_for(request.group_id))],
         TransactionSupport.of(version, _GENERIC_ERROR_FROM, _JOINS_FROM),
     )

@@ -5,10 +5,11 @@ A partition's leader asks the transaction coordinator before the first write of 
 that to the leader. Once the log has an open transaction of the producer nobody is asked again.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import IntEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.transaction.transaction_metadata import (
@@ -16,9 +17,13 @@ from kbroker.coordinator.transaction.transaction_metadata import (
     TransactionVersion,
 )
 from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 
 if TYPE_CHECKING:
     from kbroker.handlers.services import Services
+
+NO_SEQUENCES: Final[Mapping[TopicPartition, int]] = MappingProxyType({})
+"""Of what is no client's batch."""
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -57,61 +62,67 @@ async def _respond_later(waiting: Coroutine[Any, Any, A], respond: Callable[[A],
     return respond(await waiting)
 
 
-def has_open_transaction(
-    services: "Services", partition: TopicPartition, producer_id: int, producer_epoch: int
+def _needs_asking(
+    services: "Services",
+    partition: TopicPartition,
+    producer: tuple[int, int],
+    first_sequence: int | None,
+    *,
+    begins_at_zero: bool,
 ) -> bool:
-    """Whether the partition's log holds records of the producer's present transaction."""
-    hosted = services.replica_manager.get_partition(*partition)
+    """Whether the partition's log holds nothing of the producer's present transaction yet.
+
+    Raises KafkaError INVALID_PRODUCER_EPOCH when it has seen a later epoch. With a sequence number,
+    of the batch to be appended, that is noted, and KafkaError raised when the leader is elsewhere.
+    """
+    manager = services.replica_manager
+    if first_sequence is None:
+        hosted = manager.get_partition(*partition)
+    else:
+        hosted = manager.get_leader_partition(*partition)
     if hosted is None:
+        return True
+    state = hosted.log.producer_state
+    if state.is_fenced(*producer):
+        raise KafkaError(ErrorCode.INVALID_PRODUCER_EPOCH)
+    if state.has_open_transaction(*producer):
         return False
-    entry = hosted.log.producer_state.producers.get(producer_id)
-    return (
-        entry is not None
-        and entry.current_txn_first_offset >= 0
-        and entry.producer_epoch == producer_epoch
-    )
-
-
-def _is_fenced(
-    services: "Services", partition: TopicPartition, producer_id: int, producer_epoch: int
-) -> bool:
-    """Whether the partition's log has seen a later epoch of the producer."""
-    hosted = services.replica_manager.get_partition(*partition)
-    return hosted is not None and hosted.log.producer_state.is_fenced(producer_id, producer_epoch)
+    if first_sequence is not None:
+        state.start_verification(*producer, first_sequence, begins_at_zero=begins_at_zero)
+    return True
 
 
 def join_transaction(
     services: "Services",
     transactional_id: str,
-    producer_id: int,
-    producer_epoch: int,
+    producer: tuple[int, int],
     partitions: Iterable[TopicPartition],
     support: TransactionSupport,
+    sequences: Mapping[TopicPartition, int] = NO_SEQUENCES,
 ) -> Answer[dict[TopicPartition, ErrorCode]]:
-    """The errors of partitions that may not be written to in the producer's transaction."""
-    unknown = [
-        partition
-        for partition in partitions
-        if not has_open_transaction(services, partition, producer_id, producer_epoch)
-    ]
-    if not unknown:
+    """The errors of partitions that may not be written to in the producer's transaction.
+
+    ``producer`` is its id and epoch, ``sequences`` the first one of each batch to be appended.
+    """
+    adds = support is TransactionSupport.ADD_PARTITION
+    if not adds and not services.config.current.transaction_partition_verification_enable:
         return {}
-    producer = producer_id, producer_epoch
-    fenced = {
-        partition: ErrorCode.INVALID_PRODUCER_EPOCH
-        for partition in unknown
-        if _is_fenced(services, partition, *producer)
-    }
-    if not fenced:
-        return _ask_coordinator(services, transactional_id, producer, unknown, support)
-    left = [partition for partition in unknown if partition not in fenced]
-    if not left:
-        return fenced
-    asked = _ask_coordinator(services, transactional_id, producer, left, support)
+    unknown: list[TopicPartition] = []
+    refused: dict[TopicPartition, ErrorCode] = {}
+    for partition in partitions:
+        first = sequences.get(partition)
+        try:
+            if _needs_asking(services, partition, producer, first, begins_at_zero=adds):
+                unknown.append(partition)
+        except KafkaError as error:
+            refused[partition] = error.error_code
+    if not unknown:
+        return refused
+    asked = _ask_coordinator(services, transactional_id, producer, unknown, support)
     if not isinstance(asked, Deferred):
-        return fenced | asked
+        return refused | asked
     answer: Deferred[dict[TopicPartition, ErrorCode]] = Deferred()
-    asked.on_done(lambda done: answer.complete(fenced | done.result()))
+    asked.on_done(lambda done: answer.complete(refused | done.result()))
     return answer
 
 
@@ -133,8 +144,6 @@ def _ask_coordinator(
         if isinstance(outcome, Deferred):
             return _errors_later(outcome, unknown)
         return _errors(dict.fromkeys(unknown, outcome), support)
-    if not services.config.current.transaction_partition_verification_enable:
-        return {}
     return _errors(
         coordinator.verify_partitions(transactional_id, producer_id, producer_epoch, unknown),
         support,

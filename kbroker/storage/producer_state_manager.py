@@ -37,11 +37,13 @@ class CompletedTxn(NamedTuple):
     is_aborted: bool
 
 
-class _HeldBack(NamedTuple):
-    """The least sequence number of the batches that wait for their transaction's coordinator."""
+class _Verifying(NamedTuple):
+    """A producer whose transaction has no records here yet: what its coordinator was asked for."""
 
     producer_epoch: int
     first_sequence: int
+    """The least one of the epoch."""
+    begins_at_zero: bool
     since_ms: int
 
 
@@ -72,7 +74,7 @@ class ProducerStateManager:
         self._ongoing_txns: dict[int, int] = {}
         # Ended ones whose marker is not below the high watermark: first offset to marker's offset.
         self._unreplicated_txns: dict[int, int] = {}
-        self._held_back: dict[int, _HeldBack] = {}
+        self._verifying: dict[int, _Verifying] = {}
         self.map_end_offset = 0
         self.last_snapshot_offset = 0
         self.snapshot_offsets: list[int] = []
@@ -95,15 +97,18 @@ class ProducerStateManager:
         coordinator's batch has no sequence numbers, so only its epoch is looked at.
         """
         entry = self.producers.get(producer_id)
-        if entry is None:
-            return None  # any sequence number: what was known may have expired or been deleted
         is_client = origin is AppendOrigin.CLIENT
+        if entry is None:
+            if is_client and self._verifying:
+                self._check_verified_sequence(producer_id, first_sequence)
+            return None  # any sequence number: what was known may have expired or been deleted
         batches = entry.batches
         if (
             is_client
             and producer_epoch == entry.producer_epoch
             and batches
             and first_sequence == batches[-1].last_sequence + 1
+            and producer_id not in self._verifying
             and (is_transactional or entry.current_txn_first_offset < 0)
         ):
             return None  # the next one in order, as nearly all are
@@ -127,6 +132,7 @@ class ProducerStateManager:
         if producer_epoch < entry.producer_epoch:
             return None  # the planted fault "epoch_not_fenced"
         if is_client:
+            self._check_verified_sequence(producer_id, first_sequence)
             self._check_sequence(entry, producer_epoch, first_sequence)
         if entry.current_txn_first_offset >= 0 and not is_transactional:
             raise KafkaError(
@@ -142,36 +148,48 @@ class ProducerStateManager:
             return False
         return self._env.faults.planted != "epoch_not_fenced"
 
-    def hold_back(self, producer_id: int, producer_epoch: int, first_sequence: int) -> None:
-        """A batch of a transaction could not be verified yet, and will come again.
+    def has_open_transaction(self, producer_id: int, producer_epoch: int) -> bool:
+        """Whether the log holds records of the producer's present transaction."""
+        entry = self.producers.get(producer_id)
+        return (
+            entry is not None
+            and entry.current_txn_first_offset >= 0
+            and entry.producer_epoch == producer_epoch
+        )
 
-        Until it is appended nothing behind it is: of a producer that is not known here any
-        sequence number would do.
-        """
-        if producer_id in self.producers:
-            return
-        held = self._held_back.get(producer_id)
-        if held is None or held.producer_epoch < producer_epoch:
-            now_ms = self._env.clock.time_ms()
-            self._held_back[producer_id] = _HeldBack(producer_epoch, first_sequence, now_ms)
-        elif held.producer_epoch == producer_epoch and first_sequence < held.first_sequence:
-            self._held_back[producer_id] = held._replace(first_sequence=first_sequence)
-
-    def check_first_sequence(
-        self, producer_id: int, first_sequence: int, *, must_be_zero: bool
+    def start_verification(
+        self, producer_id: int, producer_epoch: int, first_sequence: int, *, begins_at_zero: bool
     ) -> None:
-        """KafkaError OUT_OF_ORDER_SEQUENCE_NUMBER: the first batch of a transaction here, by a
-        producer that is not known, is not its first one. ``must_be_zero``: level 2 (KIP-890)."""
-        if producer_id in self.producers:
+        """The transaction coordinator is asked whether a batch may begin a transaction here.
+
+        Until one is appended none may begin behind the least sequence number that was asked for:
+        what was refused for a while comes again, and nothing may overtake it.
+        ``begins_at_zero``: of level 2 (KIP-890).
+        """
+        known = self._verifying.get(producer_id)
+        if known is None:
+            since_ms = self._env.clock.time_ms()
+            known = _Verifying(producer_epoch, first_sequence, begins_at_zero, since_ms)
+        elif known.producer_epoch < producer_epoch:
+            known = known._replace(producer_epoch=producer_epoch, first_sequence=first_sequence)
+        elif known.producer_epoch == producer_epoch:
+            known = known._replace(first_sequence=min(first_sequence, known.first_sequence))
+        self._verifying[producer_id] = known
+
+    def _check_verified_sequence(self, producer_id: int, first_sequence: int) -> None:
+        verifying = self._verifying.get(producer_id)
+        if verifying is None:
             return
-        held = self._held_back.get(producer_id)
-        if (must_be_zero and first_sequence > 0) or (
-            held is not None and first_sequence > held.first_sequence
+        entry = self.producers.get(producer_id)
+        is_new = entry is None or not entry.batches
+        if (verifying.begins_at_zero and is_new and first_sequence != 0) or (
+            first_sequence > verifying.first_sequence
         ):
             raise KafkaError(
                 ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-                f"Producer {producer_id} is not known in {self._name} and begins at sequence "
-                f"number {first_sequence}",
+                f"Out of order sequence number for producer {producer_id} in partition "
+                f"{self._name}: {first_sequence} (incoming seq. number), "
+                f"{verifying.first_sequence} (earliest seen sequence)",
             )
 
     def _check_sequence(
@@ -238,7 +256,6 @@ class ProducerStateManager:
         entry = self.producers.get(producer_id)
         if entry is None:
             entry = self.producers[producer_id] = ProducerStateEntry(producer_id)
-            self._held_back.pop(producer_id, None)
         return entry
 
     def append_data_batch(
@@ -252,6 +269,8 @@ class ProducerStateManager:
         """Note a batch with a producer id; its first transactional one opens a transaction."""
         entry = self._entry(producer_id)
         entry.add_batch(producer_epoch, batch)
+        if is_transactional and self._verifying:
+            self._verifying.pop(producer_id, None)
         if is_transactional and entry.current_txn_first_offset < 0:
             entry.current_txn_first_offset = batch.first_offset
             self._ongoing_txns[batch.first_offset] = producer_id
@@ -271,6 +290,11 @@ class ProducerStateManager:
         The caller passes the result to ``complete_txn`` once the transaction index has it.
         """
         entry = self._entry(producer_id)
+        verifying = self._verifying.get(producer_id)
+        if verifying is not None and not (
+            verifying.begins_at_zero and verifying.producer_epoch == producer_epoch
+        ):  # else it is of the next transaction, which has that epoch already
+            del self._verifying[producer_id]
         first_offset = entry.current_txn_first_offset
         if producer_epoch != entry.producer_epoch:
             entry.producer_epoch = producer_epoch
@@ -335,10 +359,10 @@ class ProducerStateManager:
         ]:
             del self.producers[producer_id]
         oldest_ms = now_ms - self._env.producer_id_expiration_ms
-        self._held_back = {
-            producer_id: held
-            for producer_id, held in self._held_back.items()
-            if held.since_ms > oldest_ms
+        self._verifying = {
+            producer_id: verifying
+            for producer_id, verifying in self._verifying.items()
+            if verifying.since_ms > oldest_ms
         }
 
     def _is_expired(self, entry: ProducerStateEntry, now_ms: int) -> bool:

@@ -277,38 +277,74 @@ def test_a_producer_at_the_end_of_its_epochs_can_be_aborted(state: ProducerState
     state.check_marker(PID, 32767, 1, ends_epoch=True)
 
 
+def verify(state: ProducerStateManager, epoch: int, sequence: int, *, level: int = 1) -> None:
+    state.start_verification(PID, epoch, sequence, begins_at_zero=level == 2)
+
+
+def may_begin_at(state: ProducerStateManager, epoch: int, sequence: int) -> bool:
+    try:
+        check(state, epoch, sequence, transactional=True)
+    except KafkaError as error:
+        assert error.error_code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+        return False
+    return True
+
+
 def test_a_new_producer_of_level_2_begins_at_zero(state: ProducerStateManager) -> None:
-    state.check_first_sequence(PID, 4, must_be_zero=False)
+    verify(state, 0, 4)
+    assert may_begin_at(state, 0, 4), "of level 1 it may have been known and be forgotten"
+    other = PID + 1
+    state.start_verification(other, 0, 4, begins_at_zero=True)
     with pytest.raises(KafkaError) as caught:
-        state.check_first_sequence(PID, 4, must_be_zero=True)
+        check(state, 0, 4, producer_id=other, transactional=True)
     assert caught.value.error_code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    check(state, 0, 0, producer_id=other, transactional=True)
 
 
-def test_nothing_overtakes_a_batch_that_is_held_back(
+def test_nothing_overtakes_a_batch_that_is_being_verified(
     state: ProducerStateManager, clock: ManualClock, env: LogEnvironment
 ) -> None:
     """Kafka's VerificationStateEntry: the least sequence of an epoch, until one is appended."""
-
-    def may_begin_at(sequence: int) -> bool:
-        try:
-            state.check_first_sequence(PID, sequence, must_be_zero=False)
-        except KafkaError:
-            return False
-        return True
-
-    state.hold_back(PID, 0, 5)
-    assert [may_begin_at(each) for each in (4, 5, 6)] == [True, True, False]
-    state.hold_back(PID, 0, 3)
-    state.hold_back(PID, 0, 4)
-    assert [may_begin_at(each) for each in (3, 4)] == [True, False]
-    state.hold_back(PID, 1, 7)  # a later epoch begins anew
-    assert [may_begin_at(each) for each in (7, 8)] == [True, False]
+    verify(state, 0, 5)
+    assert [may_begin_at(state, 0, each) for each in (4, 5, 6)] == [True, True, False]
+    verify(state, 0, 3)
+    verify(state, 0, 4)
+    assert [may_begin_at(state, 0, each) for each in (3, 4)] == [True, False]
+    verify(state, 1, 7)  # a later epoch begins anew
+    verify(state, 0, 2)  # of an earlier one nothing is noted
+    assert [may_begin_at(state, 1, each) for each in (7, 8)] == [True, False]
     append(state, 1, 7, 0, transactional=True)
-    assert may_begin_at(99), "it is known now; its sequence is checked as always"
-    state.hold_back(PID + 1, 0, 0)
+    append(state, 1, 8, 1, transactional=True)
+    verify(state, 2, 0)
     clock.advance(env.producer_id_expiration_ms / 1000 + 1)
     state.remove_expired(clock.time_ms())
-    state.check_first_sequence(PID + 1, 9, must_be_zero=False)
+    end_txn(state, 2, epoch=1)
+    state.remove_expired(clock.time_ms())
+    assert may_begin_at(state, 2, 9), "all is forgotten"
+
+
+def test_even_a_known_producer_waits_for_what_it_asked_for_first(
+    state: ProducerStateManager,
+) -> None:
+    """As in Kafka: the sequence of a batch that was refused is kept, though nobody sends it."""
+    append(state, 0, 0, 0, count=8, transactional=True)
+    end_txn(state, 8)
+    verify(state, 0, 6)
+    assert not may_begin_at(state, 0, 8)
+    end_txn(state, 9)
+    assert may_begin_at(state, 0, 8), "a marker ends it"
+
+
+def test_a_marker_of_level_2_leaves_what_the_next_epoch_asked_for(
+    state: ProducerStateManager,
+) -> None:
+    append(state, 0, 0, 0, transactional=True)
+    verify(state, 1, 0, level=2)
+    end_txn(state, 1, epoch=1)
+    assert not may_begin_at(state, 1, 1)
+    assert may_begin_at(state, 1, 0)
+    end_txn(state, 2, epoch=2)
+    append(state, 2, 0, 3, transactional=True)
 
 
 def test_producers_expire_unless_a_transaction_is_open(

@@ -161,6 +161,8 @@ class BrokerServer:
             cleaner_dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
         )
         self.config.subscribe(lambda old, new: self._set_log_settings(new))
+        self.storage_failed = anyio.Event()  # the last data directory failed: there is no going on
+        self.log_manager.on_all_failed = self.storage_failed.set
         self.log_manager.open_directories()
         self._stack.push_async_callback(self._stop_logs)
         store = await self._open_store()
@@ -265,6 +267,7 @@ class BrokerServer:
             offload=self._offload,
             faults=self._faults,
         )
+        self.replica_manager.on_offline = self.controller.report_offline
         self.publisher.subscribe(self.replica_manager.apply)
         self.group_coordinator = GroupCoordinator(
             node_id=self.node_id,

@@ -59,6 +59,7 @@ async def _main(config: BrokerConfig, memory: bool, tracer: "Tracer | None") -> 
             async with server:
                 _print_ready(server)
                 _settle_garbage_collector()
+                tasks.start_soon(_end_without_storage, server)
                 await stop.wait()
         except StartError as error:
             failure = error  # raised here, it would leave the task group as an ExceptionGroup
@@ -66,6 +67,14 @@ async def _main(config: BrokerConfig, memory: bool, tracer: "Tracer | None") -> 
     if failure is not None:
         raise failure
     log.info("stopped")
+
+
+async def _end_without_storage(server: BrokerServer) -> None:
+    """As Kafka: a broker whose last data directory failed dies at once; nothing can be saved."""
+    await server.storage_failed.wait()
+    log.critical("every data directory has failed: ending")
+    logging.shutdown()
+    os._exit(1)
 
 
 async def _receive_signals(

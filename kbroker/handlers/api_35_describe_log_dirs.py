@@ -1,8 +1,9 @@
-"""DescribeLogDirs, versions 1-5: what lies in the data directory, partition by partition.
+"""DescribeLogDirs, versions 1-5: what lies in the data directories, partition by partition.
 
 v3 adds an error of the whole answer, v4 the volume's size and free bytes, v5 whether a directory
-is cordoned, which none is. Null topics ask for every partition. Logs never move between
-directories, so there is no lag and no future key.
+is cordoned, which none is. Null topics ask for every partition. A directory whose disk failed has
+KAFKA_STORAGE_ERROR and nothing else. A log on its way to another directory is in both: there as a
+future key, with the offsets that it lacks.
 """
 
 import os
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from kbroker.protocol.errors import KafkaError
     from kbroker.protocol.messages.describe_log_dirs_request import DescribeLogDirsRequest
     from kbroker.request_context import RequestContext
+    from kbroker.storage.log_directory import LogDirectory
+    from kbroker.storage.unified_log import UnifiedLog
 
+_Topics = dict[str, DescribeLogDirsTopic]
 _AT_ONCE: Final = 1000
 """Partitions that are described before other connections get their turn."""
 
@@ -44,36 +48,47 @@ async def _describe(
     if request.topics is not None:
         wanted = {(topic.topic, index) for topic in request.topics for index in topic.partitions}
     logs = services.replica_manager.log_manager
-    by_directory: dict[str, dict[str, DescribeLogDirsTopic]] = {
-        directory.path: {} for directory in logs.directories
-    }
+    found: dict[str, _Topics] = {directory.path: {} for directory in logs.directories}
     for number, log in enumerate(logs.logs, 1):
-        directory = logs.directory_of(log.topic, log.partition)
-        if directory is not None and (wanted is None or (log.topic, log.partition) in wanted):
-            topics = by_directory[directory.path]
-            topic = topics.get(log.topic)
-            if topic is None:
-                topic = topics[log.topic] = DescribeLogDirsTopic(log.topic)
-            topic.partitions.append(DescribeLogDirsPartition(log.partition, log.size, 0, False))
+        if wanted is None or (log.topic, log.partition) in wanted:
+            directory = logs.directory_of(log.topic, log.partition)
+            if directory is not None:
+                _add(
+                    found[directory.path], log, lag=max(log.high_watermark - log.log_end_offset, 0)
+                )
+            move = logs.moves.get(log.topic, log.partition)
+            if move is not None:
+                lag = log.log_end_offset - move.future.log_end_offset
+                _add(found[move.directory.path], move.future, lag=lag, is_future=True)
         if number % _AT_ONCE == 0:
             await checkpoint()
     return DescribeLogDirsResponse(
         results=[
-            _result(services, path, list(topics.values())) for path, topics in by_directory.items()
+            _result(services, directory, list(found[directory.path].values()))
+            for directory in logs.directories
         ]
     )
 
 
+def _add(topics: _Topics, log: "UnifiedLog", *, lag: int, is_future: bool = False) -> None:
+    topic = topics.get(log.topic)
+    if topic is None:
+        topic = topics[log.topic] = DescribeLogDirsTopic(log.topic)
+    topic.partitions.append(DescribeLogDirsPartition(log.partition, log.size, lag, is_future))
+
+
 def _result(
-    services: "Services", path: str, topics: list[DescribeLogDirsTopic]
+    services: "Services", directory: "LogDirectory", topics: list[DescribeLogDirsTopic]
 ) -> DescribeLogDirsResult:
-    absolute = os.path.abspath(path)
+    path = os.path.abspath(directory.path)
+    if directory.failure is not None:
+        return DescribeLogDirsResult(ErrorCode.KAFKA_STORAGE_ERROR, path)
     try:
-        space = services.replica_manager.log_manager.env.files.disk_space(path)
+        space = services.replica_manager.log_manager.env.files.disk_space(directory.path)
     except OSError as error:
-        services.log.error("looking at the volume of %s failed: %s", absolute, error)
-        return DescribeLogDirsResult(ErrorCode.KAFKA_STORAGE_ERROR, absolute)
-    return DescribeLogDirsResult(ErrorCode.NONE, absolute, topics, space.total, space.usable)
+        services.log.error("looking at the volume of %s failed: %s", path, error)
+        return DescribeLogDirsResult(ErrorCode.KAFKA_STORAGE_ERROR, path)
+    return DescribeLogDirsResult(ErrorCode.NONE, path, topics, space.total, space.usable)
 
 
 def error_response(

@@ -88,6 +88,7 @@ class Controller:
         self._wanted_topics: dict[str, None] = {}  # in the order they were asked for
         self._returned: set[int] = set()  # brokers registered and not yet admitted
         self._gone: set[int] = set()  # brokers whose registration has ended
+        self._failed_replicas: set[tuple[str, int]] = set()  # of this broker, by its disks
         publisher.subscribe(self._on_metadata)
 
     @property
@@ -189,6 +190,7 @@ class Controller:
         if self.is_active:
             await self._fence_gone()
             await self._admit_returned()
+            await self._unseat_failed_replicas()
         if self._wanted_topics:
             names = list(self._wanted_topics)
             try:
@@ -280,6 +282,26 @@ class Controller:
                     for index, partition in enumerate(topic.partitions)
                     if (new := after_fencing(partition, node_id, live)) is not None
                 ]
+                await self._write_partitions(changed)
+
+    def report_offline(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """This broker's disk failed its replicas of these (topic, partition): let others lead."""
+        self._failed_replicas.update(partitions)
+        self._wake.set()
+
+    async def _unseat_failed_replicas(self) -> None:
+        while self._failed_replicas:
+            failed, self._failed_replicas = self._failed_replicas, set()
+            async with self._turn:
+                image = self._publisher.image
+                live = _live(image) - {self._node_id}
+                changed = []
+                for name, index in failed:
+                    topic = image.topics.get(name)
+                    if topic is not None and index < len(topic.partitions):
+                        new = after_fencing(topic.partitions[index], self._node_id, live)
+                        if new is not None:
+                            changed.append((topic, index, new))
                 await self._write_partitions(changed)
 
     async def _write_partitions(

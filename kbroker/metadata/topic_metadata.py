@@ -83,8 +83,17 @@ def is_reachable(brokers: _Brokers, node_id: int, listener: str) -> bool:
 
 
 def offline_replicas(partition: PartitionValue, brokers: _Brokers, listener: str) -> list[int]:
-    """Replicas on brokers that cannot be reached through this listener."""
-    return [node for node in partition.replicas if not is_reachable(brokers, node, listener)]
+    """Replicas on brokers that cannot be reached through this listener, or whose disk failed.
+
+    A partition has no leader only while no replica that may lead is there: a disk failed those
+    whose broker lives.
+    """
+    failed = () if partition.leader != _NO_LEADER else (*partition.isr, *partition.elr)
+    return [
+        node
+        for node in partition.replicas
+        if node in failed or not is_reachable(brokers, node, listener)
+    ]
 
 
 def alive_brokers(brokers: _Brokers, listener: str) -> Iterable[BrokerImage]:

@@ -147,6 +147,14 @@ class Partition:
             listener.on_deleted()
         self._delayed.check_all(self)
 
+    def go_offline(self) -> None:
+        """The disk failed: nothing is led or read here any more; whoever waits is answered."""
+        self.is_leader = False
+        self.leader_epoch_start_offset = UNKNOWN_OFFSET
+        for listener in self._listeners:
+            listener.on_failed()
+        self._delayed.check_all(self)
+
     def add_listener(self, listener: "PartitionListener") -> None:
         """Tell ``listener`` from now on; adding it twice tells it once."""
         if listener not in self._listeners:

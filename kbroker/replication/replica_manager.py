@@ -1,7 +1,7 @@
 """The partitions of this broker: which it leads, and the verbs of the data plane over them."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.config.topic_config import LogConfig
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from kbroker.metadata.image import MetadataImage, TopicImage
     from kbroker.metadata.values import PartitionValue
     from kbroker.storage.log_manager import LogManager
-    from kbroker.storage.unified_log import LogAppendInfo
+    from kbroker.storage.unified_log import LogAppendInfo, UnifiedLog
+
+_LONGEST_MOVABLE_NAME: Final = 255 - len("-.-future") - 32
+"""Topic and number together, beside the 32 digits that make a future log's name unique."""
 
 
 def _walks_records(config: "BrokerConfig") -> bool:
@@ -74,25 +77,34 @@ class ReplicaManager:
         self._walk_records = _walks_records(config.current)
         self.delayed = DelayedOperations(timer)
         self._partition_class = _partition_class(faults)
+        self.on_offline: Callable[[list[tuple[str, int]]], object] | None = None
+        """Told of partitions whose directory failed, for the controller to take note."""
+        log_manager.on_offline = self._on_directory_failed
+        log_manager.on_log_replaced = self._on_log_replaced
         config.subscribe(self._on_config_changed)
 
     # Metadata -----------------------------------------------------------------------------------
 
     def apply(self, delta: "MetadataDelta", image: "MetadataImage") -> None:
         """Create, lead, follow and drop partitions as the metadata says."""
+        is_first = self._image is None
         self._image = image
         for topic in delta.deleted_topics:
             self._delete_topic(topic)
         for topic in delta.created_topics:
             for index, partition in enumerate(topic.partitions):
-                self._apply_partition(topic, index, partition)
+                self._apply_partition(topic, index, partition, is_new=not is_first)
         for change in delta.changed_partitions:
-            self._apply_partition(change.topic, change.partition, change.new)
+            self._apply_partition(
+                change.topic, change.partition, change.new, is_new=change.old is None
+            )
         for resource_type, name in delta.changed_configs:
             if resource_type == ConfigResourceType.TOPIC:
                 self._update_log_config(name)
 
-    def _apply_partition(self, topic: "TopicImage", index: int, image: "PartitionValue") -> None:
+    def _apply_partition(
+        self, topic: "TopicImage", index: int, image: "PartitionValue", *, is_new: bool = False
+    ) -> None:
         hosted = self._topics.get(topic.name, {}).get(index)
         if self.node_id not in image.replicas:
             if hosted is not None:
@@ -103,16 +115,22 @@ class ReplicaManager:
             hosted = None
         try:
             if hosted is None:
-                hosted = self._create(topic, index)
+                hosted = self._create(topic, index, is_new=is_new)
             hosted.update(image)
             self._offline.discard((topic.name, index))
         except KafkaError as error:  # the other partitions must be led all the same
             self.log.error("%s-%d is offline: %s", topic.name, index, error)
             self._offline.add((topic.name, index))
+            if image.leader == self.node_id and self.on_offline is not None:
+                self.on_offline([(topic.name, index)])
 
-    def _create(self, topic: "TopicImage", index: int) -> Partition:
+    def _create(self, topic: "TopicImage", index: int, *, is_new: bool) -> Partition:
         log = self.log_manager.get_or_create_log(
-            topic.name, index, topic.topic_id, self.log_config(topic.name)
+            topic.name,
+            index,
+            topic.topic_id,
+            self.log_config(topic.name),
+            may_be_new=is_new,
         )
         partition = self._partition_class(
             topic.name,
@@ -125,12 +143,48 @@ class ReplicaManager:
         self._topics.setdefault(topic.name, {})[index] = partition
         return partition
 
+    def _on_directory_failed(self, keys: list[tuple[str, int]]) -> None:
+        """The partitions of a failed data directory are offline until the next start."""
+        for name, index in keys:
+            partition = self._topics.get(name, {}).pop(index, None)
+            self._offline.add((name, index))
+            if partition is not None:
+                partition.go_offline()
+        if self.on_offline is not None:
+            self.on_offline(keys)
+
+    def _on_log_replaced(self, log: "UnifiedLog") -> None:
+        """The log has moved to another directory."""
+        partition = self.get_partition(log.topic, log.partition)
+        if partition is not None:
+            partition.log = log
+            self.delayed.check_all(partition)
+
+    def alter_log_dir(self, topic: str, index: int, path: str) -> None:
+        """Let the replica move to the data directory ``path`` (KIP-113).
+
+        Raises KafkaError: INVALID_TOPIC_EXCEPTION (its name leaves no room for the directory's),
+        LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR (that directory or the replica is offline),
+        UNKNOWN_TOPIC_OR_PARTITION, REPLICA_NOT_AVAILABLE.
+        """
+        if len(topic) + len(str(index)) > _LONGEST_MOVABLE_NAME:
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic name is too long.")
+        directory = self.log_manager.directories.find(path)
+        try:
+            partition = self.get_partition_or_raise(topic, index)
+        except KafkaError as error:
+            if error.error_code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+                raise KafkaError(ErrorCode.REPLICA_NOT_AVAILABLE) from None
+            raise
+        self.log_manager.moves.begin(partition.log, directory)
+
     def _delete_topic(self, topic: "TopicImage") -> None:
         for partition in list(self._topics.get(topic.name, {}).values()):
             if partition.topic_id == topic.topic_id:
                 self._drop(partition)
         if self._offline:
             self._offline = {key for key in self._offline if key[0] != topic.name}
+            self.log_manager.forget_offline(topic.name)
 
     def _drop(self, partition: Partition) -> None:
         partitions = self._topics[partition.topic]

@@ -7,9 +7,12 @@ very same object is an ordinary ``UnifiedLog``. Whoever holds it need not know.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio.lowlevel
+
+from kbroker.common.clock import Clock
 from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.wire import ZERO_UUID
@@ -21,6 +24,8 @@ from kbroker.storage.unified_log import UnifiedLog
 MAX_LATE_RECOVERY_BYTES: Final = 4 * 1024 * 1024
 """More than that is recovered before the broker is ready: it would stall the event loop later."""
 
+Key = tuple[str, int]
+_TURN_S: Final = 0.002
 _LOADED_ON_TOUCH: Final = ("segments", "producer_state", "epochs", "_active", "_bound_position")
 
 
@@ -215,6 +220,29 @@ def rest(log: UnifiedLog) -> bool:
         return False
     _put_to_sleep(log, state.row(), None)
     return True
+
+
+async def rest_idle(
+    logs: Mapping[Key, UnifiedLog], ends: Mapping[Key, int], clock: Clock
+) -> tuple[dict[Key, int], int]:
+    """Let those rest that are idle and end where ``ends`` says they ended at the last call.
+
+    Gives way. Returns the ends of the others that are idle, for the next call, and how many rest.
+    """
+    idle: dict[Key, int] = {}
+    rested = 0
+    turn_ends = clock.monotonic() + _TURN_S
+    for key, log in list(logs.items()):
+        if not isinstance(log, DormantLog) and not log.is_in_use and logs.get(key) is log:
+            end = log.log_end_offset
+            if ends.get(key) != end:
+                idle[key] = end
+            else:
+                rested += rest(log)
+        if clock.monotonic() >= turn_ends:
+            await anyio.lowlevel.checkpoint()
+            turn_ends = clock.monotonic() + _TURN_S
+    return idle, rested
 
 
 def state_of(log: UnifiedLog, now_ms: int | None) -> LogState | None:

@@ -84,9 +84,13 @@ class LocalLog:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, {self.log_start_offset}..{self.log_end_offset})"
 
-    def storage_error(self, action: str, error: OSError) -> KafkaError:
-        """Log it and give the error that clients are told."""
+    def storage_error(self, action: str, error: OSError, *, is_lasting: bool = False) -> KafkaError:
+        """Log it and give the error that clients are told; the directory may go offline.
+
+        ``is_lasting``: whatever the error, this log cannot go on.
+        """
         self.env.log.error("%s: error while %s: %s", self.name, action, error)
+        self.env.on_storage_error(self, error, is_lasting)
         return KafkaError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"Error while {action} {self.name}: {error}"
         )
@@ -314,7 +318,7 @@ class LocalLog:
                 await self.env.offload.run(work)
             except OSError as error:
                 self.failure = error
-                raise self.storage_error("flushing", error) from error
+                raise self.storage_error("flushing", error, is_lasting=True) from error
             self.recovery_point = max(self.recovery_point, min(end, self.log_end_offset))
         finally:
             self._flushing = None

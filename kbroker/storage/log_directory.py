@@ -44,6 +44,14 @@ class DataDirectoryError(Exception):
     """A data directory that cannot be used; the text is for the operator, one line."""
 
 
+class UnusableDirectoryError(DataDirectoryError):
+    """The disk refused it; ``cause`` says how."""
+
+    def __init__(self, text: str, cause: OSError) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
 def partition_directory_name(topic: str, partition: int) -> str:
     """``topic-partition``. ValueError for a topic name that must not become a path."""
     if topic in (".", "..") or not _LEGAL_TOPIC.fullmatch(topic) or partition < 0:
@@ -57,6 +65,14 @@ def parse_partition_directory_name(name: str) -> tuple[str, int] | None:
     if match is None or match[1] in (".", "..") or not _LEGAL_TOPIC.fullmatch(match[1]):
         return None
     return match[1], int(match[2])
+
+
+def parse_future_directory_name(name: str) -> tuple[str, int] | None:
+    """(topic, partition) of a log that was on its way here, None when the name is of another."""
+    if not name.endswith(FUTURE_DIRECTORY_SUFFIX):
+        return None
+    partition, _, unique = name.removesuffix(FUTURE_DIRECTORY_SUFFIX).rpartition(".")
+    return parse_partition_directory_name(partition) if unique else None
 
 
 def deleted_directory_name(topic: str, partition: int, unique: str) -> str:
@@ -75,9 +91,12 @@ class LogDirectory:
 
     def __init__(self, files: FileSystem, path: str, faults: Faults = NO_FAULTS) -> None:
         self.path = path
+        self.absolute_path = os.path.abspath(path)
         self.meta: MetaProperties | None = None
         self.failure: OSError | None = None
         self.was_clean = False
+        self.was_seen = True
+        """False when what is in it could not be read at the start."""
         self._files = files
         self._faults = faults
         self._lock: FileLock | None = None
@@ -99,7 +118,10 @@ class LogDirectory:
             self.meta = read_meta_properties(self._files, self.path)
         except AlreadyLockedError:
             raise DataDirectoryError(f"{self.path} is in use by another broker") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            self.release()
+            raise UnusableDirectoryError(f"{self.path} cannot be used: {error}", error) from error
+        except ValueError as error:
             self.release()
             raise DataDirectoryError(f"{self.path} cannot be used: {error}") from error
         except DataDirectoryError:

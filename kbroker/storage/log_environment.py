@@ -12,6 +12,7 @@ from kbroker.common.offload import InlineOffload, Offload
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kbroker.storage.local_log import LocalLog
     from kbroker.storage.unified_log import UnifiedLog
 
 OPEN_SEGMENTS_LIMIT = 128
@@ -83,6 +84,7 @@ class LogEnvironment:
     ``flush_later(log)``: sync the log in the background soon, for instance after a roll.
     ``on_dirty(log)``: the first append since the log was last synced.
     ``on_log_start_changed(log)``: the checkpoint of log start offsets is out of date.
+    ``on_storage_error(log, error, is_lasting)``: the disk failed the log.
     """
 
     __slots__ = (
@@ -95,6 +97,7 @@ class LogEnvironment:
         "offload",
         "on_dirty",
         "on_log_start_changed",
+        "on_storage_error",
         "open_files",
         "producer_id_expiration_ms",
         "remove_later",
@@ -124,3 +127,4 @@ class LogEnvironment:
         self.flush_later: Callable[[UnifiedLog], object] = _do_nothing
         self.on_dirty: Callable[[UnifiedLog], object] = _do_nothing
         self.on_log_start_changed: Callable[[UnifiedLog], object] = _do_nothing
+        self.on_storage_error: Callable[[LocalLog, OSError, bool], object] = _do_nothing

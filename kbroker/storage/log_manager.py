@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -28,7 +27,10 @@ from kbroker.protocol.wire import ZERO_UUID
 from kbroker.storage.background_jobs import BackgroundJobs
 from kbroker.storage.checkpoint_rows import CheckpointRows
 from kbroker.storage.checkpoints import MetaProperties
-from kbroker.storage.dormant_log import DormantLog, rest
+from kbroker.storage.data_directories import PASSING_ERRORS, DataDirectories
+from kbroker.storage.dormant_log import DormantLog, rest_idle
+from kbroker.storage.local_log import LocalLog
+from kbroker.storage.log_cleaner_manager import LogCleanerManager
 from kbroker.storage.log_directory import (
     STRAY_DIRECTORY_SUFFIX,
     DataDirectoryError,
@@ -38,6 +40,7 @@ from kbroker.storage.log_directory import (
     set_aside_directory_name,
 )
 from kbroker.storage.log_environment import OPEN_SEGMENTS_LIMIT, LogEnvironment
+from kbroker.storage.log_moves import LogMoves
 from kbroker.storage.log_retention import delete_old_segments, may_have_old_segments
 from kbroker.storage.log_startup import LogStartup
 from kbroker.storage.unified_log import UnifiedLog
@@ -51,12 +54,13 @@ PRODUCER_EXPIRY_INTERVAL_S = 600.0
 CLEANER_BACKOFF_S = 15.0
 CLEANER_DEDUPE_BUFFER_SIZE = 128 * 1024 * 1024
 
-if TYPE_CHECKING:
-    from kbroker.storage.log_cleaner import LogCleaner
-
 _NEVER_MS = 2**63 - 1
 _CLOSED_AT_ONCE = 32
 _TURN_S = 0.002
+
+
+def _do_nothing(*_: object) -> None:
+    return None
 
 
 class LogManager:
@@ -83,8 +87,6 @@ class LogManager:
         cleaner_dedupe_buffer_size: int = CLEANER_DEDUPE_BUFFER_SIZE,
     ) -> None:
         """Nothing is touched before ``open_directories`` or ``load``."""
-        if not data_dirs:
-            raise ValueError("a log manager needs a data directory")
         self._files = files
         self._clock = clock
         self._timer = timer
@@ -93,7 +95,7 @@ class LogManager:
         self._entropy = entropy
         self._log = log or logging.getLogger("kbroker.storage")
         self.default_config = default_config
-        self.directories = [LogDirectory(files, path, faults) for path in data_dirs]
+        self.directories = DataDirectories(files, data_dirs, entropy, faults, self._log)
         self.env = LogEnvironment(
             files,
             clock,
@@ -109,52 +111,76 @@ class LogManager:
         self.env.flush_later = self._flush_later
         self.env.on_dirty = self._on_dirty
         self.env.on_log_start_changed = self._on_log_start_changed
+        self.env.on_storage_error = self._on_storage_error
+        self._movers = BackgroundJobs(files, timer, self._offload, self._log)
         self._logs: dict[tuple[str, int], UnifiedLog] = {}
         self._directory_of: dict[tuple[str, int], LogDirectory] = {}
         # Partitions that exist but could not be loaded: they must not begin anew elsewhere.
         self._offline: dict[tuple[str, int], LogDirectory] = {}
-        self._is_open = False
         self._checkpoints_are_due = False
         self._checkpoint_interval_s = max(checkpoint_interval_s, 0.001)  # Kafka allows 0
         self._retention_check_interval_s = retention_check_interval_s
         self._cleaner_enable = cleaner_enable
-        self._cleaner_dedupe_buffer_size = cleaner_dedupe_buffer_size
         self._cleaner_backoff_s = max(cleaner_backoff_s, 0.001)  # Kafka allows 0
         self._rows = CheckpointRows(files)
         self._ends: dict[tuple[str, int], int] = {}  # of logs that were idle at the last look
-        self._cleaned: dict[tuple[str, int], int] = {}  # first dirty offset of compacted logs
+        self.cleaner = LogCleanerManager(
+            self.env,
+            self._offload,
+            self._log,
+            dedupe_buffer_size=cleaner_dedupe_buffer_size,
+            logs=lambda: list(self._logs.values()),
+            directory_of=self.directory_of,
+        )
+        self.moves = LogMoves(self, self._movers)
+        # What a replica manager and a broker want to know.
+        self.on_offline: Callable[[list[tuple[str, int]]], object] = _do_nothing
+        self.on_all_failed: Callable[[], object] = _do_nothing
+        self.on_log_replaced: Callable[[UnifiedLog], object] = _do_nothing
 
     # Directories
 
     def open_directories(self) -> None:
         """Lock the data directories and read whose they are. DataDirectoryError."""
-        if self._is_open:
-            return
-        opened: list[LogDirectory] = []
-        try:
-            for directory in self.directories:
-                directory.open()
-                opened.append(directory)
-        except DataDirectoryError:
-            for directory in opened:
-                directory.release()
-            raise
-        self._is_open = True
+        self.directories.open()
 
     @property
     def meta_properties(self) -> MetaProperties | None:
         """What meta.properties says, of the first directory that has one."""
-        return next((each.meta for each in self.directories if each.meta is not None), None)
+        return self.directories.meta_properties
 
     def claim_directories(self, cluster_id: str, node_id: int) -> None:
         """Write meta.properties where it is missing. DataDirectoryError when it is another's."""
-        for directory in self.directories:
-            directory.claim(cluster_id, node_id, self._entropy.uuid_bytes())
+        self.directories.claim(cluster_id, node_id)
 
     def release_in_child(self) -> None:
         """In a forked child: let go of its copies of the directories' locks."""
-        for directory in self.directories:
-            directory.release()
+        self.directories.release()
+
+    def _on_storage_error(self, log: LocalLog, error: OSError, is_lasting: bool) -> None:
+        key = (log.topic, log.partition)
+        if self._logs.get(key) is log and (is_lasting or error.errno not in PASSING_ERRORS):
+            self._fail_directory(self._directory_of[key], error)
+
+    def _fail_directory(self, directory: LogDirectory, error: OSError) -> None:
+        """Its partitions go offline, at the next turn: whoever met the error is not done yet."""
+        if self.directories.fail(directory, error):
+            self._timer.schedule(0, lambda: self._take_offline(directory))
+
+    def _take_offline(self, directory: LogDirectory) -> None:
+        keys = [key for key, each in self._directory_of.items() if each is directory]
+        self.moves.on_directory_failed(directory)
+        for key in keys:
+            log = self._logs.pop(key)
+            del self._directory_of[key]
+            self._offline[key] = directory
+            self._rows.forget(key)
+            self.moves.cancel(key)
+            log.failure = log.failure or directory.failure
+            log.abandon()
+        self.on_offline(keys)
+        if not self.directories.usable():
+            self.on_all_failed()
 
     # Loading
 
@@ -168,19 +194,25 @@ class LogManager:
         """
         self.open_directories()
         startup = LogStartup(self.env, config_of or self._default_config_of, self._log)
-        for directory in self.directories:
-            await startup.look_through(directory)
+        for directory in self.directories.usable():
             try:
-                self._cleaned.update(directory.read_cleaner_offsets())
+                await startup.look_through(directory)
+                self.cleaner.cleaned.update(directory.read_cleaner_offsets())
             except OSError as error:
-                raise DataDirectoryError(f"{directory.path} cannot be read: {error}") from error
+                self.directories.refuse(directory, error)
+        startup.settle_moves(saw_all=self._saw_all)
         self._logs = startup.logs
         self._directory_of = startup.directory_of
         self._offline = startup.offline
         self._checkpoints_are_due = self._checkpoints_are_due or startup.recovered
         for path in startup.doomed:
             self._jobs.remove_directory_later(path, 0)
-        for log in self._logs.values():
+        for directory in self.directories:
+            if directory.failure is not None:
+                self._take_offline(directory)
+        for key, log in list(self._logs.items()):
+            if key in startup.moving:
+                self.moves.begin(log, startup.moving[key])
             if not isinstance(log, DormantLog) and log.unflushed_messages > 0:
                 self._secure_later(log)
 
@@ -194,6 +226,11 @@ class LogManager:
         return self._logs.get((topic, partition))
 
     @property
+    def _saw_all(self) -> bool:
+        """Every directory could be looked through at the start."""
+        return all(directory.was_seen for directory in self.directories)
+
+    @property
     def logs(self) -> Iterator[UnifiedLog]:
         """Every log."""
         return iter(list(self._logs.values()))
@@ -203,13 +240,19 @@ class LogManager:
         return self._directory_of.get((topic, partition))
 
     def get_or_create_log(
-        self, topic: str, partition: int, topic_id: bytes, config: LogConfig
+        self,
+        topic: str,
+        partition: int,
+        topic_id: bytes,
+        config: LogConfig,
+        *,
+        may_be_new: bool = True,
     ) -> UnifiedLog:
         """The partition's log; a new one has no files before its first append.
 
-        KafkaError INCONSISTENT_TOPIC_ID when the log on disk is that of another topic of this
-        name (delete it first); KAFKA_STORAGE_ERROR when its data directory is offline,
-        or all are.
+        Not ``may_be_new``: the partition was there before this start. KafkaError
+        INCONSISTENT_TOPIC_ID when the log on disk is that of another topic of this name (delete it
+        first); KAFKA_STORAGE_ERROR when its data directory is offline, or all are.
         """
         key = (topic, partition)
         log = self._logs.get(key)
@@ -227,7 +270,11 @@ class LogManager:
             raise KafkaError(
                 ErrorCode.KAFKA_STORAGE_ERROR, f"{name} is in {self._offline[key].path}: offline"
             )
-        directory = self._directory_for_new_log()
+        if not may_be_new and not self._saw_all:
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR, f"{name} may be in a directory that is offline"
+            )
+        directory = self.directories.choose(self._directory_of.values)
         log = UnifiedLog(
             self.env,
             os.path.join(directory.path, name),
@@ -240,24 +287,12 @@ class LogManager:
         self._directory_of[key] = directory
         return log
 
-    def _directory_for_new_log(self) -> LogDirectory:
-        """The one with the fewest partitions, as Kafka."""
-        usable = [each for each in self.directories if each.failure is None]
-        if not usable:
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "every data directory is offline")
-        if len(usable) == 1:
-            return usable[0]
-        counts = {id(each): 0 for each in usable}
-        for directory in self._directory_of.values():
-            if id(directory) in counts:
-                counts[id(directory)] += 1
-        return min(usable, key=lambda each: counts[id(each)])
-
     def update_config(self, topic: str, config: LogConfig) -> None:
         """The topic's settings changed."""
         for log in self._logs.values():
             if log.topic == topic:
                 log.update_config(config)
+        self.moves.update_config(topic, config)
 
     def delete_log(self, topic: str, partition: int) -> None:
         """Forget the log; its directory is renamed now and removed after file.delete.delay.ms.
@@ -266,23 +301,83 @@ class LogManager:
         when it cannot be renamed; the log is forgotten all the same.
         """
         key = (topic, partition)
-        log = self._logs.pop(key, None)
-        directory = self._directory_of.pop(key, None)
-        self._cleaned.pop(key, None)
+        self.moves.cancel(key)  # first: a future log without a current one would take its place
+        log = self._logs.get(key)
+        directory = self._directory_of.get(key)
+        if log is not None and directory is not None:
+            try:
+                self._set_aside_to_delete(log, directory)
+            finally:
+                self._forget(key)
+
+    def forget_offline(self, topic: str) -> None:
+        """The topic was deleted: one of its name may begin anew. The old files stay, as strays."""
+        self._offline = {key: each for key, each in self._offline.items() if key[0] != topic}
+
+    def _forget(self, key: tuple[str, int]) -> None:
+        del self._logs[key], self._directory_of[key]
+        self.cleaner.forget(key)
         self._rows.forget(key)
-        if log is None or directory is None:
-            return
+        self._checkpoints_are_due = True
+
+    def _set_aside_to_delete(self, log: UnifiedLog, directory: LogDirectory) -> str | None:
+        """Rename the log's directory, to be removed later; its new path. KAFKA_STORAGE_ERROR."""
         log.abandon()
         if not self._files.exists(log.directory):
-            return
-        unique = self._entropy.uuid_bytes().hex()
-        path = os.path.join(directory.path, deleted_directory_name(topic, partition, unique))
+            return None
+        name = deleted_directory_name(log.topic, log.partition, self.unique_name())
+        path = os.path.join(directory.path, name)
         try:
             self._files.rename(log.directory, path)
         except OSError as error:
             raise log.storage_error("deleting", error) from error
-        self._checkpoints_are_due = True
         self._jobs.remove_directory_later(path, log.config.file_delete_delay_ms)
+        return path
+
+    # Moving to another directory: what LogMoves needs
+
+    def unique_name(self) -> str:
+        """32 hexadecimal digits for the name of a directory."""
+        return self._entropy.uuid_bytes().hex()
+
+    def place_log_without_files(self, log: UnifiedLog, directory: LogDirectory) -> None:
+        """A log that was never written to is elsewhere at once."""
+        log.move_to(os.path.join(directory.path, log.name))
+        self._directory_of[log.topic, log.partition] = directory
+
+    def replace_log(
+        self, key: tuple[str, int], future: UnifiedLog, directory: LogDirectory
+    ) -> None:
+        """``future``, whole and synced, becomes the partition's log. KAFKA_STORAGE_ERROR: the
+        current one stays."""
+        from kbroker.storage.log_loader import load_log
+
+        current = self._logs[key]
+        future.close()
+        future.abandon()
+        path = os.path.join(directory.path, current.name)
+        aside = self._set_aside_to_delete(current, self._directory_of[key])
+        try:
+            self._files.rename(future.directory, path)
+            log = load_log(
+                self.env,
+                path,
+                *key,
+                config=current.config,
+                is_clean=True,
+                recovery_point=future.recovery_point,
+                log_start_offset=future.log_start_offset,
+                high_watermark=future.high_watermark,
+            )
+        except OSError as error:
+            if aside is not None and not self._files.exists(path):
+                self._files.rename(aside, current.directory)
+            raise future.storage_error("putting in its place", error) from error
+        self._logs[key] = log
+        self._directory_of[key] = directory
+        self._rows.forget(key)
+        self._checkpoints_are_due = True
+        self.on_log_replaced(log)
 
     def set_aside_strays(self, is_known: Callable[[UnifiedLog], bool]) -> None:
         """Forget the logs that the metadata does not know; their directories are kept, renamed.
@@ -345,6 +440,7 @@ class LogManager:
     def start_background(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin the background task and the periodic ones."""
         task_group.start_soon(self._jobs.run, name="log manager")
+        task_group.start_soon(self._movers.run, name="log mover")
         if self._cleaner_enable:
             task_group.start_soon(self._run_cleaner, name="log cleaner")
         self._jobs.every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
@@ -362,50 +458,13 @@ class LogManager:
         await self._jobs.run_pending()
 
     async def _run_cleaner(self) -> None:
-        cleaner: LogCleaner | None = None
         while True:
             await self._jobs.sleep("cleaner", self._cleaner_backoff_s)
-            if any(map(_may_be_dirty, self._logs.values())):
-                cleaner = cleaner or self.make_cleaner()
-                await self.clean_logs(cleaner)
+            await self.cleaner.run_once()
 
-    def make_cleaner(self) -> "LogCleaner":
-        """A cleaner for these logs; what it needs is imported with the first one."""
-        from kbroker.storage.log_cleaner import LogCleaner
-
-        return LogCleaner(self.env, dedupe_buffer_size=self._cleaner_dedupe_buffer_size)
-
-    async def clean_logs(self, cleaner: "LogCleaner") -> int:
-        """Compact until no log is dirty enough; returns the rounds. What fails waits for later."""
-        rounds = 0
-        while found := cleaner.choose(
-            filter(_may_be_dirty, self._logs.values()), self._last_cleaned
-        ):
-            key = (found.log.topic, found.log.partition)
-            try:
-                reached = await cleaner.clean(found)
-                if reached is None:
-                    break  # the log changed under the cleaner
-                if self._logs.get(key) is not found.log or reached <= found.first_dirty_offset:
-                    break
-                self._cleaned[key] = reached
-                await self._checkpoint_cleaner(self._directory_of[key])
-            except (KafkaError, OSError) as error:
-                self._log.error("%s: compaction failed: %s", found.log.name, error)
-                break
-            rounds += 1
-        return rounds
-
-    def _last_cleaned(self, log: UnifiedLog) -> int | None:
-        return self._cleaned.get((log.topic, log.partition))
-
-    async def _checkpoint_cleaner(self, directory: LogDirectory) -> None:
-        offsets = {
-            key: offset
-            for key, offset in self._cleaned.items()
-            if self._directory_of.get(key) is directory
-        }
-        await self._offload.run(partial(directory.write_cleaner_offsets, offsets))
+    async def run_pending_moves(self) -> None:
+        """Do the moves that wait, to their end."""
+        await self._movers.run_pending()
 
     def _checkpoint_if_due(self) -> None:
         if self._checkpoints_are_due:
@@ -417,19 +476,8 @@ class LogManager:
 
     async def rest_idle_logs(self) -> None:
         """Let logs rest that were not used between the last two calls; gives way between them."""
-        ends, self._ends = self._ends, {}
-        turn_ends = self._clock.monotonic() + _TURN_S
-        for key, log in list(self._logs.items()):
-            if isinstance(log, DormantLog) or log.is_in_use:
-                continue
-            end = log.log_end_offset
-            if ends.get(key) != end:
-                self._ends[key] = end
-            elif self._logs.get(key) is log and rest(log):
-                self._checkpoints_are_due = True
-            if self._clock.monotonic() >= turn_ends:
-                await anyio.lowlevel.checkpoint()
-                turn_ends = self._clock.monotonic() + _TURN_S
+        self._ends, rested = await rest_idle(self._logs, self._ends, self._clock)
+        self._checkpoints_are_due = self._checkpoints_are_due or rested > 0
 
     def _expire_producers(self) -> None:
         now_ms = self._clock.time_ms()
@@ -469,7 +517,13 @@ class LogManager:
             if directory.failure is None:
                 contents = await self._checkpoint_contents(directory, self._clock.time_ms())
                 if contents:
-                    await self._offload.run(partial(directory.write_checkpoints, contents))
+                    try:
+                        await self._offload.run(partial(directory.write_checkpoints, contents))
+                    except OSError as error:
+                        self._checkpoints_are_due = True
+                        if error.errno not in PASSING_ERRORS:
+                            self._fail_directory(directory, error)
+                        raise
 
     async def _checkpoint_contents(
         self, directory: LogDirectory, now_ms: int | None
@@ -490,14 +544,13 @@ class LogManager:
         """
         self._jobs.cancel_timers()
         try:
-            if clean and self._is_open:
+            if clean and self.directories.is_open:
                 await self._close_logs()
         finally:
             for log in self._logs.values():
                 log.abandon()
-            for directory in self.directories:
-                directory.release()
-            self._is_open = False
+            self.moves.close()
+            self.directories.release()
 
     async def _close_logs(self) -> None:
         failed: set[int] = set()
@@ -539,8 +592,3 @@ class LogManager:
                     await self._offload.run(finish)
                 except OSError as error:
                     self._log.error("%s was not closed cleanly: %s", directory.path, error)
-
-
-def _may_be_dirty(log: UnifiedLog) -> bool:
-    """Whether compaction has to look at it: never at a log that is only its active segment."""
-    return log.config.compact and not (isinstance(log, DormantLog) and log.state.segment_count == 1)

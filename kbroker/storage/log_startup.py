@@ -11,12 +11,13 @@ from kbroker.config.topic_config import LogConfig
 from kbroker.storage.dormant_log import find_unchanged
 from kbroker.storage.log_directory import (
     DELETE_DIRECTORY_SUFFIX,
-    FUTURE_DIRECTORY_SUFFIX,
     STRAY_DIRECTORY_SUFFIX,
     DataDirectoryError,
     LogDirectory,
     Offsets,
+    parse_future_directory_name,
     parse_partition_directory_name,
+    partition_directory_name,
 )
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.unified_log import UnifiedLog
@@ -33,6 +34,7 @@ class LogStartup:
 
     ``logs``, ``directory_of``: what could be loaded. ``offline``: partitions that exist and could
     not: they must not begin anew elsewhere. ``doomed``: paths of deleted partitions, to be removed.
+    ``moving``: partitions that were on their way to another directory.
     ``recovered``: a crash came before, so checkpoints are to be written.
     """
 
@@ -51,21 +53,20 @@ class LogStartup:
         self.directory_of: dict[Key, LogDirectory] = {}
         self.offline: dict[Key, LogDirectory] = {}
         self.doomed: list[str] = []
+        self.moving: dict[Key, LogDirectory] = {}
+        self._futures: list[tuple[Key, LogDirectory, str]] = []
         self.recovered = False
 
     async def look_through(self, directory: LogDirectory) -> None:
         """Find the directory's logs; gives way between them.
 
-        A partition that the disk refuses takes the directory offline; DataDirectoryError when the
-        directory itself cannot be read, or holds a partition that another one holds too.
+        A partition that the disk refuses takes the directory offline; OSError when the directory
+        itself cannot be read, DataDirectoryError when it holds a partition that another one holds.
         """
-        try:
-            is_clean = directory.take_clean_shutdown_marker()
-            names = sorted(
-                entry.name for entry in self._files.list(directory.path) if entry.is_directory
-            )
-        except OSError as error:
-            raise DataDirectoryError(f"{directory.path} cannot be read: {error}") from error
+        is_clean = directory.take_clean_shutdown_marker()
+        names = sorted(
+            entry.name for entry in self._files.list(directory.path) if entry.is_directory
+        )
         memory_id, rows = directory.read_log_states() if self._may_sleep else ("", {})
         memory_is_kept = memory_id != "" and memory_id == self._files.memory_id()
         offsets: tuple[Offsets, Offsets, Offsets] | None = None
@@ -84,11 +85,15 @@ class LogStartup:
                 turn_ends = self._env.clock.monotonic() + _TURN_S
 
     def _partition_of(self, directory: LogDirectory, name: str) -> Key | None:
+        future = parse_future_directory_name(name)
+        if future is not None:
+            self._futures.append((future, directory, name))
+            return None
         key = parse_partition_directory_name(name)
         if key is None:
             if name.endswith(DELETE_DIRECTORY_SUFFIX):
                 self.doomed.append(os.path.join(directory.path, name))
-            elif not name.endswith((STRAY_DIRECTORY_SUFFIX, FUTURE_DIRECTORY_SUFFIX)):
+            elif not name.endswith(STRAY_DIRECTORY_SUFFIX):
                 self._log.warning("ignoring %s/%s: no partition", directory.path, name)
         return key
 
@@ -97,6 +102,28 @@ class LogStartup:
             raise DataDirectoryError(
                 f"{name} is in {self.directory_of[key].path} and in {directory.path}"
             )
+
+    def settle_moves(self, *, saw_all: bool) -> None:
+        """After every directory: a future log beside a current one is to be copied anew, one
+        without it is whole and takes its name.
+
+        Not while a directory is offline (``saw_all`` is False): the current one may be there.
+        """
+        for key, directory, name in self._futures:
+            path = os.path.join(directory.path, name)
+            if key in self.directory_of:
+                self.doomed.append(path)
+                self.moving[key] = directory
+            elif saw_all and key not in self.offline:
+                final = partition_directory_name(*key)
+                try:
+                    self._files.rename(path, os.path.join(directory.path, final))
+                except OSError as error:
+                    self._refuse(directory, final, key, error)
+                    continue
+                self._log.warning("%s takes the place of a log that was moved here", final)
+                empty: Offsets = {}
+                self._load(directory, final, key, is_clean=False, offsets=(empty, empty, empty))
 
     def _config(self, topic: str) -> LogConfig:
         config = self._configs.get(topic)

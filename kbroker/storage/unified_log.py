@@ -349,6 +349,21 @@ class UnifiedLog(LocalLog):
         self.epochs.write()
         return segment
 
+    def make_files(self) -> None:
+        """The files of a log that begins where another one did. KAFKA_STORAGE_ERROR."""
+        try:
+            self._make_files(self.log_end_offset)
+        except OSError as error:
+            raise self.storage_error("making the files of", error) from error
+
+    def move_to(self, directory: str) -> None:
+        """A log without files will have them elsewhere."""
+        assert not self.has_files
+        self.directory = directory
+        entries = self.epochs.entries()
+        self.forget_files()
+        self.restore_epochs(entries)
+
     def restore_epochs(self, entries: list[EpochEntry]) -> None:
         """The loader has read the checkpoint."""
         self.epochs = LeaderEpochCache(entries, self._write_epochs)
@@ -586,7 +601,9 @@ class UnifiedLog(LocalLog):
             state.take_snapshot()
         except OSError as error:
             self.failure = error
-            raise self.storage_error("rebuilding the producer state of", error) from error
+            raise self.storage_error(
+                "rebuilding the producer state of", error, is_lasting=True
+            ) from error
 
     def take_producer_snapshot(self) -> None:
         """Write the producer state as of now, unless that is done. KAFKA_STORAGE_ERROR."""

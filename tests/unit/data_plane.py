@@ -48,11 +48,18 @@ class Logs:
     def __init__(self, env: LogEnvironment) -> None:
         self.env = env
         self.by_partition: dict[tuple[str, int], UnifiedLog] = {}
-        self.directories = [SimpleNamespace(path="/data")]
+        self.directories = [SimpleNamespace(path="/data", failure=None)]
+        self.moves = SimpleNamespace(get=lambda topic, partition: None)
         self.deleted: list[tuple[str, int]] = []
 
     def get_or_create_log(
-        self, topic: str, partition: int, topic_id: bytes, config: LogConfig
+        self,
+        topic: str,
+        partition: int,
+        topic_id: bytes,
+        config: LogConfig,
+        *,
+        may_be_new: bool = True,
     ) -> UnifiedLog:
         key = (topic, partition)
         if key not in self.by_partition:
@@ -61,6 +68,9 @@ class Logs:
                 self.env, directory, topic, partition, topic_id=topic_id, config=config
             )
         return self.by_partition[key]
+
+    def forget_offline(self, topic: str) -> None:
+        """Nothing of its own is offline."""
 
     def delete_log(self, topic: str, partition: int) -> None:
         self.deleted.append((topic, partition))

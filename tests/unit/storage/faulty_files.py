@@ -14,9 +14,9 @@ class Killed(BaseException):
 class FaultyFileSystem:
     """Counts calls that change something and lets one of them go wrong.
 
-    ``mode``: "error" fails the call with EIO, nothing done; "short" does half of a write, then
-    fails with ENOSPC; "kill" ends the process before the call, "kill_mid" in the middle of a
-    write, "kill_after" right after the call.
+    ``mode``: "error" fails the call with EIO, nothing done; "full" with ENOSPC; "short" does half
+    of a write, then fails with ENOSPC; "kill" ends the process before the call, "kill_mid" in the
+    middle of a write, "kill_after" right after the call.
     """
 
     blocks = False
@@ -51,8 +51,11 @@ class FaultyFileSystem:
                 return True
             if self.mode.startswith("kill"):
                 self._die()
-            raise OSError(errno.EIO, "injected")
+            raise self._error()
         return False
+
+    def _error(self) -> OSError:
+        return OSError(errno.ENOSPC if self.mode == "full" else errno.EIO, "injected")
 
     def write(self, file: File, data: Buffer, position: int) -> None:
         due = self._is_due()
@@ -63,8 +66,8 @@ class FaultyFileSystem:
             raise OSError(errno.ENOSPC, "injected")
         if due and self.mode == "kill":
             self._die()
-        if due and self.mode == "error":
-            raise OSError(errno.EIO, "injected")
+        if due and self.mode in ("error", "full"):
+            raise self._error()
         file.write_at(data, position)
         if due:
             self._die()

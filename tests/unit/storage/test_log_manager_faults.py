@@ -109,7 +109,7 @@ class Broker:
         await self.attempt(lambda: self.delete_records(manager, "first", 7))
         await self.background(manager)
         manager.delete_old_segments()
-        self.acked.pop(("gone", 0))
+        self.acked.pop(("gone", 0), None)
         await self.attempt(lambda: manager.delete_log("gone", 0))
         await self.background(manager)
         self.append(manager, "first", 0, 4)

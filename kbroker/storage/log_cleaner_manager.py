@@ -1,0 +1,97 @@
+"""Which compacted logs are cleaned when, how far each is clean, and its checkpoint."""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from kbroker.common.offload import Offload
+from kbroker.protocol.errors import KafkaError
+from kbroker.storage.dormant_log import DormantLog
+from kbroker.storage.log_directory import LogDirectory
+from kbroker.storage.log_environment import LogEnvironment
+from kbroker.storage.unified_log import UnifiedLog
+
+if TYPE_CHECKING:
+    from kbroker.storage.log_cleaner import LogCleaner
+
+Key = tuple[str, int]
+
+
+class LogCleanerManager:
+    """``cleaned`` holds the first dirty offset of each log that was cleaned."""
+
+    def __init__(
+        self,
+        env: LogEnvironment,
+        offload: Offload,
+        log: logging.Logger,
+        *,
+        dedupe_buffer_size: int,
+        logs: Callable[[], Iterable[UnifiedLog]],
+        directory_of: Callable[[str, int], LogDirectory | None],
+    ) -> None:
+        """``logs`` gives every log there is, ``directory_of`` where one is (None: no more)."""
+        self._env = env
+        self._offload = offload
+        self._log = log
+        self._dedupe_buffer_size = dedupe_buffer_size
+        self._logs = logs
+        self._directory_of = directory_of
+        self._cleaner: LogCleaner | None = None
+        self.cleaned: dict[Key, int] = {}
+
+    def forget(self, key: Key) -> None:
+        """The log is no more, or begins anew."""
+        self.cleaned.pop(key, None)
+
+    async def run_once(self) -> None:
+        """Clean what is dirty enough now."""
+        if any(map(_may_be_dirty, self._logs())):
+            self._cleaner = self._cleaner or self.make_cleaner()
+            await self.clean_logs(self._cleaner)
+
+    def make_cleaner(self) -> "LogCleaner":
+        """A cleaner for these logs; what it needs is imported with the first one."""
+        from kbroker.storage.log_cleaner import LogCleaner
+
+        return LogCleaner(self._env, dedupe_buffer_size=self._dedupe_buffer_size)
+
+    async def clean_logs(self, cleaner: "LogCleaner") -> int:
+        """Compact until no log is dirty enough; returns the rounds. What fails waits for later."""
+        rounds = 0
+        while found := cleaner.choose(filter(_may_be_dirty, self._logs()), self._last_cleaned):
+            key = (found.log.topic, found.log.partition)
+            try:
+                reached = await cleaner.clean(found)
+                if reached is None:
+                    break  # the log changed under the cleaner
+                directory = self._directory_of(*key)
+                if directory is None or reached <= found.first_dirty_offset:
+                    break
+                self.cleaned[key] = reached
+                await self._checkpoint(directory)
+            except OSError as error:
+                found.log.storage_error("compacting", error)
+                break
+            except KafkaError as error:
+                self._log.error("%s: compaction failed: %s", found.log.name, error)
+                break
+            rounds += 1
+        return rounds
+
+    def _last_cleaned(self, log: UnifiedLog) -> int | None:
+        return self.cleaned.get((log.topic, log.partition))
+
+    async def _checkpoint(self, directory: LogDirectory) -> None:
+        offsets = {
+            key: offset
+            for key, offset in self.cleaned.items()
+            if self._directory_of(*key) is directory
+        }
+        await self._offload.run(partial(directory.write_cleaner_offsets, offsets))
+
+
+def _may_be_dirty(log: UnifiedLog) -> bool:
+    """Whether compaction has to look at it: never at a log that is only its active segment."""
+    return log.config.compact and not (isinstance(log, DormantLog) and log.state.segment_count == 1)

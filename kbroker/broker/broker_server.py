@@ -48,9 +48,11 @@ from kbroker.storage.unified_log import UnifiedLog
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from kbroker.broker.client_telemetry import ClientTelemetry
     from kbroker.coordinator.transaction.marker_writer import MarkerWriter
     from kbroker.coordinator.writer import PartitionWriter
     from kbroker.handlers.pose import Pose
+    from kbroker.metadata.client_metrics import ClientMetricsManager
     from kbroker.metadata.delta import MetadataDelta
     from kbroker.metadata.image import MetadataImage
     from kbroker.metadata.store import MetadataStore
@@ -105,6 +107,9 @@ class BrokerServer:
         self._logs_are_loaded = False
         self.is_ready = False
         """Connections are accepted, and not yet for the last time."""
+        self.telemetry: ClientTelemetry | None = None
+        """Takes the metrics that clients push, where somebody can ask for them."""
+        self._client_metrics_manager: ClientMetricsManager | None = None
         self.timer = Timer(self.clock)
 
     @property
@@ -301,6 +306,8 @@ class BrokerServer:
             ),
             producer_ids=producer_ids,
             log=logging.getLogger("kbroker.handlers"),
+            client_metrics=self._client_metrics,
+            receives_telemetry=self.telemetry is not None,
             pose=_pose(config),
         )
         self.dispatcher = self._new_dispatcher()
@@ -336,6 +343,19 @@ class BrokerServer:
 
         return FailpointMarkerWriter(markers, self._faults)
 
+    def _client_metrics(self) -> "ClientMetricsManager":
+        if self._client_metrics_manager is None:
+            from kbroker.metadata.client_metrics import ClientMetricsManager
+
+            self._client_metrics_manager = ClientMetricsManager(
+                metadata=self.publisher,
+                config=self.config,
+                clock=self.clock,
+                entropy=self.entropy,
+                receiver=self.telemetry,
+            )
+        return self._client_metrics_manager
+
     def _new_dispatcher(self) -> Dispatcher:
         if not self.config.current.kbroker_metrics_address:
             return Dispatcher(self.services, pose=self.services.pose)
@@ -345,8 +365,10 @@ class BrokerServer:
 
     async def _start_metrics(self, address: str, background: "TaskGroup") -> None:
         """Before the logs are loaded: a broker that recovers is alive, and not ready."""
+        from kbroker.broker.client_telemetry import ClientTelemetry
         from kbroker.broker.metrics_server import MetricsServer
 
+        self.telemetry = ClientTelemetry()
         metrics = MetricsServer(self, logging.getLogger("kbroker.metrics"))
         try:
             await metrics.start(address, background)

@@ -72,6 +72,8 @@ async def collect(server: "BrokerServer") -> list[Family]:
         from kbroker.broker.group_metrics import collect_groups
 
         families += await collect_groups(server)
+    if server.telemetry is not None:
+        families += server.telemetry.families(server.clock.monotonic())
     return families
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _API_VERSIONS_KEY: Final = 18
 _OLDEST_ADVERTISED: Final = {0: 0}  # where it is not the oldest that is served
-_NOT_ADVERTISED: Final = frozenset({71, 72})  # without a telemetry plugin, but answered
+_TELEMETRY: Final = frozenset({71, 72})  # advertised where somebody receives it, else answered
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -61,8 +61,9 @@ _FEATURES: Final = (
 _ADVERTISED: Final = [
     ApiVersion(key, _OLDEST_ADVERTISED.get(key, APIS[key].min_version), APIS[key].max_version)
     for key in sorted(HANDLERS)
-    if key not in _NOT_ADVERTISED
 ]
+
+_WITHOUT_TELEMETRY: Final = [own for own in _ADVERTISED if own.api_key not in _TELEMETRY]
 
 
 def handle(
@@ -77,9 +78,11 @@ def handle(
         context.connection.client_software_name = name
         context.connection.client_software_version = software_version
     advertised: list[ApiVersion] = _ADVERTISED
+    if not services.receives_telemetry:
+        advertised = _WITHOUT_TELEMETRY
     features: Iterable[_Feature] = _FEATURES
     if services.pose is not None:
-        advertised = _posing(services.pose)
+        advertised = _posing(services.pose, advertised)
         features = _features_of(services.pose)
     return ApiVersionsResponse(
         api_keys=advertised,
@@ -97,10 +100,10 @@ def handle(
     )
 
 
-def _posing(pose: "Pose") -> list[ApiVersion]:
+def _posing(pose: "Pose", served_here: list[ApiVersion]) -> list[ApiVersion]:
     """What another broker would advertise, as far as it is served here."""
     advertised = []
-    for own in _ADVERTISED:
+    for own in served_here:
         served = pose.serves(own.api_key, own.min_version, own.max_version)
         if served is not None:
             advertised.append(ApiVersion(own.api_key, *served))

@@ -50,6 +50,8 @@ HANDLERS: Mapping[int, str] = MappingProxyType(
         66: "api_66_list_transactions",
         68: "api_68_consumer_group_heartbeat",
         69: "api_69_consumer_group_describe",
+        71: "api_71_get_telemetry_subscriptions",
+        72: "api_72_push_telemetry",
         74: "api_74_list_config_resources",
         75: "api_75_describe_topic_partitions",
     }
@@ -59,7 +61,6 @@ _ACLS = "there is no authorizer yet"
 _TOKENS = "delegation tokens are not there yet"
 _SHARE_GROUPS = "share groups (KIP-932) are not there yet"
 _STREAMS_GROUPS = "streams groups (KIP-1071) are not there yet"
-_TELEMETRY = "client telemetry (KIP-714) is not there yet"
 _QUORUM = "there is no Raft quorum: metadata lives in SQLite or etcd"
 
 NOT_YET: Mapping[int, str] = MappingProxyType(
@@ -81,8 +82,6 @@ NOT_YET: Mapping[int, str] = MappingProxyType(
         55: _QUORUM,
         57: "UpdateFeatures: later",
         64: "UnregisterBroker: later",
-        71: _TELEMETRY,
-        72: _TELEMETRY,
         76: _SHARE_GROUPS,
         77: _SHARE_GROUPS,
         78: _SHARE_GROUPS,

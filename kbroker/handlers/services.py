@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kbroker.coordinator.group.group_coordinator import GroupCoordinator
     from kbroker.coordinator.transaction.transaction_coordinator import TransactionCoordinator
     from kbroker.handlers.pose import Pose
+    from kbroker.metadata.client_metrics import NewManager
     from kbroker.metadata.controller import Controller
     from kbroker.metadata.producer_ids import ProducerIdManager
     from kbroker.metadata.publisher import MetadataPublisher
@@ -36,5 +37,9 @@ class Services(NamedTuple):
     fetch_sessions: "FetchSessionCache"
     producer_ids: "ProducerIdManager"
     log: logging.Logger
+    client_metrics: "NewManager"
+    """Gives the manager of client metrics, which is made when somebody first asks for it."""
+    receives_telemetry: bool = False
+    """Somebody takes what clients push."""
     pose: "Pose | None" = None
     """What to advertise and serve in place of all that is there."""

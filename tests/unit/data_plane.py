@@ -148,6 +148,7 @@ class World:
             fetch_sessions=self.sessions,
             producer_ids=cast("Any", self.producer_ids),
             log=logging.getLogger("kbroker.test"),
+            client_metrics=nothing,
         )
         self._revision = 0
         self._ids = 0

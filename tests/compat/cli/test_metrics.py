@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, Producer
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.compat.waiting import eventually
 from tests.peers.kbroker_process import KbrokerProcess
+from tests.wire.connection import Conn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +77,41 @@ def test_counters_follow_real_clients(tmp_path: Path) -> None:
     assert found["kafka_network_requestmetrics_totaltimems_count", "Produce"] >= 1
     assert found["kafka_server_socket_server_metrics_connection_count",] >= 1
     assert found["process_resident_memory_bytes",] > 1 << 20
+
+
+def test_metrics_that_clients_push_are_shown(tmp_path: Path) -> None:
+    """KIP-714: librdkafka asks what to push, and pushes it."""
+    with KbrokerProcess(tmp_path, arguments=ON_A_FREE_PORT) as broker:
+        subscribe_to_all(broker)
+        producer = Producer({"bootstrap.servers": broker.bootstrap, "client.id": "pushing"})
+        producer.produce("orders", b"v")
+        assert producer.flush(CLIENT_TIMEOUT_S) == 0
+        url = base_url(broker)
+
+        def pushed() -> list[tuple[str, ...]]:
+            producer.poll(0)
+            return [key for key in scrape(url) if "pushing" in key]
+
+        names = {key[0] for key in eventually(pushed, what="metrics of the client")}
+        assert "org_apache_kafka_producer_connection_creation_total" in names
+        producer.close()
+        broker.stop()
+
+
+def subscribe_to_all(broker: KbrokerProcess) -> None:
+    """Every client is to push all that it has, often."""
+    configs = [
+        {"Name": "metrics", "ConfigOperation": 0, "Value": "*"},
+        {"Name": "interval.ms", "ConfigOperation": 0, "Value": "100"},
+    ]
+    asked = {"ResourceType": 16, "ResourceName": "all", "Configs": configs}
+    connection = Conn("127.0.0.1", broker.port)
+    try:
+        connection.send("IncrementalAlterConfigs", 1, {"Resources": [asked]})
+        (answer,) = connection.recv(CLIENT_TIMEOUT_S)[4]["Responses"]
+        assert answer["ErrorCode"] == 0
+    finally:
+        connection.close()
 
 
 def test_health_without_prometheus_client(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from kbroker.common.offload import InlineOffload
 from kbroker.common.parts import gather
 from kbroker.handlers.dispatch import Dispatcher
 from kbroker.handlers.services import Services
+from kbroker.metadata.client_metrics import ClientMetricsManager
 from kbroker.protocol import headers, registry
 from kbroker.request_context import ConnectionContext, RequestContext
 from tests.unit.metadata.clusters import LISTENER, LOG, Node, running_node
@@ -38,7 +39,15 @@ class Asker:
             fetch_sessions=None,  # type: ignore[arg-type]
             producer_ids=None,  # type: ignore[arg-type]
             log=LOG,
+            client_metrics=lambda: self.client_metrics,
         )
+        self.client_metrics = ClientMetricsManager(
+            metadata=node.publisher,
+            config=node.config,
+            clock=clock,
+            entropy=SeededEntropy(1),
+        )
+        self.clock = clock
         self.dispatcher = Dispatcher(self.services)
         self.connection = ConnectionContext(
             connection_id=1,

@@ -13,7 +13,7 @@ from kbroker.common.parts import Buffer
 from kbroker.network.frame import FrameCutter, looks_like
 from kbroker.network.limits import POOLED_FROM
 from kbroker.network.output import Output
-from kbroker.protocol.headers import read_request_header
+from kbroker.protocol.headers import read_request_fields
 from kbroker.protocol.wire import DecodeError
 from kbroker.request_context import (
     Answer,
@@ -275,16 +275,9 @@ class Connection:
             left -= 1
             frame = cutter.next_frame()
             try:
-                header, position = read_request_header(frame, 0)
+                api_key, version, correlation_id, client_id, position = read_request_fields(frame)
                 answer = dispatch(
-                    RequestContext(
-                        context,
-                        header.request_api_key,
-                        header.request_api_version,
-                        header.correlation_id,
-                        header.client_id,
-                        now,
-                    ),
+                    RequestContext(context, api_key, version, correlation_id, client_id, now),
                     frame,
                     position,
                 )
@@ -319,7 +312,9 @@ class Connection:
             cutter.finished(finished)
         if result is Turn.IDLE and self.close_reason is not None:
             result = Turn.CLOSE
-        spent = (monotonic() - start) * 1000
+        if result is Turn.WAIT or self.close_reason is not None:
+            now = monotonic()  # the last one stands before the request that ended the turn
+        spent = (now - start) * 1000
         if spent > counters.longest_turn_ms:
             counters.longest_turn_ms = spent
         return result

@@ -48,6 +48,7 @@ class FrameCutter:
         "_pool",
         "_position",
         "_scratch",
+        "_single",
         "_total",
         "_view",
         "bad",
@@ -86,6 +87,7 @@ class FrameCutter:
         """The bytes that were read as a bad size, for a hint in the log."""
         self.is_blocked = False
         """A large frame waits for the budget: read nothing until ``grow`` has returned True."""
+        self._single: memoryview | None = None  # a frame that came alone, before all in _chunks
         self._chunks: list[memoryview] = []  # each holds whole frames with their sizes
         self._chunk: memoryview | None = None  # the one being given out, from _position on
         self._position = 0
@@ -147,6 +149,11 @@ class FrameCutter:
 
     def next_frame(self) -> memoryview:
         """The oldest whole frame, without its size; only while ``queued_frames`` is not 0."""
+        single = self._single
+        if single is not None:
+            self._single = None
+            self.queued_frames -= 1
+            return single
         chunk = self._chunk
         if chunk is None:
             chunk = self._chunks.pop(0)
@@ -194,7 +201,7 @@ class FrameCutter:
             self.bad = "closed"
         held, self._held = self._held, 0
         self._leftover = b""
-        self._buffer = self._view = self._chunk = None
+        self._buffer = self._view = self._chunk = self._single = None
         self._chunks.clear()
         self.queued_frames = 0
         self.is_blocked = False
@@ -208,6 +215,17 @@ class FrameCutter:
         unpack = _SIZE.unpack_from
         limit = self.max_frame_bytes
         position = count = size = 0
+        if end >= 4 and not self.queued_frames:  # mostly it is one whole frame
+            (size,) = unpack(scratch)
+            if 4 + size == end and size <= limit:
+                self._single = memoryview(bytearray(scratch[4:end]))
+                self.frames_cut += 1
+                self.queued_frames = 1
+                self.queued_bytes += end
+                self._budget.used += end - self._held
+                self._held = 0
+                self._leftover = b""
+                return
         while end - position >= 4:
             (size,) = unpack(scratch, position)
             if not 0 <= size <= limit:

@@ -18,8 +18,12 @@ from kbroker.protocol.wire import (
     read_tagged_fields,
 )
 
+RequestFields = tuple[int, int, int, str | None, int]
+"""(API key, version, correlation id, client id, position of the body)"""
+
 __all__ = [
     "RequestHeader",
+    "read_request_fields",
     "read_request_header",
     "request_header_version",
     "response_header_version",
@@ -28,6 +32,7 @@ __all__ = [
 
 _API_VERSIONS: Final = 18
 _FIXED_PART: Final = Struct(">hhi")
+_WITH_CLIENT_ID: Final = Struct(">hhih")
 _CORRELATION_ID: Final = Struct(">i")
 _FLEXIBLE_FROM: Final = {key: info.flexible_from for key, info in APIS.items()}
 _NEVER: Final = 32767
@@ -63,6 +68,38 @@ def read_request_header(buffer: Buffer, position: int) -> tuple[RequestHeader, i
     except (struct_error, IndexError) as error:
         raise DecodeError(f"a request header is cut short ({error})") from error
     return RequestHeader(api_key, version, correlation_id, client_id, tagged_fields), position
+
+
+def read_request_fields(frame: memoryview) -> RequestFields:
+    """What a broker needs of the header at the start of ``frame``, without an object for it.
+
+    Raises DecodeError when the bytes are no header.
+    """
+    size = len(frame)
+    if size >= 10:
+        api_key, version, correlation_id, length = _WITH_CLIENT_ID.unpack_from(frame)
+        position = 10 + length
+        if (
+            length >= 0
+            and position < size
+            and (version < _FLEXIBLE_FROM.get(api_key, _NEVER) or not frame[position])
+        ):
+            try:
+                client_id = str(frame[10:position], "utf-8")
+            except UnicodeDecodeError:
+                pass
+            else:
+                if version >= _FLEXIBLE_FROM.get(api_key, _NEVER):
+                    position += 1
+                return api_key, version, correlation_id, client_id, position
+    header, position = read_request_header(frame, 0)
+    return (
+        header.request_api_key,
+        header.request_api_version,
+        header.correlation_id,
+        header.client_id,
+        position,
+    )
 
 
 def write_response_header(parts: list[Any], correlation_id: int, header_version: int) -> None:

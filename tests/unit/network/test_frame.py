@@ -91,6 +91,18 @@ def test_random_frames_in_random_chunks(seed):
     assert budget.used == 0
 
 
+def test_a_frame_that_comes_alone_stays_before_those_that_come_later():
+    budget = ByteBudget(1 << 40)
+    cutter = make(budget=budget)
+    for data in (framed(b"one"), framed(b"two"), framed(b"3") + framed(b"4"), framed(b"")):
+        receive(cutter, data, 1 << 30)
+    assert (cutter.queued_frames, cutter.frames_cut, budget.used) == (5, 5, 28)
+    assert take(cutter) == [b"one", b"two", b"3", b"4", b""]
+    receive(cutter, framed(b"alone"), 1 << 30)
+    cutter.close()
+    assert (cutter.queued_frames, budget.used) == (0, 0)
+
+
 def test_frames_do_not_share_the_scratch():
     cutter = make()
     receive(cutter, framed(b"one") + framed(b"two"), 1 << 30)

@@ -1,9 +1,12 @@
 """Headers as in protocol notes of Kafka 4: versions 1 and 2, ApiVersions always answered in 0."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kbroker.protocol.headers import (
     RequestHeader,
+    read_request_fields,
     read_request_header,
     request_header_version,
     response_header_version,
@@ -99,3 +102,45 @@ def test_response_header(version):
     expected = []
     w(expected, ResponseHeader(-2), version)
     assert parts == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\x12\0\0\0\0\0\1\xff\xff",
+        b"\0\x12\0\0\0\0\0\1\0\0",
+        b"\0\x12\0\0\0\0\0\1\0\2\xff\xfebody",
+        b"\0\x12\0\3\0\0\0\1\0\1d\0body",
+        b"\0\x12\0\3\0\0\0\1\0\1d\2\5\0\4\0rest",
+        b"\0\0\0\7\x7f\0\0\1\0\5bench" + bytes(30),
+        b"\x03\xe7\0\7\0\0\0\1\0\1abody",
+    ],
+)
+def test_the_fields_alone_are_those_of_the_header(data):
+    header, position = read_request_header(data, 0)
+    assert read_request_fields(memoryview(data)) == (
+        header.request_api_key,
+        header.request_api_version,
+        header.correlation_id,
+        header.client_id,
+        position,
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\x12\0\0\0\0\0\1\0", b"\0\x12\0\0\0\0\0\1\0\5ab"])
+def test_fields_of_a_header_that_is_cut_short(data):
+    with pytest.raises(DecodeError):
+        read_request_fields(memoryview(data))
+
+
+@given(st.binary(max_size=40))
+def test_fields_and_header_agree_about_any_bytes(data):
+    try:
+        header, position = read_request_header(data, 0)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            read_request_fields(memoryview(data))
+        return
+    found = read_request_fields(memoryview(data))
+    assert found[3:] == (header.client_id, position)
+    assert found[:3] == (header.request_api_key, header.request_api_version, header.correlation_id)

@@ -5,6 +5,7 @@ that is set wins.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from kbroker.config.config_def import (
     BOOLEAN,
@@ -26,6 +27,8 @@ from kbroker.config.config_def import (
 )
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
+
+MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
 
 
 class LogConfig(SettingsTable):

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.config.config_def import ConfigType, Setting
-from kbroker.config.topic_config import LogConfig
+from kbroker.config.topic_config import MIN_INSYNC_REPLICAS, LogConfig
 from kbroker.metadata.config_validation import validate_overrides
 from kbroker.metadata.image import MetadataImage
 from kbroker.metadata.keys import ConfigResourceType, Keys
@@ -19,7 +19,6 @@ from kbroker.metadata.values import encode_config
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
-MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
 _SETTINGS: Final[Mapping[int, Mapping[str, Setting]]] = {
     ConfigResourceType.TOPIC: LogConfig.settings(),
     ConfigResourceType.BROKER: BrokerConfig.settings(),

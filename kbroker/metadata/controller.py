@@ -8,17 +8,16 @@ and every subscriber has seen it.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from kbroker.common.entropy import Entropy
 from kbroker.config.broker_config import ConfigHolder
-from kbroker.metadata.config_control import MIN_INSYNC_REPLICAS, ConfigChange, ConfigControl
+from kbroker.config.topic_config import MIN_INSYNC_REPLICAS
 from kbroker.metadata.delta import MetadataDelta
 from kbroker.metadata.elections import after_admission, after_fencing
 from kbroker.metadata.image import MetadataImage, TopicImage
-from kbroker.metadata.internal_topics import automatic_topic
 from kbroker.metadata.keys import ConfigResourceType, Keys
 from kbroker.metadata.publisher import MetadataPublisher
 from kbroker.metadata.store import (
@@ -33,14 +32,7 @@ from kbroker.metadata.store import (
     StoreError,
     absent,
 )
-from kbroker.metadata.topic_control import (
-    CreatedTopic,
-    NewPartitions,
-    NewTopic,
-    TopicControl,
-    TopicWrite,
-    new_topic_id,
-)
+from kbroker.metadata.topic_ids import new_topic_id
 from kbroker.metadata.topic_names import CLUSTER_METADATA
 from kbroker.metadata.values import (
     MetaValue,
@@ -51,6 +43,16 @@ from kbroker.metadata.values import (
 )
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
+
+if TYPE_CHECKING:
+    from kbroker.metadata.config_control import ConfigChange
+    from kbroker.metadata.topic_control import (
+        CreatedTopic,
+        NewPartitions,
+        NewTopic,
+        TopicControl,
+        TopicWrite,
+    )
 
 SESSION_TTL_S: Final = 9.0
 PRODUCER_ID_BLOCK_SIZE: Final = 1000
@@ -78,8 +80,7 @@ class Controller:
         self._config = config
         self._entropy = entropy
         self._log = log
-        self._topics = TopicControl(keys, config, entropy)
-        self._configs = ConfigControl(keys, config)
+        self._topic_control: TopicControl | None = None
         self._turn = anyio.Lock()
         self._session: Session | None = None
         self._epoch = _NOT_CONTROLLER
@@ -207,7 +208,8 @@ class Controller:
             await session.close()
 
     def _on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        self._topics.on_metadata(delta, image)
+        if self._topic_control is not None:
+            self._topic_control.on_metadata(delta)
         for node_id in delta.changed_brokers:
             broker = image.brokers.get(node_id)
             if broker is None:
@@ -317,13 +319,23 @@ class Controller:
 
     # -- topics
 
+    def _topics(self) -> "TopicControl":
+        """Made when it is first needed: a broker that starts does without the module."""
+        if self._topic_control is None:
+            from kbroker.metadata.topic_control import TopicControl
+
+            self._topic_control = TopicControl(
+                self._keys, self._config, self._entropy, self._publisher.image
+            )
+        return self._topic_control
+
     async def create_topics(
         self,
-        topics: Sequence[NewTopic],
+        topics: "Sequence[NewTopic]",
         *,
         validate_only: bool = False,
         timeout_ms: int = 60_000,
-    ) -> list[CreatedTopic]:
+    ) -> "list[CreatedTopic]":
         """One result for each topic, in order; names given twice get one result at the end.
 
         Raises KafkaError when nothing was tried: NOT_CONTROLLER, POLICY_VIOLATION for too many
@@ -338,7 +350,7 @@ class Controller:
             _check_timeout(timeout_ms)
             async with self._turn:
                 image = await self._current_image()
-                writes, results = self._topics.plan_creation(image, wanted)
+                writes, results = self._topics().plan_creation(image, wanted)
                 if not validate_only:
                     await self._write_topics(writes)
         for name, count in counts.items():
@@ -351,6 +363,8 @@ class Controller:
 
     async def ensure_topics(self, names: Iterable[str]) -> dict[str, KafkaError]:
         """Create those that do not exist, as automatic creation does; returns what went wrong."""
+        from kbroker.metadata.internal_topics import automatic_topic
+
         topics = self._publisher.image.topics
         config = self._config.current
         missing = [automatic_topic(n, config) for n in dict.fromkeys(names) if not topics.get(n)]
@@ -384,12 +398,12 @@ class Controller:
         async with self._turn:
             by_id = (await self._current_image()).topics.by_id
             present = [by_id[topic.topic_id] for topic in wanted if topic.topic_id in by_id]
-            await self._write_topics(self._topics.plan_deletion(present))
+            await self._write_topics(self._topics().plan_deletion(present))
         return {topic.topic_id for topic in present}
 
     async def create_partitions(
         self,
-        requests: Sequence[NewPartitions],
+        requests: "Sequence[NewPartitions]",
         *,
         validate_only: bool = False,
         timeout_ms: int = 60_000,
@@ -410,7 +424,7 @@ class Controller:
             _check_timeout(timeout_ms)
             async with self._turn:
                 image = await self._current_image()
-                writes, outcomes = self._topics.plan_partitions(image, wanted)
+                writes, outcomes = self._topics().plan_partitions(image, wanted)
                 if not validate_only:
                     await self._write_topics(writes)
             results += outcomes
@@ -419,7 +433,7 @@ class Controller:
     # -- settings
 
     async def alter_configs(
-        self, changes: Sequence[ConfigChange], *, validate_only: bool = False
+        self, changes: "Sequence[ConfigChange]", *, validate_only: bool = False
     ) -> list[KafkaError | None]:
         """What went wrong with each resource, in order. Resources differ from each other.
 
@@ -427,8 +441,11 @@ class Controller:
         """
         if not changes:
             return []
+        from kbroker.metadata.config_control import ConfigControl
+
         async with self._turn:
-            writes, results = self._configs.plan(await self._current_image(), changes)
+            control = ConfigControl(self._keys, self._config)
+            writes, results = control.plan(await self._current_image(), changes)
             if not validate_only:
                 await self._write_topics(writes)
         return results
@@ -458,7 +475,7 @@ class Controller:
             raise KafkaError(ErrorCode.NOT_CONTROLLER)
         return await self._publisher.wait_for(self._written)
 
-    async def _write_topics(self, writes: Sequence[TopicWrite]) -> None:
+    async def _write_topics(self, writes: "Sequence[TopicWrite]") -> None:
         """All in one transaction, or in as few as the store's limit allows."""
         everything = [op for write in writes for op in (*write.early, *write.final)]
         limit = self._store.max_operations
@@ -507,7 +524,9 @@ def _check_timeout(timeout_ms: int) -> None:
         raise KafkaError(ErrorCode.REQUEST_TIMED_OUT)
 
 
-def _refused(name: str, text: str) -> CreatedTopic:
+def _refused(name: str, text: str) -> "CreatedTopic":
+    from kbroker.metadata.topic_control import CreatedTopic
+
     return CreatedTopic(name=name, error=KafkaError(ErrorCode.INVALID_REQUEST, text))
 
 

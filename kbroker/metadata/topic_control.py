@@ -10,12 +10,13 @@ from typing import Final, NamedTuple
 
 from kbroker.common.entropy import Entropy
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
-from kbroker.config.topic_config import LogConfig, validate_topic_config
+from kbroker.config.topic_config import MIN_INSYNC_REPLICAS, LogConfig, validate_topic_config
 from kbroker.metadata.delta import MetadataDelta
 from kbroker.metadata.image import BrokerImage, MetadataImage, TopicImage
 from kbroker.metadata.keys import ConfigResourceType, Keys
 from kbroker.metadata.placement import place_replicas
 from kbroker.metadata.store import Delete, DeletePrefix, Operation, Put
+from kbroker.metadata.topic_ids import new_topic_id
 from kbroker.metadata.topic_names import (
     has_collision_characters,
     unify_collision_characters,
@@ -33,9 +34,6 @@ from kbroker.protocol.errors import KafkaError
 MAX_PARTITIONS_PER_REQUEST: Final = 10_000
 MAX_ADDED_PARTITIONS: Final = 100_000
 _USE_DEFAULT: Final = -1
-_MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"
-_RESERVED_IDS: Final = frozenset({bytes(16), bytes(15) + b"\x01"})
-_URL_SAFE_DASH: Final = 62  # the six bits that base64url shows as "-"
 
 
 class NewTopic(NamedTuple):
@@ -77,25 +75,21 @@ class TopicWrite:
         self.final = list(final)
 
 
-def new_topic_id(entropy: Entropy) -> bytes:
-    """A random id that is not reserved and whose text does not begin with "-", as in Kafka."""
-    while True:
-        topic_id = entropy.uuid_bytes()
-        if topic_id not in _RESERVED_IDS and topic_id[0] >> 2 != _URL_SAFE_DASH:
-            return topic_id
-
-
 class TopicControl:
     """Plans changes of topics against an image. Knows which names would collide."""
 
-    def __init__(self, keys: Keys, config: ConfigHolder, entropy: Entropy) -> None:
+    def __init__(
+        self, keys: Keys, config: ConfigHolder, entropy: Entropy, image: MetadataImage
+    ) -> None:
+        """``image``: what ``on_metadata`` goes on from."""
         self._keys = keys
         self._config = config
         self._entropy = entropy
         self._collision_names: dict[str, set[str]] = {}
+        self._note_names(image.topics.by_name)
 
-    def on_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        """Subscriber of the publisher: keeps the names that could collide."""
+    def on_metadata(self, delta: MetadataDelta) -> None:
+        """Keeps the names that could collide."""
         for topic in delta.deleted_topics:
             if has_collision_characters(topic.name):
                 unified = unify_collision_characters(topic.name)
@@ -103,10 +97,13 @@ class TopicControl:
                 names.discard(topic.name)
                 if not names:
                     del self._collision_names[unified]
-        for topic in delta.created_topics:
-            if has_collision_characters(topic.name):
-                unified = unify_collision_characters(topic.name)
-                self._collision_names.setdefault(unified, set()).add(topic.name)
+        self._note_names(topic.name for topic in delta.created_topics)
+
+    def _note_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if has_collision_characters(name):
+                unified = unify_collision_characters(name)
+                self._collision_names.setdefault(unified, set()).add(name)
 
     # -- creation
 
@@ -140,7 +137,7 @@ class TopicControl:
             partitions = _assigned_partitions(image, topic)
         else:
             partitions = self._placed_partitions(image, topic, config)
-        min_isr = int(configs.get(_MIN_INSYNC_REPLICAS, defaults.min_insync_replicas))
+        min_isr = int(configs.get(MIN_INSYNC_REPLICAS, defaults.min_insync_replicas))
         topic_id = new_topic_id(self._entropy)
         keys = self._keys
         write = TopicWrite()

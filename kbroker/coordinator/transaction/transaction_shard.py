@@ -114,10 +114,12 @@ class TransactionShard:
         now_ms = self._clock.time_ms()
         metadata = self.transactions.get(transactional_id)
         if metadata is None:
+            producer_id = _needed(fresh_id)
             return self._initialized(
                 TransactionMetadata(
                     transactional_id=transactional_id,
-                    producer_id=_needed(fresh_id),
+                    producer_id=producer_id,
+                    previous_producer_id=producer_id,
                     producer_epoch=0,
                     timeout_ms=timeout_ms,
                     update_ms=now_ms,

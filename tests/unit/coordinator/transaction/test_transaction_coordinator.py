@@ -37,6 +37,7 @@ def anyio_backend() -> str:
 def test_a_new_id_begins_at_epoch_0_and_is_bumped_from_then_on() -> None:
     broker = Coordinated()
     assert broker.init() == (NONE, 1000, 0)
+    assert broker.metadata().previous_producer_id == 1000, "as Kafka writes it"
     assert broker.init() == (NONE, 1000, 1)
     assert broker.written_states() == ["Empty", "Empty"]
 

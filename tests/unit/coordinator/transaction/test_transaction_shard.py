@@ -200,6 +200,117 @@ def test_a_fence_in_the_last_epoch_brings_a_new_producer_id() -> None:
     assert (metadata.producer_id, metadata.producer_epoch) == (PID + 1, 0)
 
 
+def test_a_late_end_of_the_last_epoch_gets_the_new_producer_id() -> None:
+    """The coordinator has aborted at the timeout; nobody else has begun."""
+    broker = standing(EMPTY, 32766)
+    broker.markers.failure = None
+    assert broker.add((PID, 32766), version=2) == NONE
+    assert broker.init() == Identity(CONCURRENT)
+    following = Identity(NONE, PID + 1, 0)
+    assert broker.end((PID, 32766), commit=False, version=2) == following
+    assert broker.end((PID, 32766), commit=True, version=2) == Identity(BAD_STATE)
+    assert broker.init(expected=(PID, 32766)) == following
+    assert broker.init(expected=(PID, 32765)) == Identity(FENCED)
+
+
+def test_a_producer_whose_id_was_replaced_may_ask_again() -> None:
+    broker = standing(COMMITTED, 32766)
+    assert broker.init(expected=(PID, 32766)) == (NONE, PID + 1, 0)
+    assert broker.init(expected=(PID, 32766)) == (NONE, PID + 1, 0)
+    assert broker.init(expected=(PID, 32765)) == Identity(FENCED)
+    assert broker.init(expected=(PID + 1, 7)) == Identity(FENCED)
+    assert broker.init(expected=(PID + 1, 0)) == (NONE, PID + 1, 1)
+    assert broker.init(expected=(PID, 32766)) == Identity(FENCED), "its successor has begun"
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_fence_that_cannot_be_written_bumps_no_epoch(version: int) -> None:
+    broker = standing(EMPTY)
+    broker.markers.failure = None
+    assert broker.add((PID, EPOCH), version=version) == NONE
+    for _ in range(3):
+        broker.log.fail(KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS))
+        assert broker.init() == Identity(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        assert (broker.metadata().state, broker.metadata().producer_epoch) == (ONGOING, EPOCH)
+    broker.log.failure = None
+    assert broker.init() == Identity(CONCURRENT)
+    assert broker.metadata().producer_epoch == EPOCH + 1
+
+
+@pytest.mark.parametrize("state", [PREPARED_COMMIT, PREPARED_ABORT, COMMITTED, ABORTED, EMPTY])
+def test_only_open_transactions_time_out(state: TransactionState) -> None:
+    broker = standing(state)
+    broker.advance(3600)
+    assert (broker.metadata().state, broker.metadata().producer_epoch) == (state, EPOCH)
+
+
+@pytest.mark.parametrize("state", [ONGOING, PREPARED_COMMIT, PREPARED_ABORT])
+def test_ids_in_use_do_not_expire(state: TransactionState) -> None:
+    broker = standing(state)
+    metadata = broker.metadata()._replace(update_ms=0)
+    broker.coordinator.shard(TXN).replay(0, -1, TransactionLogKey(TXN), metadata)
+    broker.advance(4000)
+    assert broker.metadata().state is state
+
+
+@pytest.mark.parametrize("state", [EMPTY, COMMITTED, ABORTED])
+def test_ids_at_rest_expire_and_begin_anew(state: TransactionState) -> None:
+    broker = standing(state)
+    broker.advance(7 * 86_400 + 4000)
+    assert broker.written_states()[-1] == "-"
+    assert broker.add((PID, EPOCH)) == UNKNOWN_ID
+    assert broker.end((PID, EPOCH), version=2) == Identity(UNKNOWN_ID)
+    assert broker.init(expected=(PID, EPOCH)) == (NONE, PID + 1, 0)
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_the_errors_of_a_log_that_cannot_be_written(version: int) -> None:
+    """What the producer is told, and tries again after; the state stands."""
+    told = {
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_ENOUGH_REPLICAS: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.REQUEST_TIMED_OUT: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.NOT_COORDINATOR,
+        ErrorCode.KAFKA_STORAGE_ERROR: ErrorCode.NOT_COORDINATOR,
+        ErrorCode.MESSAGE_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
+        ErrorCode.RECORD_LIST_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
+        ErrorCode.INVALID_REQUIRED_ACKS: ErrorCode.INVALID_REQUIRED_ACKS,
+    }
+    for failure, error in told.items():
+        for state in (ONGOING, EMPTY):
+            broker = standing(state)
+            broker.log.fail(KafkaError(failure))
+            assert broker.add((PID, EPOCH), MORE, version=version) == error
+            commit = state is ONGOING
+            if commit or version == 2:
+                answer = broker.end((PID, EPOCH), commit=commit, version=version)
+                assert answer == Identity(error)
+            assert broker.init() == Identity(error)
+            assert (broker.metadata().state, broker.metadata().producer_epoch) == (state, EPOCH)
+
+
+@pytest.mark.parametrize("loading", [True, False])
+def test_nobody_else_answers(loading: bool) -> None:
+    """While the partition is loaded, and when another broker leads it."""
+    broker = Coordinated()
+    broker.producer()
+    other = Coordinated(broker.log, lead=loading)
+    error = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if loading else ErrorCode.NOT_COORDINATOR
+    assert other.init() == Identity(error)
+    assert other.add((PID, 0)) == error
+    for version in (0, 2):
+        assert other.end((PID, 0), version=version) == Identity(error)
+    assert other.coordinator.verify_partitions(TXN, PID, 0, [DATA]) == {DATA: error}
+    with pytest.raises(KafkaError) as caught:
+        other.metadata()
+    assert caught.value.error_code is error
+    if loading:
+        with pytest.raises(KafkaError) as caught:
+            other.coordinator.transactions()
+        assert caught.value.error_code is error
+
+
 def test_an_epoch_beyond_the_last_can_still_be_aborted() -> None:
     """Older brokers could leave one; it does not overflow."""
     broker = standing(ONGOING, 32767)

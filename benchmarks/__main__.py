@@ -88,7 +88,7 @@ def _options() -> argparse.Namespace:
         default=[],
         metavar="TEXT",
         help=f"subjects whose name begins with this ({', '.join(FIRST)}, throughput, round trip, "
-        "small, groups, large, tools); may be repeated",
+        "small, groups, transactions, large, tools); may be repeated",
     )
     names = f"{OURS},{PEER},{MockCluster.name}"
     add("--brokers", default=names, help=f"comma between them; also {COMPILED}")

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import groups, large_batches, perf_tools, round_trip, small_requests, throughput
+from benchmarks import (
+    groups,
+    large_batches,
+    perf_tools,
+    round_trip,
+    small_requests,
+    throughput,
+    transactions,
+)
 from benchmarks.brokers import COMPILED, GATHERING
 from benchmarks.mock_cluster import MockCluster
 from benchmarks.paced_producer import paced_producer
@@ -81,6 +89,7 @@ def subjects(tools: KafkaTools | None) -> Iterator[Subject]:
     yield Subject("small metadata", _metadata, WITH_MOCK)
     yield Subject("small produce", _one_record, WITH_MOCK)
     yield from (Subject(name, of_groups) for name, of_groups in groups.subjects())
+    yield from (Subject(name, of_transactions) for name, of_transactions in transactions.subjects())
     yield Subject("large produce", _large_produce)
     yield Subject("large fetch", _large_fetch, ALL | {GATHERING})
     if tools is not None:

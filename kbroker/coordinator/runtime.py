@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
+from anyio.lowlevel import checkpoint
+
 from kbroker.common.clock import Clock
 from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.common.timer import Timer, TimerHandle
@@ -33,6 +35,8 @@ from kbroker.record.record import Record
 S = TypeVar("S", bound=CoordinatorShard)
 R = TypeVar("R")
 
+RECORDS_A_TURN = 1_000
+"""Records taken from the log, while it is loaded, before other tasks get their turn: 1-2 ms."""
 RETRY_AFTER_S = 0.5
 """Pause before a failed timer operation, or a failed load, is tried again."""
 
@@ -213,12 +217,16 @@ class CoordinatorRuntime(Generic[S]):
         shard = context.shard
         encoded = None if self._encoded_replay is None else self._encoded_replay(shard)
         replayer = Replayer(shard, self._codec(), self._log, encoded)
+        turn_ends = RECORDS_A_TURN
         try:
             async for batch in self._loader.load(self.topic, context.index):
                 if self._contexts.get(context.index) is not context:
                     return  # resigned meanwhile
                 if replayer.add(batch):
                     await replayer.flush()
+                elif replayer.record_count >= turn_ends:  # however large the batches are
+                    turn_ends = replayer.record_count + RECORDS_A_TURN
+                    await checkpoint()
             await replayer.flush()
             if self._contexts.get(context.index) is not context:
                 return

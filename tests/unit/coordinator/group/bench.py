@@ -9,6 +9,7 @@ import anyio.lowlevel
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
+from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.coordinator.deferred import Answer, Deferred
@@ -98,7 +99,10 @@ class GroupBench:
         *,
         log: MemoryLog | None = None,
         seed: int = 1,
+        faults: Faults = NO_FAULTS,
     ) -> None:
+        self.seed = seed
+        self.faults = faults
         self.clock = ManualClock()
         self.timer = Timer(self.clock)
         self.log = log or MemoryLog()
@@ -114,6 +118,7 @@ class GroupBench:
             writer=self.log,
             loader=self.log,
             log=logging.getLogger("test"),
+            faults=faults,
         )
         self.image = MetadataImage()
         self.coordinator.on_elected(0, 0)
@@ -141,8 +146,9 @@ class GroupBench:
             pass
 
     def load(self, **settings: Any) -> "GroupBench":
-        """Another broker that takes the log over."""
-        other = GroupBench(log=self.log, seed=2, **settings)
+        """Another broker that takes the log over: at the same time, with ids of its own."""
+        other = GroupBench(log=self.log, seed=self.seed + 1, faults=self.faults, **settings)
+        other.clock.advance(self.clock.monotonic())
         other.clock.set_time_ms(self.clock.time_ms())
         other.set_topics(**{t.name: len(t.partitions) for t in self.image.topics.by_name.values()})
 

@@ -120,7 +120,6 @@ class ConsumerSimulation:
         old.log.failure = None
         old.coordinator.on_resigned(0)
         self.bench = old.load(settings=self.settings)
-        self.bench.clock.advance(old.clock.monotonic())
         self.bench.timer.run_due()
 
     def heal(self) -> None:

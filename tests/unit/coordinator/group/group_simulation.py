@@ -132,7 +132,6 @@ class Simulation:
         old.coordinator.on_resigned(0)
         old.log.commit("", 0)
         self.bench = old.load(settings=self.settings)
-        self.bench.clock.advance(old.clock.monotonic())
         self.bench.timer.run_due()
         self.incarnation += 1
         self.seen_generation = 0

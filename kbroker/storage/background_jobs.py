@@ -74,6 +74,13 @@ class BackgroundJobs:
 
         self._timers[name] = self._timer.schedule(interval_s if first is None else first, run)
 
+    def wake(self, name: str) -> None:
+        """Let what sleeps under this name go on now."""
+        handle = self._timers.get(name)
+        if handle is not None and (go_on := handle.callback) is not None:
+            handle.cancel()
+            go_on()
+
     async def sleep(self, name: str, delay_s: float) -> None:
         """Wait on the clock."""
         woken = anyio.Event()

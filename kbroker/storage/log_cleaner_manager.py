@@ -27,23 +27,37 @@ class LogCleanerManager:
         offload: Offload,
         log: logging.Logger,
         *,
+        backoff_s: float,
         dedupe_buffer_size: int,
         logs: Callable[[], Iterable[UnifiedLog]],
         directory_of: Callable[[str, int], LogDirectory | None],
+        wake: Callable[[], object],
     ) -> None:
-        """``logs`` gives every log there is, ``directory_of`` where one is (None: no more)."""
+        """``logs`` gives every log there is, ``directory_of`` where one is (None: no more).
+        ``wake`` ends the pause between two looks, which is ``backoff_s``."""
         self._env = env
         self._offload = offload
         self._log = log
+        self.backoff_s = _at_least_a_moment(backoff_s)
         self._dedupe_buffer_size = dedupe_buffer_size
         self._logs = logs
         self._directory_of = directory_of
+        self._wake = wake
         self._cleaner: LogCleaner | None = None
         self.cleaned: dict[Key, int] = {}
 
     def forget(self, key: Key) -> None:
         """The log is no more, or begins anew."""
         self.cleaned.pop(key, None)
+
+    def set_dynamic(self, *, backoff_s: float, dedupe_buffer_size: int) -> None:
+        """Put other settings in force and, as Kafka does when they have changed, look at once."""
+        backoff_s = _at_least_a_moment(backoff_s)
+        if (backoff_s, dedupe_buffer_size) == (self.backoff_s, self._dedupe_buffer_size):
+            return
+        self.backoff_s, self._dedupe_buffer_size = backoff_s, dedupe_buffer_size
+        self._cleaner = None
+        self._wake()
 
     async def run_once(self) -> None:
         """Clean what is dirty enough now."""
@@ -90,6 +104,10 @@ class LogCleanerManager:
             if self._directory_of(*key) is directory
         }
         await self._offload.run(partial(directory.write_cleaner_offsets, offsets))
+
+
+def _at_least_a_moment(backoff_s: float) -> float:
+    return max(backoff_s, 0.001)  # Kafka allows 0
 
 
 def _may_be_dirty(log: UnifiedLog) -> bool:

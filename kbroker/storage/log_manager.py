@@ -121,14 +121,15 @@ class LogManager:
         self._checkpoint_interval_s = max(checkpoint_interval_s, 0.001)  # Kafka allows 0
         self._retention_check_interval_s = retention_check_interval_s
         self._cleaner_enable = cleaner_enable
-        self._cleaner_backoff_s = max(cleaner_backoff_s, 0.001)  # Kafka allows 0
         self._rows = CheckpointRows(files)
         self._ends: dict[tuple[str, int], int] = {}  # of logs that were idle at the last look
         self.cleaner = LogCleanerManager(
             self.env,
             self._offload,
             self._log,
+            backoff_s=cleaner_backoff_s,
             dedupe_buffer_size=cleaner_dedupe_buffer_size,
+            wake=lambda: self._jobs.wake("cleaner"),
             logs=lambda: list(self._logs.values()),
             directory_of=self.directory_of,
         )
@@ -353,6 +354,7 @@ class LogManager:
         from kbroker.storage.log_loader import load_log
 
         current = self._logs[key]
+        epochs = [each for each in current.epochs.entries() if each.epoch > future.latest_epoch]
         future.close()
         future.abandon()
         path = os.path.join(directory.path, current.name)
@@ -373,6 +375,8 @@ class LogManager:
             if aside is not None and not self._files.exists(path):
                 self._files.rename(aside, current.directory)
             raise future.storage_error("putting in its place", error) from error
+        for entry in epochs:  # those that have no record yet
+            log.maybe_assign_epoch_start_offset(*entry)
         self._logs[key] = log
         self._directory_of[key] = directory
         self._rows.forget(key)
@@ -459,7 +463,7 @@ class LogManager:
 
     async def _run_cleaner(self) -> None:
         while True:
-            await self._jobs.sleep("cleaner", self._cleaner_backoff_s)
+            await self._jobs.sleep("cleaner", self.cleaner.backoff_s)
             await self.cleaner.run_once()
 
     async def run_pending_moves(self) -> None:

@@ -148,9 +148,6 @@ class LogMoves:
             future.update_high_watermark(log.log_start_offset)
             future.maybe_increment_log_start_offset(log.log_start_offset)
         future.update_high_watermark(log.high_watermark)
-        for entry in log.epochs.entries():  # an epoch without a record yet
-            if entry.epoch > future.latest_epoch:
-                future.epochs.assign(*entry)
         del self._moves[key]
         self._logs.replace_log(key, future, move.directory)
 

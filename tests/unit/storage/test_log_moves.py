@@ -1,0 +1,296 @@
+"""Logs that move to another data directory: the copy, the swap, and whatever comes between."""
+
+import logging
+
+import anyio
+import pytest
+
+from kbroker.common.clock import ManualClock
+from kbroker.common.entropy import SeededEntropy
+from kbroker.common.files import FileSystem, MemoryFileSystem
+from kbroker.common.offload import InlineOffload
+from kbroker.common.timer import Timer
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.storage.log_directory import DataDirectoryError
+from kbroker.storage.log_manager import LogManager
+from kbroker.storage.unified_log import UnifiedLog
+from tests.sizes import size
+from tests.unit.storage.faulty_files import FaultyFileSystem, Killed
+from tests.unit.storage.log_fixture import (
+    TOPIC_ID,
+    append,
+    append_values,
+    batch,
+    config,
+    marker,
+    read_all,
+)
+
+SETTINGS = config(segment_bytes=400, index_interval_bytes=150, file_delete_delay_ms=0)
+KEY = ("topic", 0)
+
+
+class World:
+    def __init__(self, files: FileSystem | None = None) -> None:
+        self.files = files if files is not None else MemoryFileSystem()
+        self.clock = ManualClock(time_ms=2_000_000)
+        self.timer = Timer(self.clock)
+        self.replaced: list[UnifiedLog] = []
+
+    def manager(self) -> LogManager:
+        manager = LogManager(
+            self.files,
+            ["/one", "/two"],
+            SETTINGS,
+            self.clock,
+            self.timer,
+            InlineOffload(),
+            SeededEntropy(5),
+            logging.getLogger("test"),
+        )
+        manager.on_log_replaced = self.replaced.append
+        return manager
+
+    def start(self) -> LogManager:
+        manager = self.manager()
+        anyio.run(manager.load)
+        return manager
+
+    def settle(self, manager: LogManager) -> None:
+        """Removals that are due are done."""
+        self.clock.advance(1)
+        self.timer.run_due()
+        anyio.run(manager.run_pending_jobs)
+
+    def names(self, path: str) -> list[str]:
+        return sorted(entry.name for entry in self.files.list(path) if entry.is_directory)
+
+
+def log_of(manager: LogManager) -> UnifiedLog:
+    return manager.get_or_create_log(*KEY, TOPIC_ID, SETTINGS)
+
+
+def filled(manager: LogManager) -> UnifiedLog:
+    log = log_of(manager)
+    for number in range(12):
+        append_values(log, b"value %d" % number, leader_epoch=number // 5)
+    append(log, batch(b"i", producer_id=3, base_sequence=0), leader_epoch=2)
+    return log
+
+
+def begin(manager: LogManager, path: str = "/two") -> None:
+    manager.moves.begin(log_of(manager), manager.directories.find(path))
+
+
+def test_a_log_moves_with_all_it_knows() -> None:
+    world = World()
+    manager = world.start()
+    before = filled(manager)
+    before.maybe_increment_log_start_offset(3)
+    before.maybe_assign_epoch_start_offset(7, before.log_end_offset)
+    expected = read_all(before)
+    begin(manager)
+    move = manager.moves.get(*KEY)
+    assert move is not None and move.future.size == 0
+    anyio.run(manager.run_pending_moves)
+    log = log_of(manager)
+    assert log is not before and world.replaced == [log]
+    assert manager.moves.get(*KEY) is None
+    assert log.directory == "/two/topic-0"
+    assert (log.log_start_offset, log.high_watermark, log.log_end_offset) == (3, 13, 13)
+    assert read_all(log) == expected
+    assert log.latest_epoch == 7
+    assert log.epochs.end_offset_for(1, 13) == before.epochs.end_offset_for(1, 13)
+    assert append(log, batch(b"i", producer_id=3, base_sequence=0), leader_epoch=7).duplicate
+    append_values(log, b"on", leader_epoch=7)
+    world.settle(manager)
+    assert (world.names("/one"), world.names("/two")) == ([], ["topic-0"])
+    anyio.run(manager.shutdown)
+    again = world.start()
+    assert read_all(log_of(again))[-1] == (13, b"on")
+    assert again.directory_of(*KEY) is again.directories.find("/two")
+
+
+def test_appends_go_on_while_a_log_is_copied() -> None:
+    world = World()
+    manager = world.start()
+    filled(manager)
+    begin(manager)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(manager.run_pending_moves)
+            for number in range(10):
+                append_values(log_of(manager), b"late %d" % number, leader_epoch=2)
+                await anyio.lowlevel.checkpoint()
+
+    anyio.run(main)
+    log = log_of(manager)
+    assert log.directory == "/two/topic-0"
+    assert [value for _, value in read_all(log)][-10:] == [b"late %d" % n for n in range(10)]
+
+
+def test_an_open_transaction_moves_too() -> None:
+    world = World()
+    manager = world.start()
+    log = filled(manager)
+    append(log, batch(b"t", producer_id=8, transactional=True), leader_epoch=2)
+    append(log, batch(b"a", producer_id=9, transactional=True), leader_epoch=2)
+    append(log, marker(commit=False, producer_id=9), leader_epoch=2)
+    begin(manager)
+    anyio.run(manager.run_pending_moves)
+    moved = log_of(manager)
+    assert moved is not log
+    assert moved.last_stable_offset == 13
+    append(moved, marker(commit=True, producer_id=8), leader_epoch=2)
+    assert moved.last_stable_offset == moved.log_end_offset == 17
+    found = [entry.producer_id for each in moved.segments for entry in each.transaction_index]
+    assert found == [9]
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_an_empty_log_moves(emptied: bool) -> None:
+    world = World()
+    manager = world.start()
+    log = log_of(manager)
+    if emptied:
+        append_values(log, b"a", b"b")
+        log.truncate_fully_and_start_at(2)
+    else:
+        log.maybe_assign_epoch_start_offset(4, 0)
+    begin(manager)
+    anyio.run(manager.run_pending_moves)
+    moved = log_of(manager)
+    assert manager.directory_of(*KEY) is manager.directories.find("/two")
+    assert moved.log_end_offset == (2 if emptied else 0)
+    assert moved.latest_epoch == (-1 if emptied else 4)
+    append_values(moved, b"c", leader_epoch=4)
+    anyio.run(lambda: manager.shutdown(clean=False))
+    again = log_of(world.start())
+    assert again.directory == "/two/topic-0"
+    assert read_all(again) == [(2 if emptied else 0, b"c")]
+
+
+def test_another_destination_and_a_way_back() -> None:
+    world = World()
+    manager = world.start()
+    filled(manager)
+    begin(manager)
+    first = manager.moves.get(*KEY)
+    begin(manager)
+    assert manager.moves.get(*KEY) is first
+    begin(manager, "/one")  # where it is: the move is off
+    assert manager.moves.get(*KEY) is None
+    anyio.run(manager.run_pending_moves)
+    world.settle(manager)
+    assert (world.names("/one"), world.names("/two")) == (["topic-0"], [])
+
+
+def test_a_deleted_topic_takes_its_copy_along() -> None:
+    world = World()
+    manager = world.start()
+    filled(manager)
+    begin(manager)
+    manager.delete_log(*KEY)
+    anyio.run(manager.run_pending_moves)
+    world.settle(manager)
+    assert (world.names("/one"), world.names("/two")) == ([], [])
+
+
+def test_a_directory_that_fails_ends_the_move() -> None:
+    world = World()
+    manager = world.start()
+    filled(manager)
+    begin(manager)
+    manager._fail_directory(manager.directories.find("/two"), OSError(5, "bad"))
+    world.timer.run_due()
+    assert manager.moves.get(*KEY) is None
+    anyio.run(manager.run_pending_moves)
+    assert log_of(manager).directory == "/one/topic-0"
+    with pytest.raises(KafkaError) as caught:
+        begin(manager)
+    assert caught.value.error_code is ErrorCode.KAFKA_STORAGE_ERROR
+    with pytest.raises(KafkaError) as caught:
+        begin(manager, "/three")
+    assert caught.value.error_code is ErrorCode.LOG_DIR_NOT_FOUND
+
+
+def test_retention_may_overtake_the_copy() -> None:
+    world = World()
+    manager = world.start()
+    log = filled(manager)
+    begin(manager)
+    move = manager.moves.get(*KEY)
+    assert move is not None
+    anyio.run(manager.moves._step, log, move.future)
+    for number in range(20):
+        append_values(log, b"more %d" % number, leader_epoch=2)
+    log.maybe_increment_log_start_offset(30)
+    expected = read_all(log)
+    anyio.run(manager.run_pending_moves)
+    moved = log_of(manager)
+    assert moved.directory == "/two/topic-0"
+    assert read_all(moved) == expected
+    assert moved.log_start_offset == 30
+
+
+def run_script(files: FileSystem, acked: dict[int, bytes]) -> None:
+    """Fill, move, write on; what was acknowledged is in ``acked``."""
+    world = World(files)
+    manager = world.manager()
+
+    async def main() -> None:
+        await manager.load()
+        log = log_of(manager)
+        for number in range(8):
+            append_values(log, b"value %d" % number)
+            acked[number] = b"value %d" % number
+        begin(manager)
+        await manager.run_pending_moves()
+        for number in range(8, 11):
+            append_values(log_of(manager), b"value %d" % number)
+            acked[number] = b"value %d" % number
+        world.clock.advance(1)
+        world.timer.run_due()
+        await manager.run_pending_jobs()
+        await manager.shutdown(clean=False)
+
+    anyio.run(main)
+
+
+def is_death(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_death(each) for each in error.exceptions)
+    return isinstance(error, Killed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["kill", "kill_mid", "kill_after", "full", "error"])
+def test_a_fault_at_every_change_of_a_move_loses_nothing(mode: str) -> None:
+    counting = FaultyFileSystem(MemoryFileSystem())
+    run_script(counting, {})
+    visited = range(1, counting.calls + 1, size(ci=2, full=1))
+    for fail_at in visited:
+        inner = MemoryFileSystem()
+        acked: dict[int, bytes] = {}
+        try:
+            run_script(FaultyFileSystem(inner, fail_at=fail_at, mode=mode), acked)
+        except (KafkaError, DataDirectoryError):
+            pass  # a client, or whoever started it, was told
+        except BaseException as error:
+            if not is_death(error):
+                raise
+        inner._locked.clear()
+        world = World(inner)
+        again = world.start()
+        anyio.run(again.run_pending_moves)  # one that was under way begins anew
+        found = again.get_log(*KEY)
+        assert found is not None or not acked, f"{mode} at change {fail_at}: the log is gone"
+        if found is not None:
+            lost = {at: acked[at] for at in acked if dict(read_all(found)).get(at) != acked[at]}
+            assert not lost, f"{mode} at change {fail_at}"
+        world.settle(again)
+        left = [name for path in ("/one", "/two") for name in world.names(path)]
+        assert left in ([], ["topic-0"]), f"{mode} at change {fail_at}: {left}"
+    print(f"{mode}: {len(visited)} of {counting.calls} changes visited")

@@ -444,6 +444,10 @@ class BrokerServer:
     def _set_log_settings(self, config: BrokerConfig) -> None:
         """Those of all logs together; topics' defaults are the replica manager's business."""
         self.log_manager.env.producer_id_expiration_ms = config.producer_id_expiration_ms
+        self.log_manager.cleaner.set_dynamic(
+            backoff_s=config.log_cleaner_backoff_ms / 1000,
+            dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
+        )
 
     def _apply_dynamic_settings(self, delta: "MetadataDelta", image: "MetadataImage") -> None:
         """Put this broker's and the cluster's dynamic settings in force."""

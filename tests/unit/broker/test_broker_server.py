@@ -26,6 +26,8 @@ async def test_settings_of_all_brokers_act_at_once() -> None:
     async with BrokerServer(config, memory=True) as server:
         await set_for_all(server, "producer.id.expiration.ms", "4321")
         assert server.log_manager.env.producer_id_expiration_ms == 4321
+        await set_for_all(server, "log.cleaner.backoff.ms", "50")
+        assert server.log_manager.cleaner.backoff_s == 0.05
         await set_for_all(server, "max.connections", "17")
         assert server.network.settings.limits.max_connections == 17
         await set_for_all(server, "message.max.bytes", "1001")

@@ -205,6 +205,89 @@ def members(x, v):
     x.call("OffsetFetch", 8, {"Groups": [asked], "RequireStable": True}, label="committed")
 
 
+@scenario("txn", [4, 5])
+def members_of_consumer_groups(x, v):
+    """TxnOffsetCommit with a member of the protocol of KIP-848: its epoch is the generation."""
+    p = ready(x)
+    group, member = x.name("g"), "m-" + x.tok
+    partition = {"PartitionIndex": 0, "CommittedOffset": 3, "CommittedMetadata": ""}
+
+    def commit(label, epoch, name=member):
+        body = {
+            "TransactionalId": p.txn,
+            "GroupId": group,
+            "ProducerId": p.pid,
+            "ProducerEpoch": p.epoch,
+            "GenerationId": epoch,
+            "MemberId": name,
+            "Topics": [{"Name": p.topic, "Partitions": [partition]}],
+        }
+        x.call("TxnOffsetCommit", v, body, label=label)
+
+    if v < 5:
+        body = {
+            "TransactionalId": p.txn,
+            "ProducerId": p.pid,
+            "ProducerEpoch": p.epoch,
+            "GroupId": group,
+        }
+        x.call("AddOffsetsToTxn", 3, body, label="add")
+    beat = {
+        "GroupId": group,
+        "MemberId": member,
+        "MemberEpoch": 0,
+        "RebalanceTimeoutMs": 10_000,
+        "SubscribedTopicNames": [p.topic],
+        "TopicPartitions": [],
+    }
+    joined = x.until(
+        lambda: (
+            answer
+            if (answer := x.call("ConsumerGroupHeartbeat", 1, beat, rec=False))["ErrorCode"]
+            not in NOT_READY
+            else None
+        )
+    )
+    epoch = joined["MemberEpoch"]
+    commit("the member", epoch)
+    commit("an epoch of the future", epoch + 1)
+    commit("an epoch of the past", epoch - 1)
+    commit("no epoch", -1)
+    commit("nobody", -1, "")
+    commit("nobody with an epoch", epoch, "")
+    commit("somebody else", epoch, "n-" + x.tok)
+    p.end(5 if v == 5 else 4, True, "end")
+    x.settle()
+    asked = {
+        "GroupId": group,
+        "Topics": [{"Name": p.topic, "PartitionIndexes": [0]}],
+        "MemberId": member,
+        "MemberEpoch": epoch,
+    }
+    x.call("OffsetFetch", 9, {"Groups": [asked], "RequireStable": True}, label="committed")
+
+
+@scenario("txn", ["commit", "abort"])
+def readers_wait(x, how):
+    """A reader of committed records is answered when the transaction ends, and not before."""
+    p = ready(x, 1)
+    x.produce(p.topic, [b"before"])
+    p.produce(12, rec=False)
+    x.produce(p.topic, [b"between"])
+    waiting = x.conn()
+    body = x.fetch_body(p.topic, 1, 12, iso=1, wait=6000)
+    waiting.send("Fetch", 12, body)
+    x.quiet(waiting, "while it is open")
+    p.end(5, how == "commit", "end")
+    x.recv(waiting, label="what was waited for", ordered=True)
+    x.offsets(p.topic, 1000, iso=1, label="by time")
+    p.produce(12, rec=False)
+    for timestamp in (-1, -3, 1000, 2000):
+        x.offsets(p.topic, timestamp, iso=1, label=f"by time {timestamp}, another is open")
+    x.fetch(p.topic, 9, iso=1, label="behind the end")
+    x.fetch(p.topic, 5, iso=1, label="at the last stable offset")
+
+
 @scenario("txn")
 def plain_and_pending_offsets(x):
     """Offsets committed in and outside a transaction, and what is left when it is aborted."""

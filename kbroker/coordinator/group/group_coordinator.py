@@ -33,6 +33,8 @@ OFFSETS_TOPIC = "__consumer_offsets"
 
 _REMEMBERED_PARTITIONS = 10_000
 """Group ids whose partition is remembered, to be found again without hashing."""
+_LONGEST_REMEMBERED = 256
+"""Characters: nobody can fill the memory with long ones."""
 
 
 class GroupCoordinator:
@@ -168,7 +170,8 @@ class GroupCoordinator:
             if len(self._partitions) >= _REMEMBERED_PARTITIONS:
                 self._partitions.clear()
             partition = partition_for(group_id, self._partition_count)
-            self._partitions[group_id] = partition
+            if len(group_id) <= _LONGEST_REMEMBERED:
+                self._partitions[group_id] = partition
         return partition
 
     @property

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from tests.peers.kafka_tools import KafkaTools
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)  # the first one starts an Apache Kafka twice
 
 SETTINGS = {
     "log.cleaner.backoff.ms": "200",
@@ -241,6 +241,7 @@ class KafkaWrote:
     seen_before_kill: Seen
     closed: Path
     seen_before_close: Seen
+    refused_while_running: str
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +264,10 @@ def kafka_wrote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaWrote
         samples = [Sample(None, b"after the restart", now_ms())]
         clients.send(clients.producer(kafka.bootstrap), "segments", samples)
         before_close = look(kafka.bootstrap)
+        refused = refuse("log", "verify", str(kafka.data_dir))
         kafka.stop()
         shutil.copytree(kafka.data_dir, folder / "closed")
-    yield KafkaWrote(folder / "killed", before_kill, folder / "closed", before_close)
+    yield KafkaWrote(folder / "killed", before_kill, folder / "closed", before_close, refused)
 
 
 def test_kafka_reads_a_partition_directory_of_ours(kafka_wrote: KafkaWrote) -> None:
@@ -274,6 +276,10 @@ def test_kafka_reads_a_partition_directory_of_ours(kafka_wrote: KafkaWrote) -> N
     assert [(offset, value) for offset, _, value, _ in records] == [
         (number, b"v%d" % number * 9) for number in range(100)
     ]
+
+
+def test_a_running_kafka_is_left_alone(kafka_wrote: KafkaWrote) -> None:
+    assert "is in use by a broker; stop it first" in kafka_wrote.refused_while_running
 
 
 def test_kafka_serves_old_message_formats(kafka_wrote: KafkaWrote) -> None:

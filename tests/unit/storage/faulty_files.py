@@ -30,6 +30,7 @@ class FaultyFileSystem:
         self.fail_at = fail_at
         self.mode = mode
         self.is_dead = False
+        self.is_full = False  # every write fails after its first half, and nothing new is made
 
     def _check_alive(self) -> None:
         if self.is_dead:
@@ -59,6 +60,9 @@ class FaultyFileSystem:
 
     def write(self, file: File, data: Buffer, position: int) -> None:
         due = self._is_due()
+        if self.is_full:
+            file.write_at(bytes(data)[: len(data) // 2], position)
+            raise OSError(errno.ENOSPC, "the disk is full")
         if due and self.mode in ("short", "kill_mid"):
             file.write_at(bytes(data)[: len(data) // 2], position)
             if self.mode == "kill_mid":
@@ -79,6 +83,8 @@ class FaultyFileSystem:
     def open(self, path: str, *, create: bool = False) -> File:
         self._check_alive()
         if create and not self.inner.exists(path):
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "the disk is full")
             dies = self.before()
             file = self.inner.open(path, create=True)
             self._after(dies)

@@ -6,6 +6,7 @@ it ends, the next start opens the directory and finds every acknowledged record.
 """
 
 import logging
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -16,10 +17,12 @@ from kbroker.common.files import FileSystem, MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.topic_config import LogConfig
+from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_manager import LogManager
 from tests.sizes import size
+from tests.unit.storage.closed_files import ClosedFilesOnly
 from tests.unit.storage.faulty_files import FaultyFileSystem, Killed
 from tests.unit.storage.log_fixture import append, append_values, batch, config, read_all
 
@@ -148,9 +151,12 @@ def is_death(error: BaseException) -> bool:
     return isinstance(error, Killed)
 
 
-def run_once(fail_at: int, mode: str) -> Broker:
-    """One run of the script and a look at what it left; the disk's locks die with the process."""
-    inner = MemoryFileSystem()
+def run_once(
+    fail_at: int, mode: str, make: Callable[[], MemoryFileSystem] = MemoryFileSystem
+) -> Broker:
+    """One run of the script and a look at what it left; the disk's locks and handles die with the
+    process."""
+    inner = make()
     broker = Broker(FaultyFileSystem(inner, fail_at=fail_at, mode=mode))
 
     async def main() -> None:
@@ -162,14 +168,16 @@ def run_once(fail_at: int, mode: str) -> Broker:
             if not is_death(error):
                 raise
         inner._locked.clear()
+        if isinstance(inner, ClosedFilesOnly):
+            inner.open_handles.clear()
         await broker.check(inner)
 
     anyio.run(main)
     return broker
 
 
-def count_calls() -> int:
-    files = FaultyFileSystem(MemoryFileSystem())
+def count_calls(make: Callable[[], MemoryFileSystem] = MemoryFileSystem) -> int:
+    files = FaultyFileSystem(make())
     broker = Broker(files)
     anyio.run(broker.run)
     assert broker.refused == 0
@@ -190,3 +198,48 @@ def test_a_data_directory_survives_every_fault(mode: str) -> None:
         except AssertionError as error:
             raise AssertionError(f"{mode} at change {fail_at}: {error}") from error
     print(f"{mode}: {len(visited)} of {calls} changes visited")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["error", "kill"])
+def test_where_open_files_cannot_be_renamed_or_removed(mode: str) -> None:
+    calls = count_calls(ClosedFilesOnly)
+    assert calls > 150
+    visited = range(1, calls + 1, size(ci=5, full=1))
+    for fail_at in visited:
+        run_once(fail_at, mode, ClosedFilesOnly)
+    print(f"{mode}, open files cannot be renamed: {len(visited)} of {calls} changes visited")
+
+
+def test_a_full_disk_refuses_appends_serves_reads_and_recovers() -> None:
+    files = FaultyFileSystem(MemoryFileSystem())
+    broker = Broker(files)
+
+    async def main() -> None:
+        manager = broker.manager()
+        await manager.load()
+        broker.append(manager, "first", 0, 5)
+        log = manager.get_log("first", 0)
+        assert log is not None
+        files.is_full = True
+        for _ in range(3):
+            with pytest.raises(KafkaError) as caught:
+                append_values(log, b"no room")
+            assert caught.value.error_code is ErrorCode.KAFKA_STORAGE_ERROR
+            await broker.attempt(manager.checkpoint)
+            await broker.background(manager)
+            assert len(read_all(log)) == 5
+        assert manager.get_log("first", 0) is log
+        assert manager.directories.all[0].failure is None
+        files.is_full = False
+        broker.append(manager, "first", 0, 8)
+        broker.append(manager, "second", 0, 2)
+        assert len(read_all(log)) == 13
+        await broker.background(manager)
+        await manager.checkpoint()
+        await manager.shutdown()
+        assert manager.directories.all[0].failure is None
+
+    anyio.run(main)
+    assert files.inner.exists("/data/.kafka_cleanshutdown")
+    assert broker.refused == 3  # the checkpoints

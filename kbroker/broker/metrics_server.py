@@ -6,6 +6,7 @@ metrics need prometheus_client (extra ``metrics``), imported at the first scrape
 """
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kbroker.common.timer import TimerHandle
 
 _MOST_CONNECTIONS: Final = 32
+_RENDERED_INLINE: Final = 500
 _MOST_REQUEST_BYTES: Final = 8192
 _TIME_LIMIT_S: Final = 10.0
 _ACCEPT_AGAIN_S: Final = 1.0
@@ -146,7 +148,11 @@ class MetricsServer:
 
         families = await collect(self._server)
         families += self._lag.families()
-        body, content_type = self._render(families, accept)
+        render = partial(self._render, families, accept)
+        # Some us a sample: with thousands of partitions too much for one turn of the loop.
+        is_long = sum(len(family.samples) for family in families) > _RENDERED_INLINE
+        offload = self._server.services.offload
+        body, content_type = await offload.run(render) if is_long else render()
         return _Answer(200, body, content_type)
 
 

@@ -13,6 +13,7 @@ The tracer stands around dispatch and decodes what passes, so a broker without o
 """
 
 import json
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from kbroker.common.parts import Buffer
     from kbroker.request_context import Answer, Dispatch, Dispatched, RequestContext
 
-FORMATS: Final = ("text", "json")
+_log = logging.getLogger("kbroker.trace")
+
 _MOST_CHARACTERS: Final = 2000
 _MOST_ITEMS: Final = 10
 _CORRELATION_ID_SIZE: Final = 4
@@ -154,7 +156,16 @@ class Tracer:
             line["problem"] = str(error)
 
     def _print(self, line: dict[str, Any]) -> None:
-        self._write(self._format(line, self._limit))
+        """A trace that cannot be written ends; the requests do not end with it."""
+        try:
+            self._write(self._format(line, self._limit))
+        except OSError as error:
+            self._write = _nowhere
+            _log.warning("the trace ends: %s", error)
+
+
+def _nowhere(line: str) -> None:
+    """Where a trace goes that has ended."""
 
 
 def _line_of(context: "RequestContext", clock: "Clock", event: str) -> dict[str, Any]:

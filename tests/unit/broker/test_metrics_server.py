@@ -1,8 +1,9 @@
 """The port for metrics and health: one request, one answer, and no way to harm the broker."""
 
 import logging
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -12,11 +13,13 @@ from kbroker.broker import metrics
 from kbroker.broker.broker_server import BrokerServer, StartError
 from kbroker.broker.metrics_server import LoopLag, MetricsServer, parse_metrics_address
 from kbroker.common.clock import ManualClock
+from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig
 from kbroker.config.config_def import ConfigError
 
 pytestmark = pytest.mark.anyio
+T = TypeVar("T")
 LOG = logging.getLogger("tests.metrics")
 
 
@@ -94,6 +97,32 @@ async def test_a_slow_peer_is_cut_off(port: Port) -> None:
             port.timer.run_due()
         with pytest.raises(anyio.EndOfStream):
             of_server.receive_nowait()
+
+
+@pytest.mark.parametrize("samples", [1, 501])
+async def test_long_metrics_are_rendered_off_the_loop(
+    port: Port, monkeypatch: pytest.MonkeyPatch, samples: int
+) -> None:
+    async def collect(server: Any) -> list[metrics.Family]:
+        family = metrics.Family("many", metrics.GAUGE, "Many")
+        for number in range(samples):
+            family.add(number, number=str(number))
+        return [family]
+
+    class CountingOffload(InlineOffload):
+        runs = 0
+
+        async def run(self, work: Callable[[], T]) -> T:
+            self.runs += 1
+            return await super().run(work)
+
+    offload = CountingOffload()
+    port.broker.services = SimpleNamespace(offload=offload)
+    monkeypatch.setattr(metrics, "collect", collect)
+    status, body = await port.get("/metrics", "Accept: text/plain")
+    assert status == 200
+    assert body.count(b"\nmany{") == samples
+    assert offload.runs == (samples > 500)
 
 
 async def test_a_defect_is_logged_and_harms_nobody(

@@ -179,6 +179,22 @@ def test_what_a_client_sends_forges_no_line():
             assert line.isprintable(), line
 
 
+def test_a_trace_that_cannot_be_written_harms_no_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attempts: list[str] = []
+
+    def fail(line: str) -> None:
+        attempts.append(line)
+        raise BrokenPipeError(32, "Broken pipe")
+
+    traced = Traced(answer(HEARTBEAT, 4, HeartbeatResponse()), write=fail)
+    for _ in range(3):
+        assert beat(traced) is traced.answer
+    assert len(attempts) == 1
+    assert caplog.messages == ["the trace ends: [Errno 32] Broken pipe"]
+
+
 def test_a_body_that_is_none_is_said_to_be_undecodable():
     traced = Traced(CloseConnection("undecodable"))
     with pytest.raises(CloseConnection):

@@ -563,10 +563,16 @@ def _name_leader(
 
 
 def _respond(entries: list[_Entry], version: int, nodes: list[NodeEndpoint]) -> ProduceResponse:
-    uses_ids = _uses_ids(version)
+    uses_ids = version >= _FIRST_VERSION_WITH_TOPIC_IDS
+    topic_key: Any
+    if len(entries) == 1:  # mostly
+        topic_key = entries[0].topic_key
+        name, topic_id = ("", topic_key) if uses_ids else (topic_key, ZERO_UUID)
+        only = TopicProduceResponse(name, topic_id, [entries[0].response])
+        return ProduceResponse([only], 0, nodes)
     topics: dict[str | bytes, TopicProduceResponse] = {}
     for entry in entries:
-        topic_key: Any = entry.topic_key
+        topic_key = entry.topic_key
         topic = topics.get(topic_key)
         if topic is not None:
             topic.partition_responses.append(entry.response)

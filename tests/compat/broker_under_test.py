@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 BROKER_VARIABLE = "KBROKER_COMPAT_BROKER"
 BOOTSTRAP_VARIABLE = "KBROKER_COMPAT_BOOTSTRAP"
 
+# Members of the consumer protocol hear of a rebalance at a heartbeat: by default every 5 s.
+SETTINGS = {
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.heartbeat.interval.ms": "500",
+}
+
 
 class OwnedBroker(Protocol):
     """A broker process that a test may stop, kill and start again on the same address."""
@@ -62,10 +68,10 @@ def make_owned_broker(folder: Path) -> OwnedBroker:
         pytest.skip(f"{BOOTSTRAP_VARIABLE} is set: this test needs a broker of its own")
     kind = os.environ.get(BROKER_VARIABLE, "kbroker")
     if kind == "kbroker":
-        return KbrokerProcess(folder)
+        return KbrokerProcess(folder, settings=SETTINGS)
     if kind == "apache-kafka":
         try:
-            return ApacheKafka(folder)
+            return ApacheKafka(folder, settings=SETTINGS)
         except PeerUnavailable as error:
             skip_or_fail(error)
     raise ValueError(f"{BROKER_VARIABLE} is {kind!r}; it must be 'kbroker' or 'apache-kafka'")

@@ -133,7 +133,7 @@ def test_two_consumers_rebalance_cooperatively(bootstrap: str, topic: str, group
 def test_two_consumers_rebalance_with_the_consumer_protocol(
     bootstrap: str, topic: str, group: str
 ) -> None:
-    """KIP-848: the broker assigns. Members learn of it at their heartbeat, every 5 s."""
+    """KIP-848: the broker assigns. Members learn of it at their heartbeat."""
     _two_consumers_share_and_hand_over(bootstrap, topic, group, group_protocol="consumer")
 
 

@@ -486,7 +486,7 @@ class LogManager:
     def _expire_producers(self) -> None:
         now_ms = self._clock.time_ms()
         for log in self._logs.values():
-            if not isinstance(log, DormantLog) and log.producer_state.producers:
+            if not isinstance(log, DormantLog) and log.producer_state.may_expire():
                 log.producer_state.remove_expired(now_ms)
 
     def delete_old_segments(self) -> int:

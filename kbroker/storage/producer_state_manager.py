@@ -28,6 +28,10 @@ _FENCING_EPOCH: Final = 32767
 """No client has it; a marker may repeat it, so that a producer that got there can be aborted."""
 
 
+MAX_VERIFYING: Final = 10_000
+"""Producers of a partition whose transaction may begin; whoever makes up more ids is forgotten."""
+
+
 class CompletedTxn(NamedTuple):
     """A transaction whose marker was appended at ``last_offset``."""
 
@@ -175,6 +179,8 @@ class ProducerStateManager:
         elif known.producer_epoch == producer_epoch:
             known = known._replace(first_sequence=min(first_sequence, known.first_sequence))
         self._verifying[producer_id] = known
+        if len(self._verifying) > MAX_VERIFYING:
+            del self._verifying[next(iter(self._verifying))]
 
     def _check_verified_sequence(self, producer_id: int, first_sequence: int) -> None:
         verifying = self._verifying.get(producer_id)
@@ -328,6 +334,10 @@ class ProducerStateManager:
             if first < 0 or unreplicated < first:
                 return unreplicated
         return first
+
+    def may_expire(self) -> bool:
+        """Whether ``remove_expired`` has anything to look at."""
+        return bool(self.producers or self._verifying)
 
     def has_transactions(self) -> bool:
         """Some transaction is open or not replicated."""

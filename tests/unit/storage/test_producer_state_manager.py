@@ -14,7 +14,11 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.producer_state_entry import BatchMetadata, ProducerStateEntry
-from kbroker.storage.producer_state_manager import CompletedTxn, ProducerStateManager
+from kbroker.storage.producer_state_manager import (
+    MAX_VERIFYING,
+    CompletedTxn,
+    ProducerStateManager,
+)
 from tests.unit.storage.log_fixture import environment
 
 DIRECTORY = "/p"
@@ -321,6 +325,14 @@ def test_nothing_overtakes_a_batch_that_is_being_verified(
     end_txn(state, 2, epoch=1)
     state.remove_expired(clock.time_ms())
     assert may_begin_at(state, 2, 9), "all is forgotten"
+
+
+def test_ids_that_somebody_makes_up_are_forgotten(state: ProducerStateManager) -> None:
+    state.start_verification(PID, 0, 0, begins_at_zero=False)
+    assert state.may_expire()
+    for producer_id in range(PID + 1, PID + 1 + MAX_VERIFYING):
+        state.start_verification(producer_id, 0, 0, begins_at_zero=False)
+    assert may_begin_at(state, 0, 1)
 
 
 def test_even_a_known_producer_waits_for_what_it_asked_for_first(

@@ -83,3 +83,16 @@ def test_refusals(bootstrap: str, topic: str):
     refuse("configs", "alter", "--topic", topic, *both, bootstrap=bootstrap, status=2)
     line = refuse("configs", "describe", "--broker", "4242", bootstrap=bootstrap)
     assert "there is no broker 4242" in line
+
+
+def test_a_subscription_to_metrics_of_clients(bootstrap: str, fresh_name):
+    name = fresh_name("subscription")
+    of_metrics = ("--client-metrics", name)
+    change(bootstrap, *of_metrics, "--set", "interval.ms=5000", "--set", "metrics=org.apache.")
+    becomes(bootstrap, of_metrics, "interval.ms", "5000")
+    listed = succeed_json("configs", "list", bootstrap=bootstrap)
+    assert {"type": "client-metrics", "name": name} in listed
+    assert "INVALID" in refuse(
+        *("configs", "alter", *of_metrics, "--set", "interval.ms=1"), bootstrap=bootstrap
+    )
+    change(bootstrap, *of_metrics, "--reset", "interval.ms", "--reset", "metrics")

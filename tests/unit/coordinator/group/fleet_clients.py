@@ -38,7 +38,7 @@ from tests.unit.coordinator.group.bench import GROUP, NONE, GroupBench, now, top
 TOPIC = "topic"
 SESSION_S = 10.0
 REBALANCE_S = 12.0
-AT_ONCE = 40
+AT_ONCE = 200
 VERSION = 1
 
 LOST = frozenset(

@@ -22,10 +22,20 @@ def subscribe(x, name, *settings):
 
 
 def unsubscribe(x, *names):
-    for name in names:
-        asked = {"ResourceType": METRICS, "ResourceName": x.name(name), "Configs": []}
-        x.call("AlterConfigs", 2, {"Resources": [asked]}, rec=False)
-    x.settle()
+    remove(x, [x.name(name) for name in names])
+
+
+def remove(x, names):
+    if names:
+        asked = [{"ResourceType": METRICS, "ResourceName": n, "Configs": []} for n in names]
+        x.call("AlterConfigs", 2, {"Resources": asked}, rec=False)
+        x.settle()
+
+
+def alone(x):
+    """Subscriptions that other scenarios left behind would match here too."""
+    listed = x.call("ListConfigResources", 1, {"ResourceTypes": [METRICS]}, rec=False)
+    remove(x, [each["ResourceName"] for each in listed["ConfigResources"]])
 
 
 def get(x, who, label=None, **how):
@@ -48,6 +58,7 @@ def push(x, who, subscription, data=b"", label=None, codec_id=0, terminating=Fal
 @scenario("telemetry", ["none", "zero id", "twice", "id is kept"])
 def subscriptions(x, k):
     """What a client is told without a subscription of its own."""
+    alone(x)
     who = codec.ZERO if k == "zero id" else instance(x)
     first = get(x, who)
     x.note("id is the asked one", first["ClientInstanceId"] == who)
@@ -72,6 +83,7 @@ SUBSCRIBED = {
 @scenario("telemetry", SUBSCRIBED)
 def subscribed(x, k):
     """What a client is told that a subscription matches by its client id."""
+    alone(x)
     client = "c-" + x.tok
     subscribe(x, "s", *SUBSCRIBED[k], ("match", f"client_id={client}"))
     answer = get(x, instance(x), client=client, rec=False)
@@ -97,6 +109,7 @@ MATCHES = {
 @scenario("telemetry", MATCHES)
 def matched(x, k):
     """Which patterns match a client; a pattern stands for the whole text."""
+    alone(x)
     client = "c-" + x.tok
     match = MATCHES[k].replace("~", x.tok)
     subscribe(x, "s", ("metrics", "a-" + x.tok), ("interval.ms", "100"), ("match", match))
@@ -108,6 +121,7 @@ def matched(x, k):
 @scenario("telemetry", ["both"])
 def two_subscriptions(x, k):
     """Metrics of all that match, the shortest interval; a change is told with another id."""
+    alone(x)
     client = "c-" + x.tok
     match = ("match", f"client_id={client}")
     subscribe(x, "s", ("metrics", "a.,b."), ("interval.ms", "3000"), match)
@@ -141,6 +155,7 @@ PUSHES = {
 @scenario("telemetry", PUSHES)
 def pushed(x, k):
     """One push for the right subscription, and one behind it."""
+    alone(x)
     who = instance(x)
     subscription = get(x, who, rec=False)["SubscriptionId"]
     push(x, who, subscription, label="first", **PUSHES[k])
@@ -161,6 +176,7 @@ ODD_PUSHES = {
 @scenario("telemetry", ODD_PUSHES)
 def refused(x, k):
     """Pushes that are refused, and what may follow them."""
+    alone(x)
     who = instance(x)
     subscription = 7 if k == "unknown instance" else get(x, who, rec=False)["SubscriptionId"]
     name, number, how = ODD_PUSHES[k](who, subscription)

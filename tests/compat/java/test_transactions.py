@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.compat.java.hanging_transaction import RawProducer
+from tests.compat.java.dump_log import dump, files_of
+from tests.compat.java.raw_producer import RawProducer
 from tests.compat.kafka_python import clients
 from tests.compat.waiting import eventually
 from tests.peers import kafka_tools
@@ -89,3 +91,35 @@ def test_a_hanging_transaction_is_found_and_aborted(
     assert [row[:6] for row in hanging] == [["t", "0", lost_id, "0", "-1", "0"]]
     assert left == []
     assert {(row[0], row[3]) for row in states} == {("lost", "Empty"), ("old", "Empty")}
+
+
+def test_kafka_reads_the_records_of_transactions(
+    tools: KafkaTools, owned_broker: OwnedBroker
+) -> None:
+    """__transaction_state as kafka-dump-log decodes it: one committed transaction, one open."""
+    clients.create_topic(owned_broker.bootstrap, "t")
+    with closing(RawProducer(owned_broker.bootstrap, "tx")) as producer:
+        assert producer.produce("t", 12) == 0
+        assert producer.commit() == 0
+        eventually(lambda: producer.state() == "CompleteCommit", what="the marker")
+        assert producer.produce("t", 12) == 0
+        producer_id = producer.producer_id
+    owned_broker.stop()
+    logs = [path for path in files_of(owned_broker.data_dir, ".log") if path.stat().st_size]
+    states = [path for path in logs if path.parent.name.startswith("__transaction_state-")]
+
+    decoded, _ = dump(tools, states, "--transaction-log-decoder")
+    printed, _ = dump(
+        tools, [path for path in logs if path.parent.name == "t-0"], "--print-data-log"
+    )
+
+    found = re.findall(
+        r'"producerId":(\d+),.*"producerEpoch":(\d+),.*"transactionStatus":(\d)', decoded
+    )
+    # Empty, Ongoing, PrepareCommit and CompleteCommit in the next epoch, Ongoing
+    expected = [(0, 0), (0, 1), (1, 2), (1, 4), (1, 1)]
+    assert found == [(str(producer_id), str(epoch), str(state)) for epoch, state in expected], (
+        decoded
+    )
+    assert "endTxnMarker: COMMIT coordinatorEpoch: 0" in printed
+    assert "isvalid: false" not in decoded + printed

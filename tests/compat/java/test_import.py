@@ -32,7 +32,14 @@ from tests.peers.apache_kafka import ApacheKafka
 from tests.peers.kbroker_process import KbrokerProcess
 from tests.peers.require import PeerUnavailable, skip_or_fail
 from tests.unit.log_tools.partition_files import legacy_message, legacy_wrapper
-from tests.unit.storage.log_fixture import append, batch, config, environment, read_all
+from tests.unit.storage.log_fixture import (
+    append,
+    append_marker,
+    batch,
+    config,
+    environment,
+    read_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +57,7 @@ SETTINGS = {
     "log.segment.delete.delay.ms": "0",
 }
 OURS = "written-by-kbroker"
+OURS_BEGAN = now_ms() - 1_000_000
 EOF_EVENT = KafkaError._PARTITION_EOF
 
 Record = tuple[int, bytes | None, bytes | None, int]
@@ -186,7 +194,11 @@ def _commit_and_change(bootstrap: str) -> None:
 
 
 def _write_ours(partition: Path) -> None:
-    """Put a log of ours into the directory of an empty partition; the topic id stays."""
+    """Put a closed log of ours into the directory of an empty partition; the topic id stays.
+
+    Many segments with their indexes, an idempotent producer, and every tenth batch a transaction,
+    of which every other is aborted.
+    """
     for path in partition.glob("0*"):
         path.unlink()
     log = UnifiedLog(
@@ -196,15 +208,19 @@ def _write_ours(partition: Path) -> None:
         0,
         config=config(segment_bytes=4000, index_interval_bytes=300),
     )
-    start = now_ms()
-    for number in range(100):
+    for number in range(200):
+        is_transaction = number % 10 == 9
         data = batch(
             b"v%d" % number * 9,
-            timestamps=[start + number],
-            producer_id=3,
-            base_sequence=number,
+            timestamps=[OURS_BEGAN + 1000 * number],
+            producer_id=3 + is_transaction,
+            base_sequence=number // 10 if is_transaction else number - number // 10,
+            transactional=is_transaction,
         )
-        append(log, data, leader_epoch=0)
+        append(log, data)
+        if is_transaction:
+            append_marker(log, commit=number % 20 == 9, producer_id=4)
+    log.take_producer_snapshot()
     log.close()
 
 
@@ -237,15 +253,18 @@ def _write_old(partition: Path, magic: int) -> None:
 class KafkaWrote:
     """Directories of one Apache Kafka, and what clients saw before it ended so."""
 
-    killed: Path
-    seen_before_kill: Seen
     closed: Path
     seen_before_close: Seen
+    killed: Path
+    seen_before_kill: Seen
     refused_while_running: str
+    offset_in_ours: int
+    """Which Kafka found for the time of the 150th record."""
 
 
 @pytest.fixture(scope="module")
 def kafka_wrote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaWrote]:
+    """Stopped in order; then, with partitions of ours and of old in it, started and killed."""
     folder = tmp_path_factory.mktemp("kafka")
     try:
         kafka = ApacheKafka(folder / "node", settings=SETTINGS)
@@ -254,28 +273,26 @@ def kafka_wrote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaWrote
     with kafka:
         _write(kafka.bootstrap)
         _wait_for_the_cleaner(kafka.data_dir / "compacted-0")
-        before_kill = look(kafka.bootstrap)
-        kafka.kill()
-        shutil.copytree(kafka.data_dir, folder / "killed")
+        before_close = look(kafka.bootstrap)
+        kafka.stop()
+        shutil.copytree(kafka.data_dir, folder / "closed")
         _write_ours(kafka.data_dir / f"{OURS}-0")
         for magic in (0, 1):
             _write_old(kafka.data_dir / f"old-{magic}-0", magic)
         kafka.start()
         samples = [Sample(None, b"after the restart", now_ms())]
         clients.send(clients.producer(kafka.bootstrap), "segments", samples)
-        before_close = look(kafka.bootstrap)
         refused = refuse("log", "verify", str(kafka.data_dir))
-        kafka.stop()
-        shutil.copytree(kafka.data_dir, folder / "closed")
-    yield KafkaWrote(folder / "killed", before_kill, folder / "closed", before_close, refused)
-
-
-def test_kafka_reads_a_partition_directory_of_ours(kafka_wrote: KafkaWrote) -> None:
-    """It was put under a Kafka that had been killed; Kafka recovered it and served it."""
-    records = kafka_wrote.seen_before_close.records[OURS, 0]
-    assert [(offset, value) for offset, _, value, _ in records] == [
-        (number, b"v%d" % number * 9) for number in range(100)
-    ]
+        before_kill = look(kafka.bootstrap)
+        consumer = clients.consumer(kafka.bootstrap)
+        at = TopicPartition(OURS, 0, OURS_BEGAN + 1000 * 149 - 1)
+        (found,) = consumer.offsets_for_times([at], timeout=PATIENCE_S)
+        consumer.close()
+        kafka.kill()
+        shutil.copytree(kafka.data_dir, folder / "killed")
+    yield KafkaWrote(
+        folder / "closed", before_close, folder / "killed", before_kill, refused, found.offset
+    )
 
 
 def test_a_running_kafka_is_left_alone(kafka_wrote: KafkaWrote) -> None:
@@ -285,8 +302,17 @@ def test_a_running_kafka_is_left_alone(kafka_wrote: KafkaWrote) -> None:
 def test_kafka_serves_old_message_formats(kafka_wrote: KafkaWrote) -> None:
     """Which is why an import keeps them, and what it is compared with."""
     for magic in (0, 1):
-        records = kafka_wrote.seen_before_close.records[f"old-{magic}", 0]
+        records = kafka_wrote.seen_before_kill.records[f"old-{magic}", 0]
         assert [offset for offset, _, _, _ in records] == [0, 1, 2, 3, 6, 7, 8, 9, 10]
+
+
+def test_kafka_reads_a_partition_directory_of_ours(kafka_wrote: KafkaWrote) -> None:
+    """As its own: with our indexes and our snapshot, aborted records hidden."""
+    offsets = [offset for offset, _, _, _ in kafka_wrote.seen_before_kill.records[OURS, 0]]
+    values = [value for _, _, value, _ in kafka_wrote.seen_before_kill.records[OURS, 0]]
+    assert values == [b"v%d" % number * 9 for number in range(200) if number % 20 != 19]
+    assert offsets == [number + number // 10 for number in range(200) if number % 20 != 19]
+    assert kafka_wrote.offset_in_ours == 149 + 149 // 10
 
 
 @pytest.mark.parametrize("end", ["closed", "killed"])

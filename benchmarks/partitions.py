@@ -1,0 +1,148 @@
+"""A broker with many partitions: ``python -m benchmarks.partitions [--count N] [--brokers NAMES]``.
+
+What is measured: creating them in one request, the start after a clean stop and after kill -9 (with
+a record in each), with the CPU that it takes, memory, idle CPU and open files. Records that were
+acknowledged are counted after each start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks.brokers import BrokerFactory
+from benchmarks.process_stats import cpu_seconds, idle_cpu_percent, rss_mb
+from benchmarks.table import OURS, PEER, Figures
+from tests.peers import probe
+from tests.peers.apache_kafka import ApacheKafka
+from tests.peers.kbroker_process import KbrokerProcess
+
+if TYPE_CHECKING:
+    from benchmarks.brokers import MeasuredBroker
+
+TOPICS = 100
+PATIENCE_S = 180.0
+KINDS: dict[str, type[KbrokerProcess] | type[ApacheKafka]] = {
+    OURS: KbrokerProcess,
+    PEER: ApacheKafka,
+}
+
+
+class ManyPartitions:
+    """One broker and ``count`` partitions in 100 topics."""
+
+    def __init__(self, broker: MeasuredBroker, count: int, figures: Figures) -> None:
+        self._broker = broker
+        self._per_topic = max(1, count // TOPICS)
+        self._topics = [f"many-{number}" for number in range(min(count, TOPICS))]
+        self._figures = figures
+        self._sent = 0
+
+    @property
+    def count(self) -> int:
+        return self._per_topic * len(self._topics)
+
+    def measure(self, *, idle_s: float) -> None:
+        """The whole sequence; the broker is killed at its end."""
+        self._broker.start()
+        self._note("create", "s", self._create())
+        self._note("RSS, created", "MB", rss_mb(self._broker.pid), target="<= 80")
+        self._produce()
+        self._note("RSS, one record in each", "MB", rss_mb(self._broker.pid))
+        self._note("open files", "", open_files(self._broker.pid), target="< 200")
+        self._broker.kill()
+        self._start("start after kill -9", target="<= 2")
+        self._check()
+        self._broker.stop()
+        self._start("start after a clean stop", target="<= 1")
+        self._note("RSS, started", "MB", rss_mb(self._broker.pid), target="<= 80")
+        self._note("open files, started", "", open_files(self._broker.pid), target="< 200")
+        time.sleep(1)
+        idle = idle_cpu_percent(self._broker.pid, seconds=idle_s)
+        self._note("idle CPU", "% of a core", idle, target="< 1")
+        self._check()
+        self._broker.kill()
+        self._start("start after kill -9, idle", target="<= 2")
+        self._check()
+        self._broker.kill()
+
+    def _note(self, name: str, unit: str, value: float, *, target: str = "") -> None:
+        line = self._figures.line(f"{self.count} partitions: {name}", unit, digits=2, target=target)
+        line.add(self._broker.name, value)
+
+    def _create(self) -> float:
+        admin = AdminClient({"bootstrap.servers": self._broker.bootstrap})
+        new = [NewTopic(topic, self._per_topic, 1) for topic in self._topics]
+        started = time.monotonic()
+        for created in admin.create_topics(new, request_timeout=PATIENCE_S).values():
+            created.result()
+        return time.monotonic() - started
+
+    def _produce(self) -> None:
+        """A record into each partition."""
+        producer = Producer({"bootstrap.servers": self._broker.bootstrap, "acks": "all"})
+        for topic in self._topics:
+            for partition in range(self._per_topic):
+                producer.produce(topic, b"%d" % self._sent, partition=partition)
+                self._sent += 1
+                producer.poll(0)
+        left = producer.flush(PATIENCE_S)
+        assert left == 0, f"{left} records were not acknowledged"
+
+    def _start(self, name: str, *, target: str) -> None:
+        started = time.monotonic()
+        self._broker.start()
+        probe.ask_api_versions(self._broker.bootstrap, timeout_s=30)
+        self._note(name, "s", time.monotonic() - started, target=target)
+        self._note(f"{name}: CPU", "s", cpu_seconds(self._broker.pid))
+
+    def _check(self) -> None:
+        """One partition of each topic is read, its end offset asked for."""
+        consumer = Consumer({"bootstrap.servers": self._broker.bootstrap, "group.id": "many"})
+        try:
+            last = self._per_topic - 1
+            for topic in self._topics:
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, last), 30)
+                assert (low, high) == (0, 1), f"{topic}-{last} holds {low} to {high}"
+            consumer.assign([TopicPartition(topic, last, 0) for topic in self._topics])
+            found = 0
+            while found < len(self._topics):
+                messages = consumer.consume(len(self._topics), timeout=30)
+                assert messages, f"{found} of {len(self._topics)} records came"
+                found += len(messages)
+        finally:
+            consumer.close()
+
+
+def open_files(pid: int) -> int:
+    """Descriptors that the process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.partitions", description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000, help="default 10000")
+    parser.add_argument("--brokers", default=OURS, help=f"default {OURS}; or {OURS},{PEER}")
+    options = parser.parse_args()
+    figures = Figures()
+    with tempfile.TemporaryDirectory(prefix="kbroker-partitions-") as folder:
+        for name in options.brokers.split(","):
+            broker = BrokerFactory(KINDS[name], Path(folder)).make()
+            try:
+                ManyPartitions(broker, options.count, figures).measure(idle_s=10)
+            finally:
+                broker.kill()
+    print(figures.render())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 v0-3  of clients: one transaction, all partitions or none. One that does not exist has its error,
       the others OPERATION_NOT_ATTEMPTED. v2 knows PRODUCER_FENCED.
-v4-5  of brokers (KIP-890): many transactions; ``VerifyOnly`` only looks. A partition that is not
+v4-5  of brokers (KIP-890): many transactions, internal topics too; ``VerifyOnly`` only looks. A partition that is not
       in its transaction is TRANSACTION_ABORTABLE.
 Apache Kafka never answers v4 and v5 without transactions; here the answer is empty.
 """
@@ -16,6 +16,7 @@ from kbroker.coordinator.transaction.transaction_metadata import (
     TransactionVersion,
 )
 from kbroker.handlers.transaction_requests import answered, fenced_before
+from kbroker.metadata.topic_names import is_internal
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.messages.add_partitions_to_txn_response import (
     AddPartitionsToTxnPartitionResult,
@@ -49,12 +50,16 @@ def handle(
         outcome = all_of([_one(services, each) for each in request.transactions])
         return answered(outcome, lambda errors: _response_to_broker(request.transactions, errors))
     topics = request.v3_and_below_topics
+    partitions = _partitions(topics)
+    bad = _bad_partitions(services, partitions, by_client=True)
+    if bad:
+        return _response_to_client(topics, _refused(partitions, bad), version)
     outcome_of_client = _add(
         services,
         request.v3_and_below_transactional_id,
         request.v3_and_below_producer_id,
         request.v3_and_below_producer_epoch,
-        topics,
+        partitions,
         TransactionVersion.TV_0,
     )
     return answered(outcome_of_client, lambda errors: _response_to_client(topics, errors, version))
@@ -65,21 +70,30 @@ def _partitions(topics: "Sequence[AddPartitionsToTxnTopic]") -> list[TopicPartit
 
 
 def _one(services: "Services", transaction: "AddPartitionsToTxnTransaction") -> Answer[_Errors]:
+    """What a broker asks for: its groups' offsets may be added too."""
+    partitions = _partitions(transaction.topics)
+    bad = _bad_partitions(services, partitions, by_client=False)
+    if bad:
+        return _refused(partitions, bad)
     if not transaction.verify_only:
         return _add(
             services,
             transaction.transactional_id,
             transaction.producer_id,
             transaction.producer_epoch,
-            transaction.topics,
+            partitions,
             TransactionVersion.TV_2,
         )
     return services.transaction_coordinator.verify_partitions(
         transaction.transactional_id,
         transaction.producer_id,
         transaction.producer_epoch,
-        _partitions(transaction.topics),
+        partitions,
     )
+
+
+def _refused(partitions: list[TopicPartition], bad: _Errors) -> _Errors:
+    return {each: bad.get(each, ErrorCode.OPERATION_NOT_ATTEMPTED) for each in partitions}
 
 
 def _add(
@@ -87,13 +101,9 @@ def _add(
     transactional_id: str,
     producer_id: int,
     producer_epoch: int,
-    topics: "Sequence[AddPartitionsToTxnTopic]",
+    partitions: list[TopicPartition],
     client_version: int,
 ) -> Answer[_Errors]:
-    partitions = _partitions(topics)
-    bad = _bad_partitions(services, partitions)
-    if bad:
-        return {each: bad.get(each, ErrorCode.OPERATION_NOT_ATTEMPTED) for each in partitions}
     if not partitions:
         return {}
     outcome = services.transaction_coordinator.add_partitions(
@@ -106,13 +116,15 @@ def _add(
     return answer
 
 
-def _bad_partitions(services: "Services", partitions: Sequence[TopicPartition]) -> _Errors:
-    """Partitions that nobody may add: internal ones, and those that are not there."""
+def _bad_partitions(
+    services: "Services", partitions: Sequence[TopicPartition], *, by_client: bool
+) -> _Errors:
+    """Partitions that cannot be added: those that are not there, internal ones by a client."""
     topics = services.metadata.image.topics
     bad: _Errors = {}
     for name, index in partitions:
         topic = topics.get(name)
-        if topic is not None and topic.is_internal:
+        if by_client and is_internal(name):
             bad[name, index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
         elif topic is None or not 0 <= index < len(topic.partitions):
             bad[name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

@@ -42,6 +42,39 @@ def ids(x, v):
         x.call("TxnOffsetCommit", v, body, label=f"{name} offset commit")
 
 
+@scenario("txn", [4, 5])
+def batched(x, v):
+    """AddPartitionsToTxn of brokers for several producers at once."""
+    one, two = ready(x), Producer(x, None, "u").init()
+    two.topic = one.topic
+
+    def of(p, verify, partitions=(0,), topic=None, **fields):
+        topics = [{"Name": topic or p.topic, "Partitions": list(partitions)}] if partitions else []
+        return {
+            "TransactionalId": p.txn,
+            "ProducerId": p.pid,
+            "ProducerEpoch": p.epoch,
+            "VerifyOnly": verify,
+            "Topics": topics,
+            **fields,
+        }
+
+    def ask(label, *transactions):
+        x.call("AddPartitionsToTxn", v, {"Transactions": list(transactions)}, label=label)
+
+    ask("two are added", of(one, False), of(two, False, (0, 1)))
+    ask("two are verified", of(one, True), of(two, True, (0, 1)))
+    ask("added and verified", of(one, False, (1,)), of(two, True))
+    ask("one is good", of(one, True), of(two, True, ProducerEpoch=two.epoch + 1))
+    ask("one is unknown", of(one, True), of(two, True, TransactionalId="nobody-" + x.tok))
+    ask("one has no id", of(one, True), of(two, True, TransactionalId=""))
+    ask("one is nowhere", of(one, True), of(two, False, topic="nope-" + x.tok))
+    ask("one is nowhere, verified", of(one, True), of(two, True, topic="nope-" + x.tok))
+    ask("internal", of(one, True), of(two, False, topic="__consumer_offsets"))
+    one.describe(label="one")
+    two.describe(label="two")
+
+
 @scenario("txn", [11, 12, 13])
 def one_request(x, v):
     """Several partitions and producers in one Produce request."""

@@ -53,7 +53,7 @@ _FEATURES: Final = (
     # 2 is KIP-890: Produce v12, TxnOffsetCommit v5, EndTxn v5. Apache Kafka's own producer (4.3.1)
     # has a race there, with any broker: its sender looks for unsent batches before it takes the
     # lock under which it looks for EndTxn (Sender.maybeSendAndPollTransactionalRequest), so once in
-    # ten thousand transactions of one record EndTxn goes first and is INVALID_TXN_STATE.
+    # some thousand transactions of one record EndTxn goes first and is INVALID_TXN_STATE.
     # flush() before commitTransaction() avoids it.
     _Feature("transaction.version", 0, 2, 2),
 )

@@ -2,8 +2,8 @@
 
 v0-3  of clients: one transaction, all partitions or none. One that does not exist has its error,
       the others OPERATION_NOT_ATTEMPTED. v2 knows PRODUCER_FENCED.
-v4-5  of brokers (KIP-890): many transactions, internal topics too; ``VerifyOnly`` only looks. A partition that is not
-      in its transaction is TRANSACTION_ABORTABLE.
+v4-5  of brokers (KIP-890): many transactions, internal topics too; ``VerifyOnly`` only looks. A
+      partition that is not in its transaction is TRANSACTION_ABORTABLE.
 Apache Kafka never answers v4 and v5 without transactions; here the answer is empty.
 """
 

@@ -153,6 +153,63 @@ def test_many_consumers_join_at_once(bootstrap: str, topic: str, group: str, pro
         )
 
 
+@pytest.mark.parametrize("way", ["upgrade", "downgrade"])
+def test_a_group_changes_its_protocol_member_by_member(
+    bootstrap: str, topic: str, group: str, way: str
+) -> None:
+    """KIP-848's online migration: no record is lost or read twice while members are replaced."""
+    before, after = PROTOCOLS if way == "upgrade" else reversed(PROTOCOLS)
+    clients.create_topic(bootstrap, topic, partitions=4)
+    producer = clients.producer(bootstrap)
+    read: list[str] = []
+    members: list[Consumer] = []
+
+    def poll(member: Consumer) -> frozenset[int]:
+        message = member.poll(0.02)
+        if message is not None:
+            assert message.error() is None, message.error()
+            value = message.value()
+            assert isinstance(value, bytes)
+            read.append(value.decode())
+            member.commit(message, asynchronous=False)
+        return frozenset(partition.partition for partition in member.assignment())
+
+    def join(protocol: str) -> None:
+        settings = {"partition_assignment_strategy": "range"} if protocol == "classic" else {}
+        member = clients.consumer(bootstrap, group, group_protocol=protocol, **settings)
+        members.append(member)
+        member.subscribe([topic])
+
+    def settle(stage: str) -> None:
+        eventually(
+            lambda: are_shared_out([poll(member) for member in members], 4), what=f"{stage}: shared"
+        )
+        sent = [f"{stage} {number}" for number in range(4)]
+        for number, value in enumerate(sent):
+            clients.send(producer, topic, [Sample(None, value.encode(), now_ms())], number)
+
+        def all_read() -> bool:
+            for member in members:
+                poll(member)
+            return set(sent) <= set(read)
+
+        eventually(all_read, what=f"{stage}: read")
+
+    try:
+        join(before)
+        join(before)
+        settle("old")
+        for number in range(2):
+            join(after)
+            settle(f"joined {number}")
+            members.pop(0).close()
+            settle(f"replaced {number}")
+    finally:
+        for member in members:
+            member.close()
+    assert len(read) == len(set(read)) == 20
+
+
 VICTIM = """
 import sys
 from confluent_kafka import Consumer

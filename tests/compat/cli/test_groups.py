@@ -109,6 +109,9 @@ def test_a_group_of_the_consumer_protocol(bootstrap: str, written: str, group: s
     assert member["subscribed"] == [written]
     assert member["epoch"] == described["epoch"]
     assert [each["lag"] for each in described["partitions"]] == [0, 0]
+    to_earliest = ("groups", "reset", group, "--all-topics", "--to-earliest", "--execute")
+    succeed(*to_earliest, bootstrap=bootstrap)
+    assert offsets(bootstrap, group) == [0, 0]
 
 
 @pytest.mark.parametrize(

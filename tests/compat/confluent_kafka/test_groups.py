@@ -185,11 +185,15 @@ def test_a_static_member_comes_back_to_its_partitions(
             assert moves == []
 
 
-def test_a_group_with_a_pattern_finds_topics(bootstrap: str, topic: str, group: str) -> None:
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_group_with_a_pattern_finds_topics(
+    bootstrap: str, topic: str, group: str, protocol: str
+) -> None:
+    """In the consumer protocol the broker looks for them (RE2's syntax)."""
     clients.create_topic(bootstrap, f"{topic}.one")
     clients.create_topic(bootstrap, f"{topic}.two")
     producer = clients.producer(bootstrap)
-    with closing(clients.consumer(bootstrap, group)) as consumer:
+    with closing(clients.consumer(bootstrap, group, group_protocol=protocol)) as consumer:
         consumer.subscribe([f"^{topic}[.].*"])
         for suffix in ("one", "two"):
             clients.send(producer, f"{topic}.{suffix}", [Sample(None, b"v", now_ms())])

@@ -67,6 +67,8 @@ def main() -> int:
     for what, value in shown:
         print(f"{what}: {value}")
     print(f"rounds: {size.rounds}\n\n{figures.render()}")
+    if options.markdown:
+        options.markdown.write_text(figures.as_markdown())
     if options.json:
         options.json.write_text(figures.as_json(shown))
     return 0
@@ -93,6 +95,7 @@ def _options() -> argparse.Namespace:
     names = f"{OURS},{PEER},{MockCluster.name}"
     add("--brokers", default=names, help=f"comma between them; also {COMPILED}")
     add("--dir", type=Path, help="where the brokers keep their data")
+    add("--markdown", type=Path, help="also write the table for a page to this file")
     add("--json", type=Path, help="also write every single value to this file")
     return parser.parse_args()
 

@@ -69,14 +69,24 @@ class Figures:
 
     def render(self) -> str:
         """The table as text; a spread stands behind its median."""
+        rows = self._rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(_row(row, widths) for row in rows)
+
+    def as_markdown(self) -> str:
+        """The same table, without the targets, for a page."""
+        rows = [["" if cell == "-" else cell for cell in row[:-1]] for row in self._rows()]
+        rows.insert(1, ["---", *("---:" for _ in rows[0][1:-1]), "---"])
+        return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+    def _rows(self) -> list[tuple[str, ...]]:
         brokers = self.brokers
         rows = [("", *brokers, "ratio", "unit", "target")]
         for figure in self._figures.values():
             ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
             shown = (_shown(figure, broker) for broker in brokers)
             rows.append((figure.name, *shown, ratio, figure.unit, figure.target))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(_row(row, widths) for row in rows)
+        return rows
 
     def as_json(self, circumstances: Iterable[tuple[str, str]] = ()) -> str:
         """Every single value, for a look at their spread, and what they were measured on."""

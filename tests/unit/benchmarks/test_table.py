@@ -57,3 +57,14 @@ def test_other_brokers_have_columns_of_their_own() -> None:
     header, row = figures.render().splitlines()
     assert header.split() == [OURS, PEER, "third", "ratio", "unit", "target"]
     assert row.split() == ["stop", "1.0", "-", "3.0", "ms"]
+
+
+def test_a_table_for_a_page() -> None:
+    figures = Figures()
+    figures.line("stop", "ms", target="<= 5").add(OURS, 1.0)
+
+    assert figures.as_markdown().splitlines() == [
+        f"|  | {OURS} | {PEER} | ratio | unit |",
+        "| --- | ---: | ---: | ---: | --- |",
+        "| stop | 1.0 |  |  | ms |",
+    ]

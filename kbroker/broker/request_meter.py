@@ -181,51 +181,55 @@ class MeteredDispatcher(Dispatcher):
 
         return counted
 
-    def _of_topic(self, name: str) -> TopicCounts:
+    def _of_topic(self, name: str) -> TopicCounts | None:
+        """None for what does not exist: a peer must not make up counters."""
         counts = self._topics.get(name)
-        if counts is None:
+        if counts is None and self._metadata.image.topics.get(name) is not None:
             counts = self._topics[name] = TopicCounts()
         return counts
 
+    def _name_of(self, topic_id: bytes) -> str:
+        topic = self._metadata.image.topics.get_by_id(topic_id)
+        return topic.name if topic is not None else ""
+
     def _count_produce(self, request: "ProduceRequest", response: "ProduceResponse | None") -> None:
         """Nobody waits for an answer with acks=0, and errors close the connection."""
-        failed: set[tuple[str | bytes, int]] = set()
-        if response is not None:
-            for answered in response.responses:
-                for outcome in answered.partition_responses:
-                    if outcome.error_code:
-                        failed.add((answered.name or answered.topic_id, outcome.index))
-        topics = self._metadata.image.topics
+        failed = () if response is None else _failures(response)
         for topic in request.topic_data:
-            name = topic.name
-            if not name:
-                known = topics.get_by_id(topic.topic_id)
-                name = known.name if known is not None else ""
-            elif topics.get(name) is None:
-                name = ""
-            if not name:
-                continue  # what does not exist has no counters
-            counts = self._of_topic(name)
+            counts = self._of_topic(topic.name or self._name_of(topic.topic_id))
+            if counts is None:
+                continue
             for data in topic.partition_data:
-                size = 0 if data.records is None else len(data.records)
+                records = data.records
+                size = 0 if records is None else len(records)
                 counts.produces += 1
                 if failed and (topic.name or topic.topic_id, data.index) in failed:
                     counts.failed_produces += 1
                     counts.bytes_rejected += size
                 elif size >= HEADER_SIZE:
                     counts.bytes_in += size
-                    (count,) = _RECORD_COUNT.unpack_from(data.records, _RECORD_COUNT_POSITION)
-                    counts.messages_in += count
+                    counts.messages_in += _RECORD_COUNT.unpack_from(
+                        records, _RECORD_COUNT_POSITION
+                    )[0]
 
     def _count_fetch(self, request: Any, response: "FetchResponse") -> None:
-        topics = self._metadata.image.topics
         for topic in response.responses:
-            if topics.get(topic.topic) is None:
-                continue
             counts = self._of_topic(topic.topic)
+            if counts is None:
+                continue
             for data in topic.partitions:
                 counts.fetches += 1
                 if data.error_code:
                     counts.failed_fetches += 1
                 elif data.records is not None:
                     counts.bytes_out += len(data.records)
+
+
+def _failures(response: "ProduceResponse") -> set[tuple[str | bytes, int]]:
+    """(topic name or id, partition) of what was refused; nearly always nothing."""
+    return {
+        (topic.name or topic.topic_id, outcome.index)
+        for topic in response.responses
+        for outcome in topic.partition_responses
+        if outcome.error_code
+    }

@@ -164,6 +164,7 @@ class BrokerServer:
             cleaner_enable=config.log_cleaner_enable,
             cleaner_backoff_s=config.log_cleaner_backoff_ms / 1000,
             cleaner_dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
+            cleaner_io_max_bytes_per_s=config.log_cleaner_io_max_bytes_per_second,
         )
         self.config.subscribe(lambda old, new: self._set_log_settings(new))
         self.storage_failed = anyio.Event()  # the last data directory failed: there is no going on
@@ -447,6 +448,7 @@ class BrokerServer:
         self.log_manager.cleaner.set_dynamic(
             backoff_s=config.log_cleaner_backoff_ms / 1000,
             dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
+            io_max_bytes_per_s=config.log_cleaner_io_max_bytes_per_second,
         )
 
     def _apply_dynamic_settings(self, delta: "MetadataDelta", image: "MetadataImage") -> None:

@@ -6,7 +6,8 @@ last offset it noted. What was reached is the log's next first dirty offset, kep
 ``cleaner-offset-checkpoint``; losing it costs a round over what is clean already.
 
 Rounds run on the event loop in slices of about 2 ms, large batches in worker threads; appends and
-reads never wait. Memory is bounded by the map (``OffsetMap``) and one batch.
+reads never wait; log.cleaner.io.max.bytes.per.second holds what is read and written together.
+Memory is bounded by the map (``OffsetMap``) and one batch.
 """
 
 import weakref
@@ -22,6 +23,7 @@ from kbroker.record.record import iter_records
 from kbroker.storage.batch_scan import iter_whole_batches
 from kbroker.storage.cleaned_transactions import CleanedTransactions
 from kbroker.storage.indexes import MAX_RELATIVE_OFFSET
+from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.log_segment import LogSegment
 from kbroker.storage.offset_map import BYTES_PER_KEY, OffsetMap
@@ -90,9 +92,15 @@ class LogCleaner:
     """Cleans one log at a time, the dirtiest first."""
 
     def __init__(
-        self, env: LogEnvironment, *, dedupe_buffer_size: int = DEDUPE_BUFFER_SIZE
+        self,
+        env: LogEnvironment,
+        *,
+        dedupe_buffer_size: int = DEDUPE_BUFFER_SIZE,
+        throttle: IoThrottle | None = None,
     ) -> None:
-        """``dedupe_buffer_size``: bytes that the map of one round may take."""
+        """``dedupe_buffer_size``: bytes that the map of one round may take; ``throttle`` is told
+        what is read and written."""
+        self._throttle = throttle
         self._env = env
         self._max_keys = max(1, dedupe_buffer_size // BYTES_PER_KEY)
         self._slice_ends = 0.0
@@ -166,7 +174,7 @@ class LogCleaner:
                 if not self._note_keys(offsets, transactions, header, data, start):
                     return offsets
                 offsets.latest_offset = max(header.last_offset, offsets.latest_offset)
-                await self._give_way()
+                await self._give_way(len(data))
         return offsets
 
     def _note_keys(
@@ -194,7 +202,9 @@ class LogCleaner:
                 return False
         return True
 
-    async def _give_way(self) -> None:
+    async def _give_way(self, moved: int) -> None:
+        if self._throttle is not None:
+            await self._throttle.moved(moved)
         if self._env.clock.monotonic() >= self._slice_ends:
             await anyio.lowlevel.checkpoint()
             self._slice_ends = self._env.clock.monotonic() + SLICE_S

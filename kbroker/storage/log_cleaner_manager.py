@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kbroker.common.offload import Offload
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.dormant_log import DormantLog
+from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_directory import LogDirectory
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.unified_log import UnifiedLog
@@ -29,6 +30,7 @@ class LogCleanerManager:
         *,
         backoff_s: float,
         dedupe_buffer_size: int,
+        throttle: IoThrottle,
         logs: Callable[[], Iterable[UnifiedLog]],
         directory_of: Callable[[str, int], LogDirectory | None],
         wake: Callable[[], object],
@@ -40,6 +42,7 @@ class LogCleanerManager:
         self._log = log
         self.backoff_s = _at_least_a_moment(backoff_s)
         self._dedupe_buffer_size = dedupe_buffer_size
+        self._throttle = throttle
         self._logs = logs
         self._directory_of = directory_of
         self._wake = wake
@@ -50,8 +53,12 @@ class LogCleanerManager:
         """The log is no more, or begins anew."""
         self.cleaned.pop(key, None)
 
-    def set_dynamic(self, *, backoff_s: float, dedupe_buffer_size: int) -> None:
-        """Put other settings in force and, as Kafka does when they have changed, look at once."""
+    def set_dynamic(
+        self, *, backoff_s: float, dedupe_buffer_size: int, io_max_bytes_per_s: float = 0
+    ) -> None:
+        """Put other settings in force and, as Kafka does when they have changed, look at once; a
+        limit of bytes acts in the middle of a round."""
+        self._throttle.bytes_per_s = io_max_bytes_per_s
         backoff_s = _at_least_a_moment(backoff_s)
         if (backoff_s, dedupe_buffer_size) == (self.backoff_s, self._dedupe_buffer_size):
             return
@@ -69,7 +76,9 @@ class LogCleanerManager:
         """A cleaner for these logs; what it needs is imported with the first one."""
         from kbroker.storage.log_cleaner import LogCleaner
 
-        return LogCleaner(self._env, dedupe_buffer_size=self._dedupe_buffer_size)
+        return LogCleaner(
+            self._env, dedupe_buffer_size=self._dedupe_buffer_size, throttle=self._throttle
+        )
 
     async def clean_logs(self, cleaner: "LogCleaner") -> int:
         """Compact until no log is dirty enough; returns the rounds. What fails waits for later."""

@@ -29,6 +29,7 @@ from kbroker.storage.checkpoint_rows import CheckpointRows
 from kbroker.storage.checkpoints import MetaProperties
 from kbroker.storage.data_directories import PASSING_ERRORS, DataDirectories
 from kbroker.storage.dormant_log import DormantLog, rest_idle
+from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.local_log import LocalLog
 from kbroker.storage.log_cleaner_manager import LogCleanerManager
 from kbroker.storage.log_directory import (
@@ -85,6 +86,7 @@ class LogManager:
         cleaner_enable: bool = True,
         cleaner_backoff_s: float = CLEANER_BACKOFF_S,
         cleaner_dedupe_buffer_size: int = CLEANER_DEDUPE_BUFFER_SIZE,
+        cleaner_io_max_bytes_per_s: float = 0,
     ) -> None:
         """Nothing is touched before ``open_directories`` or ``load``."""
         self._files = files
@@ -112,7 +114,7 @@ class LogManager:
         self.env.on_dirty = self._on_dirty
         self.env.on_log_start_changed = self._on_log_start_changed
         self.env.on_storage_error = self._on_storage_error
-        self._movers = BackgroundJobs(files, timer, self._offload, self._log)
+        self.movers = BackgroundJobs(files, timer, self._offload, self._log)
         self._logs: dict[tuple[str, int], UnifiedLog] = {}
         self._directory_of: dict[tuple[str, int], LogDirectory] = {}
         # Partitions that exist but could not be loaded: they must not begin anew elsewhere.
@@ -129,11 +131,12 @@ class LogManager:
             self._log,
             backoff_s=cleaner_backoff_s,
             dedupe_buffer_size=cleaner_dedupe_buffer_size,
+            throttle=IoThrottle(clock, timer, cleaner_io_max_bytes_per_s),
             wake=lambda: self._jobs.wake("cleaner"),
             logs=lambda: list(self._logs.values()),
             directory_of=self.directory_of,
         )
-        self.moves = LogMoves(self, self._movers)
+        self.moves = LogMoves(self, self.movers)
         # What a replica manager and a broker want to know.
         self.on_offline: Callable[[list[tuple[str, int]]], object] = _do_nothing
         self.on_all_failed: Callable[[], object] = _do_nothing
@@ -444,7 +447,7 @@ class LogManager:
     def start_background(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin the background task and the periodic ones."""
         task_group.start_soon(self._jobs.run, name="log manager")
-        task_group.start_soon(self._movers.run, name="log mover")
+        task_group.start_soon(self.movers.run, name="log mover")
         if self._cleaner_enable:
             task_group.start_soon(self._run_cleaner, name="log cleaner")
         self._jobs.every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
@@ -465,10 +468,6 @@ class LogManager:
         while True:
             await self._jobs.sleep("cleaner", self.cleaner.backoff_s)
             await self.cleaner.run_once()
-
-    async def run_pending_moves(self) -> None:
-        """Do the moves that wait, to their end."""
-        await self._movers.run_pending()
 
     def _checkpoint_if_due(self) -> None:
         if self._checkpoints_are_due:

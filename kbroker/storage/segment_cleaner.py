@@ -5,7 +5,7 @@ then takes their names. A kill before the last file is ``.swap`` leaves the old 
 it leaves the new one, which the next start puts in place.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from kbroker.common.files import File, remove_if_exists
@@ -148,9 +148,9 @@ class SegmentCleaner:
         offsets: OffsetMap,
         *,
         end_of_round: int,
-        give_way: Callable[[], object],
+        give_way: Callable[[int], Awaitable[None]],
     ) -> None:
-        """``end_of_round``: the first offset that is not cleaned. ``give_way()`` is awaited
+        """``end_of_round``: the first offset that is not cleaned. ``give_way(bytes)`` is awaited
         between batches; it raises LogCleaningAborted when the log is not ours any more."""
         self._log = log
         self._offsets = offsets
@@ -167,9 +167,11 @@ class SegmentCleaner:
                 self._transactions.add_aborted(aborted_transactions_of(self._log, segment))
                 for data in iter_whole_batches(segment.file(), 0, segment.size):
                     batch = await self._filter(data)
+                    moved = len(data)
                     if batch is not None:
                         cleaned.append(batch)
-                    await self._give_way()  # type: ignore[misc]
+                        moved += len(batch.data)
+                    await self._give_way(moved)
             await self._log.env.offload.run(cleaned.finish(self._transactions))
             self._check_still_there(segments)
         except BaseException:

@@ -109,6 +109,7 @@ LOADED_WHEN_READY = [
     "kbroker.storage.fetch_info",
     "kbroker.storage.follower_append",
     "kbroker.storage.indexes",
+    "kbroker.storage.io_throttle",
     "kbroker.storage.leader_epoch_cache",
     "kbroker.storage.local_log",
     "kbroker.storage.log_cleaner_manager",

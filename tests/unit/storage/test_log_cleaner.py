@@ -10,11 +10,13 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.files import FileSystem, MemoryFileSystem
+from kbroker.common.timer import Timer
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader, build_batch, iter_batches
 from kbroker.record.record import Record, iter_records
 from kbroker.storage.batch_scan import iter_headers
 from kbroker.storage.fetch_info import FetchIsolation
+from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_cleaner import LogCleaner, find_dirty_range, group_segments
 from kbroker.storage.offset_map import BYTES_PER_KEY
 from kbroker.storage.unified_log import UnifiedLog
@@ -385,7 +387,7 @@ def test_a_log_that_changes_meanwhile_is_left_alone() -> None:
     assert found is not None
 
     class Truncating(LogCleaner):
-        async def _give_way(self) -> None:
+        async def _give_way(self, moved: int) -> None:
             if log.log_end_offset > 5:
                 log.truncate_to(5)
 
@@ -476,3 +478,70 @@ def test_compaction_never_changes_the_newest_values(seed: int) -> None:
             log.update_high_watermark(log.log_end_offset)
         live = {key: value for key, value in newest(log).items() if value is not None}
         assert live == {key: value for key, value in model.items() if value is not None}
+
+
+@pytest.mark.slow
+def test_many_keys_take_several_rounds_of_bounded_memory() -> None:
+    keys = size(ci=5_000, full=2_000_000)
+    per_round = keys // 5
+    log = compacted_log(segment_bytes=64 * 1024, index_interval_bytes=4096)
+    for generation in range(2):
+        for first in range(0, keys, 1000):
+            records = [
+                Record(key=b"%d" % key, value=b"%d" % generation, timestamp=1000)
+                for key in range(first, first + 1000)
+            ]
+            append(log, build_batch(records))
+    log.roll()
+
+    class Watched(LogCleaner):
+        most_keys = 0
+
+        async def _build_offset_map(self, to_clean):  # type: ignore[no-untyped-def]
+            offsets = await super()._build_offset_map(to_clean)
+            self.most_keys = max(self.most_keys, len(offsets))
+            return offsets
+
+    cleaner = Watched(log.env, dedupe_buffer_size=per_round * BYTES_PER_KEY)
+    reached, rounds = 0, 0
+    while (found := find_dirty_range(log, reached, NOW)) is not None:
+        following = anyio.run(cleaner.clean, found)
+        assert following is not None and following > reached
+        reached, rounds = following, rounds + 1
+    assert cleaner.most_keys <= per_round
+    assert rounds >= 10
+    left = {}
+    for data in log.read_batches(0):
+        for record in iter_records(data):
+            assert record.key not in left
+            left[record.key] = record.value
+    assert len(left) == keys
+    assert set(left.values()) == {b"1"}
+
+
+def test_a_round_waits_for_what_it_moves_and_appends_do_not() -> None:
+    clock = ManualClock(time_ms=NOW)
+    log = compacted_log(clock)
+    fill(log, 5, 10)
+    timer = Timer(clock)
+    cleaner = LogCleaner(log.env, throttle=IoThrottle(clock, timer, 1000))
+    found = find_dirty_range(log, None, NOW)
+    assert found is not None
+    read_twice = 2 * sum(each.size for each in log.segments if each is not log.segments.active)
+
+    async def main() -> float:
+        started = clock.monotonic()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cleaner.clean, found)
+            while True:
+                for _ in range(5):
+                    await anyio.lowlevel.checkpoint()
+                if not timer.pending:
+                    return clock.monotonic() - started
+                put(log, b"beside", b"it")
+                clock.advance(0.05)
+                timer.run_due()
+
+    took = anyio.run(main)
+    assert read_twice / 1000 * 0.9 < took < read_twice / 1000 * 1.6
+    assert len({key for _, key, _ in pairs(log)}) == 6

@@ -11,6 +11,7 @@ from kbroker.common.files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.storage.background_jobs import BackgroundJobs
+from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_cleaner_manager import LogCleanerManager
 
 LOG = logging.getLogger("tests.cleaner")
@@ -31,6 +32,7 @@ def manager(woken: list[bool]) -> LogCleanerManager:
         LOG,
         backoff_s=15.0,
         dedupe_buffer_size=DEDUPE,
+        throttle=IoThrottle(ManualClock(), Timer(ManualClock()), 0),
         logs=lambda: [],
         directory_of=lambda topic, partition: None,
         wake=lambda: woken.append(True),

@@ -93,7 +93,7 @@ def test_a_log_moves_with_all_it_knows() -> None:
     begin(manager)
     move = manager.moves.get(*KEY)
     assert move is not None and move.future.size == 0
-    anyio.run(manager.run_pending_moves)
+    anyio.run(manager.movers.run_pending)
     log = log_of(manager)
     assert log is not before and world.replaced == [log]
     assert manager.moves.get(*KEY) is None
@@ -120,7 +120,7 @@ def test_appends_go_on_while_a_log_is_copied() -> None:
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(manager.run_pending_moves)
+            tasks.start_soon(manager.movers.run_pending)
             for number in range(10):
                 append_values(log_of(manager), b"late %d" % number, leader_epoch=2)
                 await anyio.lowlevel.checkpoint()
@@ -139,7 +139,7 @@ def test_an_open_transaction_moves_too() -> None:
     append(log, batch(b"a", producer_id=9, transactional=True), leader_epoch=2)
     append(log, marker(commit=False, producer_id=9), leader_epoch=2)
     begin(manager)
-    anyio.run(manager.run_pending_moves)
+    anyio.run(manager.movers.run_pending)
     moved = log_of(manager)
     assert moved is not log
     assert moved.last_stable_offset == 13
@@ -160,7 +160,7 @@ def test_an_empty_log_moves(emptied: bool) -> None:
     else:
         log.maybe_assign_epoch_start_offset(4, 0)
     begin(manager)
-    anyio.run(manager.run_pending_moves)
+    anyio.run(manager.movers.run_pending)
     moved = log_of(manager)
     assert manager.directory_of(*KEY) is manager.directories.find("/two")
     assert moved.log_end_offset == (2 if emptied else 0)
@@ -182,7 +182,7 @@ def test_another_destination_and_a_way_back() -> None:
     assert manager.moves.get(*KEY) is first
     begin(manager, "/one")  # where it is: the move is off
     assert manager.moves.get(*KEY) is None
-    anyio.run(manager.run_pending_moves)
+    anyio.run(manager.movers.run_pending)
     world.settle(manager)
     assert (world.names("/one"), world.names("/two")) == (["topic-0"], [])
 
@@ -193,7 +193,7 @@ def test_a_deleted_topic_takes_its_copy_along() -> None:
     filled(manager)
     begin(manager)
     manager.delete_log(*KEY)
-    anyio.run(manager.run_pending_moves)
+    anyio.run(manager.movers.run_pending)
     world.settle(manager)
     assert (world.names("/one"), world.names("/two")) == ([], [])
 
@@ -206,7 +206,7 @@ def test_a_directory_that_fails_ends_the_move() -> None:
     manager._fail_directory(manager.directories.find("/two"), OSError(5, "bad"))
     world.timer.run_due()
     assert manager.moves.get(*KEY) is None
-    anyio.run(manager.run_pending_moves)
+    anyio.run(manager.movers.run_pending)
     assert log_of(manager).directory == "/one/topic-0"
     with pytest.raises(KafkaError) as caught:
         begin(manager)
@@ -228,7 +228,7 @@ def test_retention_may_overtake_the_copy() -> None:
         append_values(log, b"more %d" % number, leader_epoch=2)
     log.maybe_increment_log_start_offset(30)
     expected = read_all(log)
-    anyio.run(manager.run_pending_moves)
+    anyio.run(manager.movers.run_pending)
     moved = log_of(manager)
     assert moved.directory == "/two/topic-0"
     assert read_all(moved) == expected
@@ -247,7 +247,7 @@ def run_script(files: FileSystem, acked: dict[int, bytes]) -> None:
             append_values(log, b"value %d" % number)
             acked[number] = b"value %d" % number
         begin(manager)
-        await manager.run_pending_moves()
+        await manager.movers.run_pending()
         for number in range(8, 11):
             append_values(log_of(manager), b"value %d" % number)
             acked[number] = b"value %d" % number
@@ -284,7 +284,7 @@ def test_a_fault_at_every_change_of_a_move_loses_nothing(mode: str) -> None:
         inner._locked.clear()
         world = World(inner)
         again = world.start()
-        anyio.run(again.run_pending_moves)  # one that was under way begins anew
+        anyio.run(again.movers.run_pending)  # one that was under way begins anew
         found = again.get_log(*KEY)
         assert found is not None or not acked, f"{mode} at change {fail_at}: the log is gone"
         if found is not None:

@@ -5,6 +5,7 @@ Version 1 is what Kafka writes with ``transaction.version`` 1 and above; version
 
 from collections.abc import Iterable
 from struct import Struct
+from struct import error as StructError
 from typing import Any, Final
 
 from kbroker.coordinator.result import CoordinatorRecord
@@ -75,17 +76,17 @@ class TransactionRecordSerde:
         (record_type,) = _INT16.unpack_from(key)
         if record_type != _RECORD_TYPE:
             raise UnknownRecord(f"record type {record_type} in __transaction_state")
-        key_message, _ = read_transaction_log_key(key, _INT16.size, 0)
-        if value is None:
-            return key_message, None
-        (version,) = _INT16.unpack_from(value)
-        if not 0 <= version <= TRANSACTION_LOG_VALUE_VERSION:
-            raise UnknownRecord(f"version {version} of TransactionLogValue")
         try:
+            key_message, _ = read_transaction_log_key(key, _INT16.size, 0)
+            if value is None:
+                return key_message, None
+            (version,) = _INT16.unpack_from(value)
+            if not 0 <= version <= TRANSACTION_LOG_VALUE_VERSION:
+                raise UnknownRecord(f"version {version} of TransactionLogValue")
             message, _ = read_transaction_log_value(value, _INT16.size, version)
             return key_message, _from_value(key_message.transactional_id, message)
-        except (ValueError, IndexError) as error:
-            raise DecodeError(f"an unreadable TransactionLogValue: {error}") from error
+        except (ValueError, IndexError, StructError) as error:
+            raise DecodeError(f"an unreadable record of a transaction: {error}") from error
 
 
 def _to_value(metadata: TransactionMetadata) -> TransactionLogValue:

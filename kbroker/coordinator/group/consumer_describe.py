@@ -40,7 +40,7 @@ def _member(group: ConsumerGroup, member: ConsumerGroupMember, topics: TopicsVie
         client_host=member.client_host,
         subscribed_topic_names=sorted(member.subscribed_topic_names),
         subscribed_topic_regex=member.subscribed_topic_regex,
-        assignment=_assignment(member.assigned, topics),
+        assignment=_assignment(_held(member), topics),
         target_assignment=_assignment(
             group.target_of(member.member_id, member.instance_id), topics
         ),
@@ -48,10 +48,15 @@ def _member(group: ConsumerGroup, member: ConsumerGroupMember, topics: TopicsVie
     )
 
 
-def _assignment(
-    partitions: Mapping[bytes, Mapping[int, int]] | Mapping[bytes, frozenset[int]],
-    topics: TopicsView,
-) -> Assignment:
+def _held(member: ConsumerGroupMember) -> dict[bytes, frozenset[int]]:
+    """All that it owns: what it is to give up included, until it has."""
+    held = {topic_id: frozenset(partitions) for topic_id, partitions in member.assigned.items()}
+    for topic_id, partitions in member.pending_revocation.items():
+        held[topic_id] = held.get(topic_id, frozenset()) | frozenset(partitions)
+    return held
+
+
+def _assignment(partitions: Mapping[bytes, frozenset[int]], topics: TopicsView) -> Assignment:
     found = []
     for topic_id, indexes in partitions.items():
         name = topics.name(topic_id)

@@ -338,12 +338,9 @@ class MixedGroups:
         for identity in request.members:
             response = MemberResponse(identity.member_id, identity.group_instance_id)
             try:
-                member = self._leaving(group, identity)
+                leaving.append(self._leaving(group, identity))
             except KafkaError as error:
                 response.error_code = error.error_code
-            else:
-                response.member_id = member.member_id
-                leaving.append(member)
             responses.append(response)
         answer = LeaveGroupResponse(members=responses)
         if not leaving:

@@ -18,6 +18,7 @@ from kbroker.coordinator.group.offset_store import OffsetStore
 from kbroker.coordinator.group.topics_view import TopicsView
 from kbroker.coordinator.result import CoordinatorRecord, CoordinatorResult
 from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.internal_records.offset_commit_key import OffsetCommitKey
 from kbroker.protocol.internal_records.offset_commit_value import OffsetCommitValue
 from kbroker.protocol.messages.offset_commit_request import OffsetCommitRequest
@@ -83,7 +84,8 @@ class OffsetManager:
     ) -> CoordinatorResult[OffsetCommitResponse]:
         """Write the offsets of a request whose topics have names (and ids, where known).
 
-        ``check`` gives the error of a partition (topic id, index) that may not be committed.
+        ``check`` gives the error of a partition (topic id, index) that may not be committed: then
+        none is, and KafkaError is raised.
         """
         config = self._config.current
         now_ms = self._clock.time_ms()
@@ -97,9 +99,13 @@ class OffsetManager:
             for partition in topic.partitions:
                 metadata = partition.committed_metadata or ""
                 index = partition.partition_index
-                error = ErrorCode.NONE if check is None else check(topic.topic_id, index)
+                error = ErrorCode.NONE
                 if _utf16_length(metadata) > config.offset_metadata_max_bytes:
                     error = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                elif check is not None:
+                    refused = check(topic.topic_id, index)
+                    if refused is not ErrorCode.NONE:
+                        raise KafkaError(refused)
                 if error is not ErrorCode.NONE:
                     partitions.append(OffsetCommitResponsePartition(index, error))
                     continue

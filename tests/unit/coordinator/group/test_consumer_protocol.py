@@ -411,10 +411,13 @@ class TestOffsets:
                 {0: 1, 4: 1}, topic="t", topic_id=topic_id("t"), member_id="a", generation_id=2
             )
         )
-        assert [p.error_code for p in answer.topics[0].partitions] == [
-            NONE,
-            ErrorCode.STALE_MEMBER_EPOCH,
-        ]
+        stale = ErrorCode.STALE_MEMBER_EPOCH
+        assert [p.error_code for p in answer.topics[0].partitions] == [stale, stale]
+        assert bench.committed() == {}
+        kept = bench.commit(
+            {0: 1}, topic="t", topic_id=topic_id("t"), member_id="a", generation_id=2
+        )
+        assert now(kept).topics[0].partitions[0].error_code == NONE
 
     def test_anybody_commits_to_an_empty_group(self) -> None:
         bench = bench_with()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.peers.kafka_tools import KafkaTools
 from tests.peers.kbroker_process import KbrokerProcess
+from tests.peers.require import PeerUnavailable, skip_or_fail
 from tests.reliability.transactions import (
     BROKER_SETTINGS,
     CRASHES_OF_ALL_KINDS,
@@ -17,6 +19,7 @@ from tests.reliability.transactions import (
     plan_crashes,
 )
 from tests.reliability.transactions_auditor import TransactionAnomaly
+from tests.reliability.transactions_crew import java_worker
 from tests.sizes import size
 
 if TYPE_CHECKING:
@@ -44,6 +47,30 @@ def test_every_input_is_reflected_exactly_once(tmp_path: Path) -> None:
     assert not campaign.violations, report
     assert campaign.inputs >= size(ci=800, full=10_000), report
     assert "Traceback (most recent call last)" not in broker.error_log.read_text(), broker.report()
+
+
+@pytest.mark.timeout(3600)
+def test_it_holds_for_javas_transactions_of_level_2(tmp_path: Path) -> None:
+    """KIP-890: partitions join by themselves, each end of a transaction bumps the epoch."""
+    try:
+        tools = KafkaTools()
+    except PeerUnavailable as missing:
+        skip_or_fail(missing)
+    broker = KbrokerProcess(tmp_path / "node", settings=BROKER_SETTINGS)
+    crashes = plan_crashes(size(ci=4, full=40), random.Random(SEED), with_failpoints=True)
+    campaign = TransactionCampaign(
+        broker,
+        tmp_path,
+        inputs=size(ci=160, full=4_000),
+        crashes=crashes,
+        seed=SEED,
+        launch=java_worker(tools),
+    )
+
+    campaign.run()
+
+    report = "\n".join(map(str, [*campaign.rounds, *campaign.violations[:50]]))
+    assert not campaign.violations, report
 
 
 @pytest.mark.timeout(600)

@@ -28,6 +28,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from kbroker.common.faults import FAILPOINTS
 from tests.peers.apache_kafka import ApacheKafka
+from tests.peers.kafka_tools import KafkaTools
 from tests.peers.kbroker_process import KbrokerProcess
 from tests.peers.process import BrokerDied
 from tests.reliability.transactions_auditor import (
@@ -36,7 +37,13 @@ from tests.reliability.transactions_auditor import (
     TransactionViolation,
     audit_transactions,
 )
-from tests.reliability.transactions_crew import Crew, Life, wait_until
+from tests.reliability.transactions_crew import (
+    Crew,
+    Life,
+    confluent_worker,
+    java_worker,
+    wait_until,
+)
 from tests.reliability.transactions_history import OutputRecord, value_of
 from tests.reliability.transactions_reader import Broker, LiveObserver
 from tests.reliability.transactions_worker import QUICK
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.reliability.rounds import Broker as BrokerProcess
+    from tests.reliability.transactions_crew import Launch
 
 INPUT, OUTPUT, GROUP = "orders", "results", "exactly-once"
 INPUT_PARTITIONS = 4
@@ -168,9 +176,11 @@ class TransactionCampaign:
         seed: int,
         crashes_a_round: int = CRASHES_A_ROUND,
         settle_timeout_s: float = SETTLE_TIMEOUT_S,
+        launch: Launch = confluent_worker,
         report: Callable[[str], None] = print,
     ) -> None:
         self._broker = broker
+        self._launch = launch
         self._crashes_a_round = crashes_a_round
         self._settle_timeout_s = settle_timeout_s
         self._folder = folder
@@ -227,6 +237,7 @@ class TransactionCampaign:
             topics=(INPUT, OUTPUT),
             partitions=(INPUT_PARTITIONS, OUTPUT_PARTITIONS),
             group=GROUP,
+            launch=self._launch,
         )
         wait_until("worker is ready", self._all_ready, SETTLE_TIMEOUT_S)
 
@@ -441,6 +452,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=4_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broker", choices=("kbroker", "apache-kafka"), default="kbroker")
+    parser.add_argument("--client", choices=("confluent", "java"), default="confluent")
     parser.add_argument("--planted", choices=PLANTED_TRANSACTION_FAULTS)
     parser.add_argument("--folder", type=Path, help="where to work and leave the data directory")
     options = parser.parse_args()
@@ -471,7 +483,12 @@ def _campaign(
         options.crashes, random.Random(options.seed), with_failpoints=options.broker == "kbroker"
     )
     campaign = TransactionCampaign(
-        broker, folder, inputs=options.inputs, crashes=crashes, seed=options.seed
+        broker,
+        folder,
+        inputs=options.inputs,
+        crashes=crashes,
+        seed=options.seed,
+        launch=java_worker(KafkaTools()) if options.client == "java" else confluent_worker,
     )
     campaign.run()
     return campaign

@@ -6,22 +6,38 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.peers.kafka_tools import SHORT_LIVED
 from tests.peers.process import ChildProcess
 from tests.reliability.transactions_history import Accounts, events_of
 from tests.reliability.transactions_worker import FENCED_STATUS, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-TRANSACTION_TIMEOUT_MS = 15_000
+    from tests.peers.kafka_tools import KafkaTools
+
+    Launch = Callable[[WorkerSettings], list[str]]
+
+TRANSACTION_TIMEOUT_MS = 30_000
 STOP_TIMEOUT_S = 60
-STALLED_AFTER_S = 8.0
+STALLED_AFTER_S = 15.0
 """A worker that is so long in one transaction hangs in its client, and is killed."""
 FENCING_TIMEOUT_S = 5
 """By then a zombie that has input has asked the broker."""
+
+
+def confluent_worker(settings: WorkerSettings) -> list[str]:
+    """The command line of a worker with confluent-kafka."""
+    return [sys.executable, "-m", "tests.reliability.transactions_worker", settings.as_json()]
+
+
+def java_worker(tools: KafkaTools) -> Launch:
+    """Workers with Kafka's own clients."""
+    source = str(Path(__file__).with_name("TransactionsWorker.java"))
+    return lambda settings: tools.command(source, *settings.as_words(), flags=SHORT_LIVED)
 
 
 class WorkerFailed(Exception):
@@ -31,12 +47,10 @@ class WorkerFailed(Exception):
 class Life:
     """One worker process and its journal."""
 
-    def __init__(self, settings: WorkerSettings, journal: Path, error_log: Path) -> None:
-        self.name = settings.name
+    def __init__(self, name: str, command: list[str], journal: Path, error_log: Path) -> None:
+        self.name = name
         self.journal = journal
-        self.process = ChildProcess(
-            [sys.executable, *settings.as_arguments()], error_log=error_log, environment=None
-        )
+        self.process = ChildProcess(command, error_log=error_log, environment=None)
 
     def events(self) -> list[tuple[str, str]]:
         return events_of(self.journal)
@@ -89,9 +103,11 @@ class Crew:
         topics: tuple[str, str],
         partitions: tuple[int, int],
         group: str,
+        launch: Launch,
     ) -> None:
         """``topics`` and ``partitions``: of the input, of the output."""
         self._folder = folder
+        self._launch = launch
         self._bootstrap = bootstrap
         self._topics = topics
         self._partitions = partitions
@@ -120,7 +136,8 @@ class Crew:
             timeout_ms=TRANSACTION_TIMEOUT_MS,
             journal=str(journal),
         )
-        post.lives.append(Life(settings, journal, self._folder / f"{name}.stderr.log"))
+        error_log = self._folder / f"{name}.stderr.log"
+        post.lives.append(Life(name, self._launch(settings), journal, error_log))
 
     # -- what happens to them
 
@@ -185,15 +202,6 @@ class Crew:
     def commits(self) -> int:
         """By all that ever worked."""
         return len(self.accounts.committed)
-
-    def stop(self) -> None:
-        """Everybody ends in peace."""
-        self.bury_zombies()
-        for post in self.posts:
-            status = post.life.process.terminate(timeout_s=STOP_TIMEOUT_S)
-            if status not in (0, FENCED_STATUS):
-                raise WorkerFailed(f"{post.life.name}: {status}\n{post.life.process.report()}")
-        self.look_after_journals()
 
     def look_after_journals(self) -> None:
         """Take over what the journals say now."""

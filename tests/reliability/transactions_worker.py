@@ -56,8 +56,14 @@ class WorkerSettings:
     timeout_ms: int
     journal: str
 
-    def as_arguments(self) -> list[str]:
-        return ["-m", "tests.reliability.transactions_worker", json.dumps(asdict(self))]
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    def as_words(self) -> list[str]:
+        """In the order of the fields, a list with commas: what a worker in Java is told."""
+        fields = asdict(self)
+        fields["input_partitions"] = ",".join(map(str, self.input_partitions))
+        return [str(value) for value in fields.values()]
 
 
 class Worker:

@@ -1,4 +1,4 @@
-"""Kafka Streams with exactly_once_v2, killed in the middle again and again."""
+"""Kafka Streams with exactly_once_v2; it, or the broker, is killed in its transactions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from tests.sizes import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.compat.broker_under_test import OwnedBroker
 
 pytestmark = pytest.mark.timeout(300)
 WORD_COUNT = Path(__file__).with_name("WordCount.java")
@@ -87,12 +89,20 @@ class Counting:
         """How much is in the output's log, whether committed or not."""
         return int(sum(self._watcher.end_offsets(self._partitions).values()))
 
-    def kill_in_a_transaction(self) -> None:
-        """After some outputs of new lines, and long before their commit."""
+    def begin_a_transaction(self) -> None:
+        """Some outputs of new lines are written; it is long until their commit."""
         before = self.written()
         self.send()
         eventually(lambda: self.written() >= before + WORDS_A_LINE, what="uncommitted counts")
+
+    def assert_each_once(self) -> None:
+        """Each occurrence of a word has the next number."""
+        self.wait_for(self.expected.total())
         self.kill()
+        self.read()
+        assert self.found == {
+            word: list(range(1, count + 1)) for word, count in self.expected.items()
+        }
 
     def wait_for(self, count: int) -> None:
         eventually(lambda: self.read() >= count, what=f"{count} committed counts", timeout_s=90)
@@ -114,21 +124,30 @@ def counting(
         yield counting
 
 
-def test_words_are_counted_exactly_once(counting: Counting) -> None:
-    """Each occurrence of a word has the next number, whatever was killed in between.
-
-    The counts are in a state store with its changelog, behind a repartition topic.
-    """
+def test_an_application_that_dies_counts_exactly_once(counting: Counting) -> None:
+    """Its counts are in a state store with its changelog, behind a repartition topic."""
     for _ in range(size(ci=2, full=10)):
         counting.start()
         done = counting.read()
         counting.send()
         counting.wait_for(done + LINES)
-        counting.kill_in_a_transaction()
+        counting.begin_a_transaction()
+        counting.kill()
     counting.start()
-    counting.wait_for(counting.expected.total())
-    counting.kill()
-    counting.read()
-    assert counting.found == {
-        word: list(range(1, count + 1)) for word, count in counting.expected.items()
-    }
+    counting.assert_each_once()
+
+
+def test_a_broker_that_dies_has_counted_exactly_once(
+    streams: KafkaTools, owned_broker: OwnedBroker, tmp_path: Path
+) -> None:
+    """The application lives on; its open transaction is there when the broker is back."""
+    with closing(Counting(streams, owned_broker.bootstrap, "count", tmp_path)) as counting:
+        counting.start()
+        for _ in range(size(ci=2, full=10)):
+            done = counting.read()
+            counting.send()
+            counting.wait_for(done + LINES)
+            counting.begin_a_transaction()
+            owned_broker.kill()
+            owned_broker.start()
+        counting.assert_each_once()

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from kafka import KafkaConsumer, KafkaProducer
 
+from kbroker import BrokerThread
 from tests.peers import kafka_tools
 from tests.peers.kafka_tools import KafkaTools
 from tests.peers.kbroker_process import KbrokerProcess
@@ -92,6 +93,20 @@ def test_java(posing: KbrokerProcess) -> None:
     tools.run(kafka_tools.CONSOLE_PRODUCER, *where, text="v\n")
     options = ("--from-beginning", "--max-messages", "1", "--timeout-ms", "30000")
     assert tools.run(kafka_tools.CONSOLE_CONSUMER, *where, *options) == "v\n"
+
+
+def test_in_process() -> None:
+    with BrokerThread(settings={"kbroker.api.versions": "2.8"}) as broker:
+        host, _, port = broker.bootstrap_servers.rpartition(":")
+        connection = Conn(host, int(port))
+        try:
+            connection.send("ApiVersions", 0)
+            told = connection.recv(CLIENT_TIMEOUT_S)[4]["ApiKeys"]
+        finally:
+            connection.close()
+    latest = {each["ApiKey"]: each["MaxVersion"] for each in told}
+    assert (latest[0], latest[1], latest[18]) == (9, 12, 3)
+    assert 68 not in latest  # ConsumerGroupHeartbeat
 
 
 def test_a_newer_request_closes_the_connection(posing: KbrokerProcess) -> None:

@@ -91,6 +91,34 @@ def test_the_tool_lists_and_describes_a_group_with_a_member(
     assert found.offset == 7
 
 
+def test_the_tool_describes_a_group_of_the_consumer_protocol(
+    tools: KafkaTools, bootstrap: str, topic: str, group: str
+) -> None:
+    _produce(bootstrap, topic)
+    of_group = ("--describe", "--group", group)
+    settings = {"group_protocol": "consumer", "client_id": "reader-8"}
+    with closing(clients.consumer(bootstrap, group, **settings)) as consumer:
+        consumer.subscribe([topic])
+        clients.receive(consumer, 2 * COUNT)
+        consumer.commit(asynchronous=False)
+        listed, described, members, state = _groups(
+            tools,
+            bootstrap,
+            ("--list", "--type", "consumer"),
+            of_group,
+            (*of_group, "--members", "--verbose"),
+            (*of_group, "--state"),
+        )
+    assert [group, "Consumer"] in listed
+    rows = [[word for word in words if word != "-"] for words in described if topic in words]
+    assert sorted(words[2] for words in rows) == ["0", "1"]
+    assert all("/127.0.0.1" in words and "reader-8" in words for words in rows)
+    (member,) = [words for words in members if group in words]
+    assert "reader-8" in member and f"{topic}:0,1" in member
+    (of_state,) = [words for words in state if group in words]
+    assert {"Stable", "uniform"} <= set(of_state)
+
+
 def test_the_tool_resets_and_deletes(
     tools: KafkaTools, bootstrap: str, topic: str, group: str
 ) -> None:

@@ -475,10 +475,17 @@ class TransactionShard:
     # -- what there is
 
     def describe(self, transactional_id: str) -> TransactionMetadata:
-        """KafkaError TRANSACTIONAL_ID_NOT_FOUND."""
+        """KafkaError TRANSACTIONAL_ID_NOT_FOUND.
+
+        Of a transaction that ends, the partitions without a marker: those that have one are not
+        in it any more, and ``kafka-transactions find-hanging`` relies on that.
+        """
         metadata = self.transactions.get(transactional_id)
         if metadata is None:
             raise KafkaError(ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
+        unmarked = self._unmarked.get(transactional_id)
+        if metadata.is_prepared and unmarked is not None:
+            return metadata._replace(partitions=frozenset(unmarked))
         return metadata
 
 

@@ -130,6 +130,22 @@ def test_while_a_transaction_completes_everybody_waits(state: TransactionState) 
     assert verify(TXN, PID + 1, 0, [DATA]) == {DATA: UNKNOWN_ID}
 
 
+def test_a_partition_with_its_marker_is_not_in_the_transaction_any_more() -> None:
+    broker = standing(EMPTY)
+    broker.add((PID, EPOCH), DATA, MORE, version=2)
+    broker.markers.failure = None
+    broker.markers.waits = True
+    broker.end((PID, EPOCH), version=2)
+    assert broker.metadata().partitions == {DATA, MORE}
+    first, second = broker.markers.open
+    first.complete(None)
+    assert broker.metadata().partitions == {MORE}
+    assert broker.metadata().state is PREPARED_COMMIT
+    second.complete(None)
+    broker.advance(1)
+    assert broker.metadata().state is COMMITTED
+
+
 @pytest.mark.parametrize("state", [EMPTY, ONGOING, COMMITTED, ABORTED])
 def test_who_may_add_partitions(state: TransactionState) -> None:
     broker = standing(state)

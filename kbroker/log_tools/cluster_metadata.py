@@ -26,6 +26,17 @@ _FOOTER_CONTROL_TYPE: Final = b"\x00\x00\x00\x04"
 _CONTROL_BIT: Final = 0x20
 
 
+_OTHER_KINDS: Final = {
+    "AccessControlEntryRecord": ("ACLs", 1),
+    "RemoveAccessControlEntryRecord": ("ACLs", -1),
+    "UserScramCredentialRecord": ("SCRAM credentials", 1),
+    "RemoveUserScramCredentialRecord": ("SCRAM credentials", -1),
+    "DelegationTokenRecord": ("delegation tokens", 1),
+    "RemoveDelegationTokenRecord": ("delegation tokens", -1),
+}
+"""What is only counted, so that nobody misses it unawares; a quota's record says which it is."""
+
+
 class ClusterMetadataError(Exception):
     """The metadata cannot be read to its end; the text names the file."""
 
@@ -68,6 +79,8 @@ class KafkaMetadata:
         self.configs: dict[tuple[int, str], dict[str, str]] = {}
         """(resource type, resource name) to settings."""
         self.next_producer_id = 0
+        self.others: dict[str, int] = {}
+        """How many there are of what is not read: ACLs, credentials, quotas."""
         self.end = MetadataEnd(-1, 0)
         self._pending: list[tuple[str, Any]] | None = None  # of an open metadata transaction
         self._replay: dict[str, Callable[[Any], None]] = {
@@ -82,7 +95,11 @@ class KafkaMetadata:
     def apply(self, record: Any) -> None:
         """The next record. Kinds that say nothing of topics and settings are passed over."""
         kind = type(record).__name__
-        if kind == "BeginTransactionRecord":
+        if kind in _OTHER_KINDS:
+            self._count(*_OTHER_KINDS[kind])
+        elif kind == "ClientQuotaRecord":
+            self._count("quotas", -1 if record.remove else 1)
+        elif kind == "BeginTransactionRecord":
             self._pending = []
         elif kind == "AbortTransactionRecord":
             self._pending = None
@@ -95,6 +112,9 @@ class KafkaMetadata:
                 self._pending.append((kind, record))
             else:
                 self._replay[kind](record)
+
+    def _count(self, what: str, change: int) -> None:
+        self.others[what] = max(0, self.others.get(what, 0) + change)
 
     def _on_topic(self, record: Any) -> None:
         self.topics[record.topic_id] = KafkaTopic(record.name, record.topic_id)

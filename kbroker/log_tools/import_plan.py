@@ -282,6 +282,9 @@ def _node_id(replica: Replica) -> int:
 
 
 def _plan_resources(plan: ImportPlan, metadata: KafkaMetadata) -> None:
+    others = [f"{count} {what}" for what, count in sorted(metadata.others.items()) if count]
+    if others:
+        plan.notes.append(f"not taken over: {', '.join(others)}")
     kept = (ConfigResourceType.GROUP, ConfigResourceType.CLIENT_METRICS)
     for (kind, name), settings in metadata.configs.items():
         if kind in kept:

@@ -21,6 +21,7 @@ from kbroker.storage.checkpoints import (
     read_offset_checkpoint,
     read_partition_metadata,
 )
+from kbroker.storage.indexes import OFFSET_ENTRY_SIZE
 from kbroker.storage.log_directory import Offsets, parse_partition_directory_name
 from kbroker.storage.producer_state_entry import CorruptSnapshotError, decode_snapshot
 
@@ -81,7 +82,10 @@ def assess(source: SourceDirectory, key: Key) -> Replica:
     """Look at the epochs, the last segment and the snapshots. OSError."""
     path = source.partitions[key]
     listing = PartitionListing(path)
-    end, last_epoch, producer_id, is_torn = _walk_last_segment(listing)
+    last = _walk_last_segment(listing, _indexed_position(listing) if source.was_closed else 0)
+    if last.is_torn and source.was_closed:
+        last = _walk_last_segment(listing, 0)  # the index was no good
+    end, last_epoch, producer_id, is_torn = last
     files = OsFileSystem()
     epochs = read_leader_epoch_checkpoint(files, os.path.join(path, LEADER_EPOCH_CHECKPOINT))
     known = [entry.epoch for entry in epochs or () if entry.start_offset <= end]
@@ -98,21 +102,41 @@ def assess(source: SourceDirectory, key: Key) -> Replica:
     )
 
 
-def _walk_last_segment(listing: PartitionListing) -> tuple[int, int, int, bool]:
-    """(log end offset, last leader epoch, largest producer id, whether something is behind it)."""
+class _LastSegment(NamedTuple):
+    log_end_offset: int
+    leader_epoch: int
+    largest_producer_id: int
+    is_torn: bool
+    """Something is behind the last sound batch."""
+
+
+def _indexed_position(listing: PartitionListing) -> int:
+    """Where the index says that a batch near the end of the log begins; 0 when it says nothing."""
+    base_offset = max(listing.base_offsets, default=-1)
+    size = listing.sizes[INDEX].get(base_offset, 0)
+    if size < OFFSET_ENTRY_SIZE:
+        return 0
+    with opened(listing.path(base_offset, INDEX)) as file:
+        entry = file.read_at(OFFSET_ENTRY_SIZE, size - size % OFFSET_ENTRY_SIZE - OFFSET_ENTRY_SIZE)
+    position = int.from_bytes(entry[4:], "big")
+    return position if position < listing.sizes[LOG][base_offset] else 0
+
+
+def _walk_last_segment(listing: PartitionListing, start: int) -> _LastSegment:
+    """From ``start`` on, where a batch begins."""
     if not listing.base_offsets:
-        return 0, -1, -1, False
+        return _LastSegment(0, -1, -1, False)
     base_offset = listing.base_offsets[-1]
     end, epoch, producer_id = base_offset, -1, -1
     with opened(listing.path(base_offset, LOG)) as file:
-        for found in scan_log(file, 0, file.size()):
+        for found in scan_log(file, start, file.size()):
             if isinstance(found, Damage) or not found.is_valid or found.last_offset < end:
-                return end, epoch, producer_id, True
+                return _LastSegment(end, epoch, producer_id, True)
             end = found.last_offset + 1
             if isinstance(found, Batch):
                 epoch = max(epoch, found.header.leader_epoch)
                 producer_id = max(producer_id, found.header.producer_id)
-    return end, epoch, producer_id, False
+    return _LastSegment(end, epoch, producer_id, False)
 
 
 def _remembered_producer_id(listing: PartitionListing) -> int:

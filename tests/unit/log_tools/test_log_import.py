@@ -17,7 +17,18 @@ from kbroker.log_tools.verify import DirectoriesCheck
 from kbroker.metadata.keys import Keys
 from kbroker.metadata.sqlite_store import METADATA_FILE, SqliteStore
 from kbroker.metadata.values import NumberValue
+from kbroker.protocol.internal_records.access_control_entry_record import AccessControlEntryRecord
+from kbroker.protocol.internal_records.client_quota_record import ClientQuotaRecord
 from kbroker.protocol.internal_records.config_record import ConfigRecord
+from kbroker.protocol.internal_records.remove_access_control_entry_record import (
+    RemoveAccessControlEntryRecord,
+)
+from kbroker.protocol.internal_records.remove_user_scram_credential_record import (
+    RemoveUserScramCredentialRecord,
+)
+from kbroker.protocol.internal_records.user_scram_credential_record import (
+    UserScramCredentialRecord,
+)
 from kbroker.storage.checkpoints import (
     encode_offset_checkpoint,
     read_meta_properties,
@@ -299,6 +310,30 @@ def test_a_partition_that_no_directory_has(source, target):
     assert "no directory holds orders-2: they will be empty" in "\n".join(report.notes)
     image, _ = read_metadata(target)
     assert len(image.topics.get("orders").partitions) == 3
+
+
+def test_what_is_not_taken_over_is_said(source, target):
+    write_metadata_log(
+        source,
+        *topic_records(),
+        ConfigRecord(2, "orders", "retention.ms", "1"),
+        AccessControlEntryRecord(id=OTHER_ID),
+        AccessControlEntryRecord(id=TOPIC_ID),
+        RemoveAccessControlEntryRecord(id=OTHER_ID),
+        ClientQuotaRecord(key="a", value=1.0),
+        UserScramCredentialRecord(name="u"),
+        RemoveUserScramCredentialRecord(name="u"),
+    )
+    assert run_import(target, source).notes == ["not taken over: 1 ACLs, 1 quotas"]
+
+
+@pytest.mark.parametrize("entry", [b"", b"\0" * 8, b"\0\0\0\1\0\0\0\7", b"\xff" * 8])
+def test_an_index_that_is_no_good_does_not_shorten_a_log(source, target, entry):
+    active_segment(source / "orders-0", ".index").write_bytes(entry)
+    (topic,) = run_import(target, source).topics
+    replica = topic.partitions[0].replica
+    assert (replica.end.log_end_offset, replica.is_damaged) == (END, False)
+    assert open_imported(target).log_end_offset == END
 
 
 def test_a_copy_that_was_not_in_sync(source, target):

@@ -161,6 +161,7 @@ class BrokerServer:
             producer_id_expiration_ms=config.producer_id_expiration_ms,
             checkpoint_interval_s=config.log_flush_offset_checkpoint_interval_ms / 1000,
             retention_check_interval_s=config.log_retention_check_interval_ms / 1000,
+            producer_expiry_interval_s=config.producer_id_expiration_check_interval_ms / 1000,
             cleaner_enable=config.log_cleaner_enable,
             cleaner_backoff_s=config.log_cleaner_backoff_ms / 1000,
             cleaner_dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,

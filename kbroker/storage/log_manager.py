@@ -83,6 +83,7 @@ class LogManager:
         producer_id_expiration_ms: int = 86_400_000,
         checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
         retention_check_interval_s: float = RETENTION_CHECK_INTERVAL_S,
+        producer_expiry_interval_s: float = PRODUCER_EXPIRY_INTERVAL_S,
         cleaner_enable: bool = True,
         cleaner_backoff_s: float = CLEANER_BACKOFF_S,
         cleaner_dedupe_buffer_size: int = CLEANER_DEDUPE_BUFFER_SIZE,
@@ -122,6 +123,7 @@ class LogManager:
         self._checkpoints_are_due = False
         self._checkpoint_interval_s = max(checkpoint_interval_s, 0.001)  # Kafka allows 0
         self._retention_check_interval_s = retention_check_interval_s
+        self._producer_expiry_interval_s = producer_expiry_interval_s
         self._cleaner_enable = cleaner_enable
         self._rows = CheckpointRows(files)
         self._ends: dict[tuple[str, int], int] = {}  # of logs that were idle at the last look
@@ -430,10 +432,10 @@ class LogManager:
 
         self._jobs.enqueue(log, secure)
 
-    def _on_dirty(self, log: UnifiedLog) -> None:
+    def _on_dirty(self, log: UnifiedLog, flush_ms: int) -> None:
         self._checkpoints_are_due = True
-        if log.config.flush_ms < _NEVER_MS:
-            self._timer.schedule(log.config.flush_ms / 1000, lambda: self._flush_later(log))
+        if flush_ms < _NEVER_MS:
+            self._timer.schedule(flush_ms / 1000, lambda: self._flush_later(log))
 
     def _on_log_start_changed(self, log: UnifiedLog) -> None:
         """DeleteRecords should survive a crash soon after it was answered."""
@@ -452,7 +454,7 @@ class LogManager:
             task_group.start_soon(self._run_cleaner, name="log cleaner")
         self._jobs.every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
         self._jobs.every("idle", IDLE_CLOSE_INTERVAL_S, self._close_idle)
-        self._jobs.every("expiry", PRODUCER_EXPIRY_INTERVAL_S, self._expire_producers)
+        self._jobs.every("expiry", self._producer_expiry_interval_s, self._expire_producers)
         self._jobs.every(
             "retention",
             self._retention_check_interval_s,

@@ -47,6 +47,7 @@ class World:
         self.paths = paths or ("/data",)
         self.clock = ManualClock(time_ms=2_000_000)
         self.timer = Timer(self.clock)
+        self.producer_expiry_interval_s = 600.0
 
     def manager(
         self, log_config: LogConfig | None = None, faults: Faults | None = None
@@ -61,6 +62,7 @@ class World:
             SeededEntropy(5),
             logging.getLogger("test"),
             faults=faults or Faults(),
+            producer_expiry_interval_s=self.producer_expiry_interval_s,
         )
 
     def loaded(self, log_config: LogConfig | None = None) -> LogManager:
@@ -525,6 +527,23 @@ def test_a_failed_compaction_is_logged_and_tried_again(caplog: pytest.LogCapture
     assert len(read_all(log)) == 30
     assert anyio.run(manager.cleaner.clean_logs, cleaner) == 1
     assert anyio.run(manager.cleaner.clean_logs, cleaner) == 0
+
+
+@pytest.mark.parametrize("interval_s", [5.0, 20.0])
+def test_producers_are_looked_through_at_an_interval(interval_s: float) -> None:
+    """producer.id.expiration.check.interval.ms; whose transaction was refused is forgotten too."""
+    world = World()
+    world.producer_expiry_interval_s = interval_s
+
+    def work(manager: LogManager) -> None:
+        manager.env.producer_id_expiration_ms = 1000
+        state = log_of(manager).producer_state
+        state.start_verification(1, 0, 0, begins_at_zero=False)
+        world.clock.advance(10)
+        world.timer.run_due()
+        assert state.may_expire() is (interval_s > 10)
+
+    in_background(world, work)
 
 
 def test_idle_producers_are_forgotten() -> None:

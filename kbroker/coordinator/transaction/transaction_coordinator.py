@@ -20,7 +20,7 @@ from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.loader import CoordinatorLoader
 from kbroker.coordinator.partitioning import partition_for
 from kbroker.coordinator.result import CoordinatorResult
-from kbroker.coordinator.runtime import CoordinatorRuntime
+from kbroker.coordinator.runtime import RETRY_AFTER_S, CoordinatorRuntime
 from kbroker.coordinator.shard import CoordinatorRecordSerde
 from kbroker.coordinator.transaction.marker_writer import MarkerWriter, TransactionMarker
 from kbroker.coordinator.transaction.transaction_metadata import (
@@ -59,6 +59,11 @@ _TO_CLIENT: Final[Mapping[ErrorCode, ErrorCode]] = {
 }
 """Errors of the log as the producer is told them."""
 
+_LED_BY_NOBODY_HERE: Final = frozenset(
+    {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
+)
+"""Whoever loads the partition watches its open transactions."""
+
 
 class TransactionCoordinator:
     """Transactions of the partitions of ``__transaction_state`` that this broker leads."""
@@ -81,6 +86,7 @@ class TransactionCoordinator:
         self._faults = faults
         self._config = config
         self._clock = clock
+        self._timer = timer
         self._markers = markers
         self._generate_producer_id = generate_producer_id
         self._log = log
@@ -308,6 +314,12 @@ class TransactionCoordinator:
                     self._abort_with(transactional_id, fresh_id)
                 except KafkaError as error:
                     self._log.warning("cannot abort %s yet: %s", transactional_id, error)
+                    if error.error_code not in _LED_BY_NOBODY_HERE:
+                        self._abort_later(transactional_id)
+
+    def _abort_later(self, transactional_id: str) -> None:
+        """Its timer has run: nobody else would try again."""
+        self._timer.schedule(RETRY_AFTER_S, lambda: self._on_exhausted(transactional_id))
 
     def _abort_with(self, transactional_id: str, fresh_id: int) -> None:
         def step(shard: "TransactionShard") -> CoordinatorResult[Any]:

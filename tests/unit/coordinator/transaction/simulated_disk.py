@@ -88,8 +88,20 @@ class SimulatedLog(MemoryLog):
         self._disk = disk
         self._on_record = on_record
         self._written: dict[str, list[tuple[int, TransactionMetadata]]] = defaultdict(list)
+        self._is_dead = False
+
+    def successor(self) -> "SimulatedLog":
+        """What the next broker finds; nothing of this one is written any more."""
+        self._is_dead = True
+        log = SimulatedLog(self._disk, self._on_record)
+        log.batches, log.ends = self.batches, self.ends
+        log.high_watermarks.update(self.ends)
+        log._written = self._written
+        return log
 
     def append(self, topic: str, partition: int, batch: bytearray) -> int:
+        if self._is_dead:
+            raise Crash
         if self.failure is None:
             self._disk.write()
             for offset, metadata in enumerate(metadata_in(batch), self.ends[partition]):

@@ -404,6 +404,27 @@ async def test_a_timeout_in_the_last_epoch_fetches_a_producer_id() -> None:
     assert (broker.metadata().producer_id, broker.metadata().producer_epoch) == (1001, 0)
 
 
+@pytest.mark.anyio
+async def test_a_timeout_in_the_last_epoch_that_cannot_be_written_is_tried_again() -> None:
+    broker = Coordinated()
+    broker.add(broker.set_epoch(32766), version=2)
+
+    async def pass_time(seconds: float) -> str:
+        broker.advance(seconds)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        return broker.state
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(broker.coordinator.run)
+        broker.log.fail(KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS))
+        assert await pass_time(61) == "Ongoing"
+        assert await pass_time(1) == "Ongoing"
+        broker.log.failure = None
+        assert await pass_time(1) == "CompleteAbort"
+        tasks.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("open_transaction", [False, True])
 def test_ids_that_nobody_uses_expire(open_transaction: bool) -> None:
     broker = Coordinated()

@@ -6,7 +6,7 @@ import pytest
 from tests.sizes import size
 from tests.unit.coordinator.transaction.transaction_simulation import Simulation
 
-KNOWN = (1, 32, 49)
+KNOWN = (1, 32, 49, 5032, 5046, 5322)
 STEPS = 250
 
 

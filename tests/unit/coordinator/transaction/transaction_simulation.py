@@ -121,6 +121,7 @@ class Client:
         self._on_answer: Callable[[Any], None] = self._on_initialized
         self.is_dead = False
         self.is_superseded = False
+        self._was_superseded = False
 
     def forget_request(self) -> None:
         """The broker that was asked is gone."""
@@ -152,8 +153,14 @@ class Client:
         assert not isinstance(outcome, Coroutine)
         if isinstance(outcome, Deferred):
             self.pending, self._on_answer = outcome, on_answer
+            outcome.on_done(lambda _: self._note_answer())
         else:
+            self._note_answer()
             on_answer(outcome)
+
+    def _note_answer(self) -> None:
+        """The answer is out, though it may be read later, when a successor has begun."""
+        self._was_superseded = self.is_superseded
 
     def _begin(self) -> None:
         self.transaction = self._world.new_transaction(self.transactional_id)
@@ -269,7 +276,7 @@ class Client:
         transaction, commit = self.transaction, self.commits
         assert transaction is not None and commit is not None
         if answer.error is NONE:
-            assert not self.is_superseded, f"{transaction.name}: a zombie ends it"
+            assert not self._was_superseded, f"{transaction.name}: a zombie ends it"
             transaction.told = commit
             self.transaction = self.commits = None
             if self.version >= 2:
@@ -333,6 +340,7 @@ class Simulation:
     async def _start(self, tasks: "TaskGroup") -> None:
         """A new broker loads what the disk holds. Crash, when it dies while it recovers."""
         old = self.bench
+        self.log = self.log.successor()
         new = self.bench = self._new_broker()
         new.clock.advance(old.clock.monotonic() - new.clock.monotonic())
         new.next_id = old.next_id
@@ -340,11 +348,6 @@ class Simulation:
             self._background.cancel()
         self._background = anyio.CancelScope()
         self._has_died_in_background = False
-        self.log.listeners.clear()
-        self.log.failure = None
-        self.log.replicated = True
-        for index in range(PARTITIONS):
-            self.log.high_watermarks[index] = self.log.ends[index]
         tasks.start_soon(self._run_in_background, new, self._background)
         new.lead()
         while any(new.coordinator.is_loading(index) for index in range(PARTITIONS)):

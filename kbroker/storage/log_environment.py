@@ -82,7 +82,8 @@ class LogEnvironment:
     ``remove_later(paths, delay_ms)``: remove these files when the delay is over. Whoever restarts
     before that finds them by their suffix.
     ``flush_later(log)``: sync the log in the background soon, for instance after a roll.
-    ``on_dirty(log)``: the first append since the log was last synced.
+    ``on_dirty(log, flush_ms)``: the first append since the log was last synced, which is to be done
+    again in so many milliseconds.
     ``on_log_start_changed(log)``: the checkpoint of log start offsets is out of date.
     ``on_storage_error(log, error, is_lasting)``: the disk failed the log.
     """
@@ -125,6 +126,6 @@ class LogEnvironment:
         self.producer_id_expiration_ms = producer_id_expiration_ms
         self.remove_later: Callable[[list[str], int], object] = _do_nothing
         self.flush_later: Callable[[UnifiedLog], object] = _do_nothing
-        self.on_dirty: Callable[[UnifiedLog], object] = _do_nothing
+        self.on_dirty: Callable[[UnifiedLog, int], object] = _do_nothing
         self.on_log_start_changed: Callable[[UnifiedLog], object] = _do_nothing
         self.on_storage_error: Callable[[LocalLog, OSError, bool], object] = _do_nothing

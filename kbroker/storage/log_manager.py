@@ -432,10 +432,10 @@ class LogManager:
 
         self._jobs.enqueue(log, secure)
 
-    def _on_dirty(self, log: UnifiedLog) -> None:
+    def _on_dirty(self, log: UnifiedLog, flush_ms: int) -> None:
         self._checkpoints_are_due = True
-        if log.config.flush_ms < _NEVER_MS:
-            self._timer.schedule(log.config.flush_ms / 1000, lambda: self._flush_later(log))
+        if flush_ms < _NEVER_MS:
+            self._timer.schedule(flush_ms / 1000, lambda: self._flush_later(log))
 
     def _on_log_start_changed(self, log: UnifiedLog) -> None:
         """DeleteRecords should survive a crash soon after it was answered."""

@@ -186,7 +186,7 @@ class UnifiedLog(LocalLog):
         self.producer_state.map_end_offset = end_offset
         if not self._is_dirty:
             self._is_dirty = True
-            self.env.on_dirty(self)
+            self.env.on_dirty(self, config.flush_ms)
         must_flush = end_offset - self.recovery_point >= config.flush_messages
         append_time_ms = records.log_append_time_ms
         return LogAppendInfo(
@@ -326,7 +326,7 @@ class UnifiedLog(LocalLog):
         self.producer_state.map_end_offset = self.log_end_offset
         if not self._is_dirty:
             self._is_dirty = True
-            self.env.on_dirty(self)
+            self.env.on_dirty(self, self.config.flush_ms)
         return LogAppendInfo(
             first.base_offset,
             last.last_offset,
@@ -413,6 +413,8 @@ class UnifiedLog(LocalLog):
 
     def update_config(self, config: LogConfig) -> None:
         """The topic's settings changed; they act from the next append, roll or retention on."""
+        if config.flush_ms < self.config.flush_ms and self._is_dirty:
+            self.env.on_dirty(self, config.flush_ms)  # sooner than it was asked for
         self.config = config
         if self._active is not None:
             self._active.on_config_changed()

@@ -24,6 +24,7 @@ _NOT_TO_BE_CLONED: Final = (
     errno.ENOSYS,
     errno.EPERM,
 )
+_CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _REWRITTEN_BATCH_BYTES: Final = 512 * 1024
 _CODEC_MASK: Final = 0x07
 
@@ -37,7 +38,7 @@ def copy_file(source: str, target: str, progress: Progress) -> bool:
     OSError.
     """
     with opened(source) as file:
-        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(target, _CREATE_FLAGS, 0o644)
         copy = OsFile(target, descriptor)
         try:
             source_descriptor = file.fileno()
@@ -100,7 +101,7 @@ def rewrite_segment(source: str, target: str, progress: Progress) -> None:
     out. OSError, ``KafkaError`` for compressed messages that cannot be unpacked.
     """
     with opened(source) as file:
-        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(target, _CREATE_FLAGS, 0o644)
         copy = OsFile(target, descriptor)
         position = 0
         try:

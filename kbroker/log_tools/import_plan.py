@@ -16,6 +16,7 @@ from kbroker.log_tools.cluster_metadata import (
     KafkaMetadata,
     read_cluster_metadata,
 )
+from kbroker.log_tools.coordinator_partitions import PLACED_BY_ID, partition_count
 from kbroker.log_tools.replica import Key, Replica, SourceDirectory, assess
 from kbroker.metadata.keys import ConfigResourceType
 from kbroker.metadata.topic_names import (
@@ -322,7 +323,16 @@ def _plan_found(
         settings = dict(_INTERNAL_SETTINGS.get(name, {}))
         planned = PlannedTopic(name, next(iter(ids), None), settings)
         _apply_wishes(planned, wishes)
-        for index in range(max(partitions) + 1):
+        count = max(partitions) + 1
+        if name in PLACED_BY_ID:
+            told = partition_count(count, [copies[0] for copies in partitions.values()])
+            if told is None:
+                plan.notes.append(
+                    f"{name}: no partition count explains where its ids are; with {count}, what "
+                    "was committed may not be found"
+                )
+            count = told or count
+        for index in range(count):
             planned.partitions.append(_plan_partition(index, partitions.get(index, []), 0))
         plan.topics.append(planned)
         largest = max([largest, *(replica.largest_producer_id for replica in every)])

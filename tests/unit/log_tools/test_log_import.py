@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.files import AlreadyLockedError, OsFileSystem
 from kbroker.common.offload import InlineOffload
+from kbroker.coordinator.partitioning import partition_for
 from kbroker.log_tools.import_plan import ImportRefused, ImportWishes
 from kbroker.log_tools.known_topics import read_image
 from kbroker.log_tools.log_import import ImportReport, LogImport
@@ -29,6 +31,7 @@ from kbroker.protocol.internal_records.remove_user_scram_credential_record impor
 from kbroker.protocol.internal_records.user_scram_credential_record import (
     UserScramCredentialRecord,
 )
+from kbroker.record.record import Record
 from kbroker.storage.checkpoints import (
     encode_offset_checkpoint,
     read_meta_properties,
@@ -50,6 +53,7 @@ from tests.unit.log_tools.partition_files import (
     active_segment,
     legacy_message,
     legacy_wrapper,
+    one_batch,
     write_partition,
 )
 from tests.unit.storage.log_fixture import batch, config, environment, read_all
@@ -275,6 +279,24 @@ def test_kafkas_own_topics_keep_their_settings(source, target):
         "cleanup.policy": "compact",
         "compression.type": "producer",
     }
+
+
+def test_coordinators_find_what_was_committed(source, target):
+    """Without metadata, of 7 partitions the two that hold the groups g-0 and g-1."""
+    shutil.rmtree(source / METADATA)
+    groups = [f"g-{number}" for number in range(12)]
+    places = {partition_for(group, 7) for group in groups if partition_for(group, 7) < 5}
+    for place in places:
+        names = [group for group in groups if partition_for(group, 7) == place]
+        records = [
+            Record(key=struct.pack(">hh", 2, len(name)) + name.encode(), timestamp=1)
+            for name in names
+        ]
+        one_batch(source / f"__consumer_offsets-{place}" / f"{0:020d}.log", *records)
+    assert "no directory holds __consumer_offsets-" in refusal(target, source, keep_forever=True)
+    run_import(target, source, keep_forever=True, allow_missing=True)
+    image, _ = read_metadata(target)
+    assert len(image.topics.get("__consumer_offsets").partitions) == 7
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from tests.compat.aiokafka import clients
+
+if TYPE_CHECKING:
+    from tests.compat.broker_under_test import OwnedBroker
 
 pytestmark = pytest.mark.anyio
 
@@ -64,3 +68,20 @@ async def test_offsets_count_with_the_transaction(
         await producer.abort_transaction()
     async with clients.consumer(bootstrap, group=group) as consumer:
         assert await consumer.committed(partition) == 3
+
+
+async def test_an_open_transaction_survives_kill_9(owned_broker: OwnedBroker, topic: str) -> None:
+    bootstrap = owned_broker.bootstrap
+    await clients.create_topic(bootstrap, topic)
+    async with clients.producer(bootstrap, transactional_id="tx") as producer:
+        for number in range(2):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"before %d" % number, partition=0)
+            await anyio.to_thread.run_sync(owned_broker.kill)
+            await anyio.to_thread.run_sync(owned_broker.start)
+            await producer.send_and_wait(topic, b"after %d" % number, partition=0)
+            if number:
+                await producer.commit_transaction()
+            else:
+                await producer.abort_transaction()
+    assert await values(bootstrap, topic, 2) == [b"before 1", b"after 1"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kafka
 import pytest
@@ -12,6 +12,12 @@ from kafka.errors import KafkaError
 
 from tests.compat.kafka_python import clients
 from tests.compat.waiting import PATIENCE_S
+
+if TYPE_CHECKING:
+    from tests.compat.broker_under_test import OwnedBroker
+
+# After kill -9 Apache Kafka needs half a minute until it leads its partitions again.
+RECOVERY_S = 120.0
 
 
 def transactional(bootstrap: str, transactional_id: str) -> Any:
@@ -74,3 +80,20 @@ def test_offsets_count_with_the_transaction(
                 producer.abort_transaction()
     with closing(clients.consumer(bootstrap, group)) as consumer:
         assert consumer.committed(partition) == 3
+
+
+def test_an_open_transaction_survives_kill_9(owned_broker: OwnedBroker, topic: str) -> None:
+    bootstrap = owned_broker.bootstrap
+    clients.create_topic(bootstrap, topic)
+    with closing(transactional(bootstrap, "tx")) as producer:
+        for number in range(2):
+            producer.begin_transaction()
+            producer.send(topic, b"before %d" % number, partition=0).get(PATIENCE_S)
+            owned_broker.kill()
+            owned_broker.start()
+            producer.send(topic, b"after %d" % number, partition=0).get(RECOVERY_S)
+            if number:
+                producer.commit_transaction()
+            else:
+                producer.abort_transaction()
+    assert values(bootstrap, topic, 2) == [b"before 1", b"after 1"]

@@ -1,7 +1,7 @@
 """A broker's data plane without a broker: real logs in memory, metadata that a test writes."""
 
 import logging
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -110,14 +110,21 @@ class ProducerIds:
 class World:
     """One broker, node 1, and the cluster as a test describes it."""
 
-    def __init__(self, *, faults: Faults = NO_FAULTS, **settings: str) -> None:
+    def __init__(
+        self,
+        *,
+        faults: Faults = NO_FAULTS,
+        make_logs: "Callable[[World], Any] | None" = None,
+        **settings: str,
+    ) -> None:
+        """``make_logs`` gives a log manager in place of the simple one."""
         self.clock = ManualClock(monotonic=1000.0, time_ms=NOW_MS)
         self.timer = Timer(self.clock)
         self.entropy = SeededEntropy(7)
         self.offload = InlineOffload()
         self.env = LogEnvironment(MemoryFileSystem(), self.clock, self.entropy)
         self.env.files.make_directory("/data")
-        self.logs = Logs(self.env)
+        self.logs = cast("Logs", make_logs(self)) if make_logs else Logs(self.env)
         properties = {name.replace("_", "."): value for name, value in settings.items()}
         self.config = ConfigHolder(BrokerConfig.from_properties(properties))
         self.metadata = Metadata()

@@ -178,7 +178,10 @@ class ConsumerGroup:
         """KafkaError as OffsetFetch answers it for the group (v9 and later)."""
         if member_id is None and member_epoch < 0:
             return
-        member = self.member(member_id or "")
+        if member_id is None:
+            # An epoch without a member: Kafka fails on it, and says no more.
+            raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+        member = self.member(member_id)
         if member_epoch != member.member_epoch:
             raise KafkaError(
                 ErrorCode.STALE_MEMBER_EPOCH

@@ -21,6 +21,10 @@ _INT16 = Struct(">h")
 _LATEST = 3
 
 
+class CutShortError(DecodeError):
+    """The bytes end before a number of fixed size, or begin with no version."""
+
+
 def read_subscription(metadata: bytes) -> ConsumerProtocolSubscription:
     """A member's subscription; DecodeError."""
     try:
@@ -32,12 +36,17 @@ def read_subscription(metadata: bytes) -> ConsumerProtocolSubscription:
 
 
 def read_assignment(assignment: bytes, topics: TopicsView) -> dict[bytes, set[int]]:
-    """Partitions by topic id, topics that do not exist left out; DecodeError."""
+    """Partitions by topic id, topics that do not exist left out.
+
+    DecodeError; CutShortError where Kafka tells that from other damage.
+    """
     if not assignment:
         return {}
     try:
         message, _ = read_consumer_protocol_assignment(assignment, 2, _version(assignment))
-    except (StructError, IndexError, ValueError) as error:
+    except StructError as error:
+        raise CutShortError(f"an assignment that is cut short: {error}") from error
+    except (IndexError, ValueError) as error:
         raise DecodeError(f"an unreadable assignment: {error}") from error
     found: dict[bytes, set[int]] = {}
     for entry in message.assigned_partitions:
@@ -68,5 +77,5 @@ def _version(content: bytes) -> int:
     """The version in front; later ones begin like the latest known."""
     version: int = _INT16.unpack_from(content)[0]
     if version < 0:
-        raise DecodeError(f"version {version} of the consumer protocol")
+        raise CutShortError(f"version {version} of the consumer protocol")
     return min(version, _LATEST)

@@ -26,6 +26,7 @@ from kbroker.coordinator.group.consumer_records import (
     target_record,
 )
 from kbroker.coordinator.group.embedded_protocol import (
+    CutShortError,
     read_assignment,
     read_subscription,
     write_assignment,
@@ -70,8 +71,8 @@ class GroupMigration:
     def upgrade(self, group: ClassicGroup, records: list[CoordinatorRecord]) -> ConsumerGroup:
         """The same members as a group of KIP-848, each with what it has now.
 
-        KafkaError: GROUP_ID_NOT_FOUND when a subscription cannot be read, UNKNOWN_SERVER_ERROR
-        when an assignment cannot, as Kafka answers.
+        KafkaError: GROUP_ID_NOT_FOUND when a subscription cannot be read or an assignment is cut
+        short, UNKNOWN_SERVER_ERROR when it cannot be read else, as Kafka answers.
         """
         upgraded = ConsumerGroup(group.group_id)
         upgraded.group_epoch = upgraded.assignment_epoch = group.generation_id
@@ -92,16 +93,19 @@ class GroupMigration:
         self, group: ClassicGroup, member: ClassicGroupMember
     ) -> ConsumerGroupMember:
         metadata = member.metadata(group.protocol_name or member.protocols[0][0])
+        malformed = KafkaError(
+            ErrorCode.GROUP_ID_NOT_FOUND,
+            f"Cannot upgrade the classic group {group.group_id} to consumer group because "
+            "the embedded consumer protocol is malformed.",
+        )
         try:
             subscription = read_subscription(metadata)
         except DecodeError as error:
-            raise KafkaError(
-                ErrorCode.GROUP_ID_NOT_FOUND,
-                f"Cannot upgrade the classic group {group.group_id} to consumer group because "
-                "the embedded consumer protocol is malformed.",
-            ) from error
+            raise malformed from error
         try:
             assigned = read_assignment(member.assignment, self._topics)
+        except CutShortError as error:
+            raise malformed from error
         except DecodeError as error:
             raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR) from error
         epoch = group.generation_id

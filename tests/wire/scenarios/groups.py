@@ -68,9 +68,14 @@ class Group:
             r = self.join(f"{label} again", r["MemberId"], protocols, v, rec=rec, **fields)
         return r["MemberId"], r
 
-    def sync(self, label, member, generation, plan=(), v=5, rec=True, **fields):
+    def sync(self, label, member, generation, plan=(), v=None, rec=True, **fields):
+        """At version 4, at 5 when protocols are named: there they must be."""
+        if v is None:
+            v = 5 if "ProtocolType" in fields or "ProtocolName" in fields else 4
         plan = [{"MemberId": m, "Assignment": a} for m, a in plan]
         body = {"GroupId": self.id, "GenerationId": generation, "MemberId": member}
+        if v >= 5:
+            body |= {"ProtocolType": "consumer", "ProtocolName": "range"}
         body |= {"Assignments": plan, **fields}
         return self.x.call("SyncGroup", v, body, label=label, rec=rec)
 
@@ -85,7 +90,9 @@ class Group:
             body = {"GroupId": self.id, "MemberId": members[0][0]}
         return self.x.call("LeaveGroup", v, body, label=label)
 
-    def consume(self, label, member, epoch, topics=None, owned=None, v=1, rec=True, **fields):
+    def consume(
+        self, label, member, epoch, topics=None, owned=None, v=1, rec=True, mask=(), **fields
+    ):
         body = {
             "GroupId": self.id,
             "MemberId": member,
@@ -95,7 +102,7 @@ class Group:
             "TopicPartitions": [] if owned is None and epoch == 0 else owned,
             **fields,
         }
-        return self.x.call("ConsumerGroupHeartbeat", v, body, label=label, rec=rec)
+        return self.x.call("ConsumerGroupHeartbeat", v, body, label=label, rec=rec, mask=mask)
 
     def commit(self, label, topic, offsets, member="", epoch=-1, v=9, tid=None, **fields):
         listed = [{"PartitionIndex": p, "CommittedOffset": o} for p, o in offsets]
@@ -187,11 +194,15 @@ def classic_errors(x):
     g.beat("static", member, generation, GroupInstanceId="i")
     g.leave("static", (member, "i"), ("", "i"), ("", None))
     x.call("DeleteGroups", 2, {"GroupsNames": [g.id, "nope-" + x.tok, ""]}, label="not empty")
-    for name in ("JoinGroup", "SyncGroup", "Heartbeat", "LeaveGroup"):
-        body = {"GroupId": "", "MemberId": "m", "GenerationId": 1, "Members": []}
-        if name == "JoinGroup":
-            body = {**g.join_body(), "GroupId": ""}
-        x.call(name, None, body, label="empty group id")
+    member = {"MemberId": "m"}
+    bodies = {
+        "JoinGroup": g.join_body(),
+        "SyncGroup": {**member, "GenerationId": 1, "ProtocolType": None, "ProtocolName": None},
+        "Heartbeat": {**member, "GenerationId": 1},
+        "LeaveGroup": {"Members": [member]},
+    }
+    for name, body in bodies.items():
+        x.call(name, None, {**body, "GroupId": ""}, label="empty group id")
 
 
 @scenario("group", [5, 8, 9])

@@ -172,6 +172,7 @@ def test_an_older_epoch_commits_what_was_assigned_by_then(
     ("member_id", "epoch", "expected"),
     [
         (None, -1, None),
+        (None, 5, ErrorCode.UNKNOWN_SERVER_ERROR),
         ("m", 5, None),
         ("m", 4, STALE),
         ("m", 6, STALE),

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks.brokers import BrokerFactory
 from benchmarks.process_stats import cpu_seconds, idle_cpu_percent, rss_mb
 from benchmarks.table import OURS, PEER, Figures
 from tests.peers import probe
@@ -26,11 +25,13 @@ from tests.peers.apache_kafka import ApacheKafka
 from tests.peers.kbroker_process import KbrokerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.brokers import MeasuredBroker
 
 TOPICS = 100
 PATIENCE_S = 180.0
-KINDS: dict[str, type[KbrokerProcess] | type[ApacheKafka]] = {
+KINDS: dict[str, Callable[[Path], MeasuredBroker]] = {
     OURS: KbrokerProcess,
     PEER: ApacheKafka,
 }
@@ -135,7 +136,7 @@ def main() -> int:
     figures = Figures()
     with tempfile.TemporaryDirectory(prefix="kbroker-partitions-") as folder:
         for name in options.brokers.split(","):
-            broker = BrokerFactory(KINDS[name], Path(folder)).make()
+            broker = KINDS[name](Path(folder) / name)
             try:
                 ManyPartitions(broker, options.count, figures).measure(idle_s=10)
             finally:

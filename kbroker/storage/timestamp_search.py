@@ -9,7 +9,7 @@ import struct
 from kbroker.common.files import File
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.record.batch import CONTROL_ABORT, read_control_type
+from kbroker.record.batch import CONTROL_ABORT, HEADER_SIZE, read_control_type
 from kbroker.record.record import iter_records
 from kbroker.storage.batch_scan import BatchHeader, iter_headers
 from kbroker.storage.fetch_info import TimestampAndOffset
@@ -17,6 +17,14 @@ from kbroker.storage.log_segment import LogSegment
 from kbroker.storage.log_segments import LogSegments
 
 _END_TRANSACTION_VALUE = struct.Struct(">hi")
+
+_PLAIN_MARKER = struct.Struct(">5shhBhiB")
+"""Behind the header, in a marker as Kafka and we write it: length of the record, no attributes,
+deltas of 0 and the length of the key; the key's version and type; the length of the value, its
+version and the coordinator's epoch; no headers."""
+_PLAIN_MARKER_SIZE = HEADER_SIZE + _PLAIN_MARKER.size
+_PLAIN_MARKER_START = bytes((32, 0, 0, 0, 8))
+_PLAIN_VALUE_LENGTH = 12  # a varint: twice its 6 bytes
 
 
 def find_offset_by_timestamp(
@@ -75,6 +83,12 @@ def read_end_transaction_marker(batch: memoryview | bytes | bytearray) -> tuple[
 
     KafkaError CORRUPT_MESSAGE or INVALID_RECORD when it is no such batch.
     """
+    if len(batch) == _PLAIN_MARKER_SIZE:
+        start, _, kind, value_length, _, epoch, headers = _PLAIN_MARKER.unpack_from(
+            batch, HEADER_SIZE
+        )
+        if start == _PLAIN_MARKER_START and value_length == _PLAIN_VALUE_LENGTH and not headers:
+            return kind == CONTROL_ABORT, epoch
     for record in iter_records(batch):
         value = record.value or b""
         if len(value) < _END_TRANSACTION_VALUE.size:

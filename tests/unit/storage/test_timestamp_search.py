@@ -105,6 +105,8 @@ def test_transaction_markers_are_read() -> None:
     abort = marker(commit=False, producer_id=1, coordinator_epoch=8)
     assert read_end_transaction_marker(commit) == (False, 7)
     assert read_end_transaction_marker(abort) == (True, 8)
+    later_version = batch(b"\0\1\0\0\0\x09 and more", keys=[b"\0\0\0\1"])
+    assert read_end_transaction_marker(later_version) == (False, 9)
     for other in (batch(b"no marker"), batch(b"x"), batch(b"long enough", keys=[b"k"])):
         with pytest.raises(KafkaError):
             read_end_transaction_marker(other)

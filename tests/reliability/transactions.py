@@ -67,8 +67,13 @@ PLANTED_SETTLE_TIMEOUT_S = 4.0
 """With a planted fault nothing may ever settle; what is wrong shows at once."""
 BROKER_SETTINGS = {
     # Producers that were killed leave transactions behind; only those that are abandoned time out.
-    "offsets.topic.num.partitions": "3",
-    "transaction.state.log.num.partitions": "3",
+    # One partition each and small segments: in a long run both roll and are compacted meanwhile.
+    "offsets.topic.num.partitions": "1",
+    "offsets.topic.segment.bytes": "1048576",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.segment.bytes": "1048576",
+    "log.cleaner.backoff.ms": "500",
+    "log.cleaner.min.cleanable.ratio": "0.01",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",

@@ -47,7 +47,10 @@ class DormantLog(UnifiedLog):
     and stays dormant.
     """
 
+    segment_count: int
+    _first_base_offset: int
     _row: str
+    _noted: tuple[bytes, int]  # topic id and high watermark in the row
     _latest_epoch: int
     _pending_epoch: EpochEntry | None
 
@@ -67,7 +70,10 @@ class DormantLog(UnifiedLog):
         self.log_end_offset = state.log_end_offset
         self.recovery_point = state.recovery_point
         self.high_watermark = self.last_stable_offset = state.high_watermark
+        self._first_base_offset = state.first_base_offset
+        self.segment_count = state.segment_count
         self._latest_epoch = state.latest_epoch
+        self._noted = (state.topic_id, state.high_watermark)
         self._row = row
 
     if not TYPE_CHECKING:  # the signatures are those of the methods behind
@@ -99,14 +105,14 @@ class DormantLog(UnifiedLog):
     @property
     def row(self) -> str:
         """Its line of the checkpoint, as of now."""
-        state = LogState.parse(self._row)
-        if (state.topic_id, state.high_watermark) != (self.topic_id, self.high_watermark):
+        if self._noted != (self.topic_id, self.high_watermark):
             self._row = self.state.row()
+            self._noted = (self.topic_id, self.high_watermark)
         return self._row
 
     @property
     def first_base_offset(self) -> int:
-        return self.state.first_base_offset
+        return self._first_base_offset
 
     def wake(self) -> None:
         """Load the log. KafkaError KAFKA_STORAGE_ERROR leaves it dormant."""

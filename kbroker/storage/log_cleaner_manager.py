@@ -121,4 +121,4 @@ def _at_least_a_moment(backoff_s: float) -> float:
 
 def _may_be_dirty(log: UnifiedLog) -> bool:
     """Whether compaction has to look at it: never at a log that is only its active segment."""
-    return log.config.compact and not (isinstance(log, DormantLog) and log.state.segment_count == 1)
+    return log.config.compact and not (isinstance(log, DormantLog) and log.segment_count == 1)

@@ -94,18 +94,23 @@ def _retained(broker: KbrokerProcess) -> None:
 
 
 def _transactions(broker: KbrokerProcess) -> None:
-    """Committed, aborted, and one that is open when the broker dies."""
-    clients.create_topic(broker.bootstrap, "transactions", configs=SMALL_SEGMENTS)
+    """Committed, aborted, and one that is open when the broker dies; one topic is compacted."""
+    compaction = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"}
+    for topic, settings in (("transactions", {}), ("ended", compaction)):
+        clients.create_topic(broker.bootstrap, topic, configs={**SMALL_SEGMENTS, **settings})
     for number in range(12):
         producer = clients.producer(broker.bootstrap, transactional_id=f"t{number % 3}")
         producer.init_transactions(PATIENCE_S)
         producer.begin_transaction()
         samples = [Sample(b"k", b"%d" % number * 300, now_ms())] * 10
-        clients.send(producer, "transactions", samples)
+        for topic in ("transactions", "ended"):
+            clients.send(producer, topic, samples)
         if number % 2:
             producer.abort_transaction(PATIENCE_S)
         else:
             producer.commit_transaction(PATIENCE_S)
+    first = broker.data_dir / "ended-0" / f"{0:020d}.log"
+    eventually(lambda: first.stat().st_size < 15_000, what="ended transactions are cleaned")
     producer = clients.producer(broker.bootstrap, transactional_id="open")
     producer.init_transactions(PATIENCE_S)
     producer.begin_transaction()

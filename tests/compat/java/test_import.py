@@ -154,6 +154,7 @@ def _write(bootstrap: str) -> None:
     samples = [Sample(b"k%d" % (n % 9), b"%d" % n * 30, now_ms()) for n in range(900)]
     clients.send(clients.producer(bootstrap, batch_size=2000), "compacted", samples)
     clients.create_topic(bootstrap, "transactions", partitions=2)
+    clients.create_topic(bootstrap, "ended", configs=compaction)
     for number in range(4):
         producer = clients.producer(bootstrap, transactional_id=f"t{number % 2}")
         producer.init_transactions(PATIENCE_S)
@@ -161,6 +162,8 @@ def _write(bootstrap: str) -> None:
         for partition in (0, 1):
             samples = [Sample(b"%d" % number, b"v", now_ms())] * 5
             clients.send(producer, "transactions", samples, partition)
+        samples = [Sample(b"k", b"%d" % number * 300, now_ms())] * 10
+        clients.send(producer, "ended", samples)
         if number % 2:
             producer.abort_transaction(PATIENCE_S)
         else:
@@ -272,7 +275,8 @@ def kafka_wrote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaWrote
         skip_or_fail(missing)
     with kafka:
         _write(kafka.bootstrap)
-        _wait_for_the_cleaner(kafka.data_dir / "compacted-0")
+        for topic in ("compacted", "ended"):
+            _wait_for_the_cleaner(kafka.data_dir / f"{topic}-0")
         before_close = look(kafka.bootstrap)
         kafka.stop()
         shutil.copytree(kafka.data_dir, folder / "closed")

@@ -11,6 +11,7 @@ between operating systems is chosen once, when this module is imported.
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -153,6 +154,11 @@ class FileSystem(Protocol):
 
     def sync_directory(self, path: str) -> None:
         """Return when the names in the directory are on the device."""
+        ...
+
+    def sync_volume(self, path: str) -> bool:
+        """Return when all that was written to the volume of ``path``, names included, is on the
+        device. False, with nothing done, where the system cannot say whether that went well."""
         ...
 
     def lock(self, path: str) -> FileLock:
@@ -422,6 +428,24 @@ class OsFileSystem:
         finally:
             os.close(descriptor)
 
+    def sync_volume(self, path: str) -> bool:
+        if not sys.platform.startswith("linux"):
+            return False
+        import ctypes  # which only a large broker's end needs
+
+        try:
+            syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+        except (OSError, AttributeError):  # another C library
+            return False
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            if syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(descriptor)
+        return True
+
     def lock(self, path: str) -> FileLock:
         return OsFileLock(path)
 
@@ -636,6 +660,9 @@ class MemoryFileSystem:
 
     def sync_directory(self, path: str) -> None:
         """Nothing outlives the process, so nothing needs syncing."""
+
+    def sync_volume(self, path: str) -> bool:
+        return True
 
     def lock(self, path: str) -> FileLock:
         self.open(path, create=True)

@@ -192,6 +192,11 @@ class DormantLog(UnifiedLog):
     def close(self) -> None:
         """It is."""
 
+    def note_synced(self) -> None:
+        super().note_synced()
+        synced = self.state._replace(recovery_point=self.log_end_offset, unsynced_bytes=0)
+        self._row = synced.row()
+
     def abandon(self) -> None:
         """It holds nothing."""
 

@@ -305,6 +305,12 @@ class LocalLog:
             else:
                 await self._flush_once()
 
+    def note_synced(self) -> None:
+        """All that was written is on the device: somebody synced the whole volume."""
+        self.recovery_point = self.log_end_offset
+        self._is_dirty = False
+        self._new_names = False
+
     async def _flush_once(self) -> None:
         self._flushing = finished = anyio.Event()
         try:

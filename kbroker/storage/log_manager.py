@@ -43,6 +43,7 @@ from kbroker.storage.log_directory import (
 from kbroker.storage.log_environment import OPEN_SEGMENTS_LIMIT, LogEnvironment
 from kbroker.storage.log_moves import LogMoves
 from kbroker.storage.log_retention import delete_old_segments, may_have_old_segments
+from kbroker.storage.log_shutdown import close_logs
 from kbroker.storage.log_startup import LogStartup
 from kbroker.storage.unified_log import UnifiedLog
 
@@ -56,7 +57,6 @@ CLEANER_BACKOFF_S = 15.0
 CLEANER_DEDUPE_BUFFER_SIZE = 128 * 1024 * 1024
 
 _NEVER_MS = 2**63 - 1
-_CLOSED_AT_ONCE = 32
 _TURN_S = 0.002
 
 
@@ -558,33 +558,10 @@ class LogManager:
             self.directories.release()
 
     async def _close_logs(self) -> None:
-        failed: set[int] = set()
-
-        async def close(key: tuple[str, int], log: UnifiedLog) -> None:
-            try:
-                log.close()
-                await log.flush()
-            except KafkaError as error:
-                self._log.error("%s was not closed cleanly: %s", log.name, error)
-                failed.add(id(self._directory_of[key]))
-
-        open_logs = iter(
-            [
-                (key, log)
-                for key, log in self._logs.items()
-                if not isinstance(log, DormantLog) or log.unflushed_messages > 0
-            ]
-        )
-
-        async def close_some() -> None:
-            for key, log in open_logs:
-                await close(key, log)
-
-        async with anyio.create_task_group() as tasks:  # syncs at the same time share the disk's
-            for _ in range(_CLOSED_AT_ONCE):
-                tasks.start_soon(close_some)
-        for directory in self.directories:
-            if directory.failure is None and id(directory) not in failed:
+        for directory in self.directories.usable():
+            logs = [log for key, log in self._logs.items() if self._directory_of[key] is directory]
+            is_whole = await close_logs(self._files, self._offload, directory.path, logs, self._log)
+            if is_whole and directory.failure is None:
                 contents = await self._checkpoint_contents(directory, None)
 
                 def finish(

@@ -120,6 +120,7 @@ LOADED_WHEN_READY = [
     "kbroker.storage.log_retention",
     "kbroker.storage.log_segment",
     "kbroker.storage.log_segments",
+    "kbroker.storage.log_shutdown",
     "kbroker.storage.log_startup",
     "kbroker.storage.log_state",
     "kbroker.storage.log_validator",

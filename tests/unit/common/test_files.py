@@ -250,3 +250,46 @@ def test_the_descriptor_closes_with_the_last_reference(tmp_path: Path) -> None:
     del file
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_a_volume_is_synced_or_it_is_said_that_it_was_not(tmp_path: Path) -> None:
+    files = OsFileSystem()
+    write_atomically(files, str(tmp_path / "file"), b"data", sync=False)
+    assert files.sync_volume(str(tmp_path)) is sys.platform.startswith("linux")
+    if sys.platform.startswith("linux"):
+        with pytest.raises(FileNotFoundError):
+            files.sync_volume(str(tmp_path / "missing"))
+    assert MemoryFileSystem().sync_volume("/anything")
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_stamps_change_with_every_change(on_disk: bool, tmp_path: Path) -> None:
+    files = OsFileSystem() if on_disk else MemoryFileSystem()
+    folder = str(tmp_path) if on_disk else "/data"
+    path = os.path.join(folder, "file")
+
+    def age(path: str) -> None:
+        """Some file systems' clocks tick slowly."""
+        if on_disk:
+            os.utime(path, ns=(1, 1))
+
+    files.make_directory(folder)
+    file = files.open(path, create=True)
+    file.write_at(b"abc", 0)
+    age(path)
+    stamp = files.stamp(path)
+    assert stamp.size == 3
+    assert files.stamp(path) == stamp
+    file.write_at(b"xyz", 0)
+    file.close()
+    changed = files.stamp(path)
+    assert changed.size == 3 and changed != stamp
+    with pytest.raises(FileNotFoundError):
+        files.stamp(os.path.join(folder, "missing"))
+    age(folder)
+    names = files.stamp(folder)
+    assert names.size == 0
+    files.rename(path, path + "2")
+    assert files.stamp(folder) != names
+    assert files.names(folder) == {"file2"}
+    assert files.memory_id() == files.memory_id()

@@ -152,6 +152,12 @@ class FaultyFileSystem:
         self.inner.sync_directory(path)
         self._after(dies)
 
+    def sync_volume(self, path: str) -> bool:
+        dies = self.before()
+        done = self.inner.sync_volume(path)
+        self._after(dies)
+        return done
+
     def lock(self, path: str) -> FileLock:
         self._check_alive()
         return self.inner.lock(path)

@@ -13,7 +13,7 @@ from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.storage import dormant_log
+from kbroker.storage import dormant_log, log_shutdown
 from kbroker.storage.dormant_log import DormantLog
 from kbroker.storage.fetch_info import FetchIsolation
 from kbroker.storage.log_manager import LogManager
@@ -382,3 +382,35 @@ def test_what_must_stay_awake_does() -> None:
     append(log_of(manager, 1), batch(b"t", producer_id=9, transactional=True))
     idle(manager, 5)
     assert not is_asleep(manager) and not is_asleep(manager, 1)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_many_logs_are_synced_with_their_volume(
+    refuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_shutdown, "_MOST_SYNCED_ONE_BY_ONE", 3)
+    world = World()
+    manager = filled(world)
+    for partition in range(2, 8):
+        append_values(log_of(manager, partition), b"v")
+    idle(manager, 4)
+    append_values(log_of(manager, 7), b"v")
+    assert is_asleep(manager, 2) and not is_asleep(manager, 7)
+    synced: list[str] = []
+
+    def sync_volume(path: str) -> bool:
+        if refuses:
+            raise OSError(5, "bad")
+        synced.append(path)
+        return True
+
+    monkeypatch.setattr(world.files, "sync_volume", sync_volume)
+    anyio.run(manager.shutdown)
+    assert synced == ([] if refuses else ["/data"])
+    assert world.files.exists("/data/.kafka_cleanshutdown") is not refuses
+    world.files.boots += 1
+    again = world.start()
+    assert len(read_all(log_of(again, 7))) == 2
+    for partition in range(2, 7):
+        assert is_asleep(again, partition) is not refuses
+        assert log_of(again, partition).log_end_offset == 1

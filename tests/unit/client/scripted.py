@@ -48,9 +48,11 @@ class ScriptedBroker:
 
     async def __aexit__(self, *_: object) -> None:
         self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(None, None, None)
-        for stream in self._streams:
-            stream.close()
+        try:
+            await self._tasks.__aexit__(None, None, None)  # raises when the test is cancelled
+        finally:
+            for stream in self._streams:
+                stream.close()
 
     def client(self, *, timeout_s: float = 30.0) -> KafkaClient:
         return KafkaClient("scripted:1", timeout_s=timeout_s, connect=self._connect)

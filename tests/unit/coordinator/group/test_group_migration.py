@@ -142,11 +142,23 @@ class TestUpgrade:
         assert response.error_code == ErrorCode.GROUP_ID_NOT_FOUND
         assert response.error_message == "Group group is not a consumer group."
 
-    def test_an_assignment_nobody_can_read(self) -> None:
+    @pytest.mark.parametrize(
+        ("assignment", "expected"),
+        [
+            (b"for somebody", ErrorCode.UNKNOWN_SERVER_ERROR),
+            (b"\0\0\0\0\0\1\0\1", ErrorCode.UNKNOWN_SERVER_ERROR),
+            (b"\0", ErrorCode.GROUP_ID_NOT_FOUND),
+            (b"\xff\xff\0\0\0\0\xff\xff\xff\xff", ErrorCode.GROUP_ID_NOT_FOUND),
+            (b"\0\0\0\0\0\0", ErrorCode.GROUP_ID_NOT_FOUND),
+        ],
+    )
+    def test_an_assignment_nobody_can_read(self, assignment: bytes, expected: ErrorCode) -> None:
         bench = bench_with()
-        bench.stable_group(protocols=PROTOCOLS)
+        member_id, answer = bench.join_new(protocols=PROTOCOLS)
+        bench.settle()
+        now(bench.sync(member_id, now(answer).generation_id, {member_id: assignment}))
         response = bench.consumer("a", topics=["t"])
-        assert response.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+        assert response.error_code == expected
         assert bench.group().state is ClassicGroupState.STABLE
 
 

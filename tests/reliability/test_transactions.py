@@ -19,11 +19,13 @@ from tests.reliability.transactions import (
     plan_crashes,
 )
 from tests.reliability.transactions_auditor import TransactionAnomaly
-from tests.reliability.transactions_crew import java_worker
+from tests.reliability.transactions_crew import java_worker, member_worker
 from tests.sizes import size
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.reliability.transactions_crew import Launch
 
 SEED = 20260
 EXPECTED = {
@@ -49,6 +51,29 @@ def test_every_input_is_reflected_exactly_once(tmp_path: Path) -> None:
     assert "Traceback (most recent call last)" not in broker.error_log.read_text(), broker.report()
 
 
+def holds_for(launch: Launch, folder: Path) -> None:
+    """The same, shorter."""
+    broker = KbrokerProcess(folder / "node", settings=BROKER_SETTINGS)
+    crashes = plan_crashes(size(ci=2, full=40), random.Random(SEED), with_failpoints=True)
+    inputs = size(ci=80, full=4_000)
+    campaign = TransactionCampaign(
+        broker, folder, inputs=inputs, crashes=crashes, seed=SEED, launch=launch
+    )
+
+    campaign.run()
+
+    report = "\n".join(map(str, [*campaign.rounds, *campaign.violations[:50]]))
+    assert not campaign.violations, report
+    assert campaign.inputs >= inputs, report
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_it_holds_for_members_of_groups(tmp_path: Path, protocol: str) -> None:
+    """KIP-447: partitions move between them, and a member's generation fences it as well."""
+    holds_for(member_worker(protocol), tmp_path)
+
+
 @pytest.mark.timeout(3600)
 def test_it_holds_for_javas_transactions_of_level_2(tmp_path: Path) -> None:
     """KIP-890: partitions join by themselves, each end of a transaction bumps the epoch."""
@@ -56,21 +81,7 @@ def test_it_holds_for_javas_transactions_of_level_2(tmp_path: Path) -> None:
         tools = KafkaTools()
     except PeerUnavailable as missing:
         skip_or_fail(missing)
-    broker = KbrokerProcess(tmp_path / "node", settings=BROKER_SETTINGS)
-    crashes = plan_crashes(size(ci=4, full=40), random.Random(SEED), with_failpoints=True)
-    campaign = TransactionCampaign(
-        broker,
-        tmp_path,
-        inputs=size(ci=160, full=4_000),
-        crashes=crashes,
-        seed=SEED,
-        launch=java_worker(tools),
-    )
-
-    campaign.run()
-
-    report = "\n".join(map(str, [*campaign.rounds, *campaign.violations[:50]]))
-    assert not campaign.violations, report
+    holds_for(java_worker(tools), tmp_path)
 
 
 @pytest.mark.timeout(600)

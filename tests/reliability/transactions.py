@@ -42,11 +42,12 @@ from tests.reliability.transactions_crew import (
     Life,
     confluent_worker,
     java_worker,
+    member_worker,
     wait_until,
 )
 from tests.reliability.transactions_history import OutputRecord, value_of
 from tests.reliability.transactions_reader import Broker, LiveObserver
-from tests.reliability.transactions_worker import QUICK
+from tests.reliability.transactions_worker import QUICK, SESSION_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ CRASHES_A_ROUND = 4
 ABANDONED_TIMEOUT_MS = 1_000
 SETTLE_TIMEOUT_S = 60.0
 DEATH_TIMEOUT_S = 30.0
+FEEDING_INTERVAL_S = 3.0
 PLANTED_INPUTS = 60
 PLANTED_SETTLE_TIMEOUT_S = 4.0
 """With a planted fault nothing may ever settle; what is wrong shows at once."""
@@ -78,11 +80,22 @@ BROKER_SETTINGS = {
     "transaction.state.log.min.isr": "1",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
     "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": str(SESSION_MS),
+    "group.consumer.min.heartbeat.interval.ms": "100",
+    "group.consumer.heartbeat.interval.ms": str(SESSION_MS // 6),
 }
 TRANSACTION_FAILPOINTS = tuple(sorted(name for name in FAILPOINTS if name.startswith("txn.")))
 CLIENTS_ALONE = ((1, "freeze"), (4, "kill"), (7, "abandon"), (10, "freeze"))
 """Where crashes stand in a plan that no failpoint makes: clients that die without the broker."""
 CRASHES_OF_ALL_KINDS = len(TRANSACTION_FAILPOINTS) + len(CLIENTS_ALONE)
+CLIENTS: dict[str, Callable[[], Launch]] = {
+    "confluent": lambda: confluent_worker,
+    "classic-members": lambda: member_worker("classic"),
+    "consumer-members": lambda: member_worker("consumer"),
+    "java": lambda: java_worker(KafkaTools()),
+}
 PLANTED_TRANSACTION_FAULTS = ("marker_lost", "epoch_not_fenced")
 MOST_PASSES = {"txn.init": 1, "txn.marker": 12, "txn.end": 6}
 """Fewer than a round's input makes; what is not named is passed once in a transaction at least."""
@@ -194,6 +207,7 @@ class TransactionCampaign:
         self._crashes = crashes
         self._report = report
         self._is_dead = False
+        self._fed = 0
         self.rounds: list[TransactionRound] = []
 
     @property
@@ -203,7 +217,7 @@ class TransactionCampaign:
     @property
     def inputs(self) -> int:
         """How many records have been fed."""
-        return self._inputs_a_crash * sum(len(done.crashes) for done in self.rounds)
+        return self._fed
 
     def run(self, *, stop_at_violation: bool = True) -> None:
         """All rounds, or until one finds something."""
@@ -301,6 +315,7 @@ class TransactionCampaign:
         """Input for the round; it arrives as soon as the broker is there."""
         for number in range(self._inputs_a_crash):
             self._feeder.produce(INPUT, b"order", partition=number % INPUT_PARTITIONS)
+        self._fed += self._inputs_a_crash
         self._feeder.poll(0)
         if self._broker.is_running:
             self._feeder.flush(0.05)  # what is not sent by then goes on by itself
@@ -361,8 +376,14 @@ class TransactionCampaign:
         """When its successor has committed something: that is what it must not do again."""
         post = next(post for post in self._crew.posts if frozen in post.lives)
 
+        fed_at = time.monotonic()
+
         def has_committed() -> bool:
+            nonlocal fed_at
             self._crew.look_after()
+            if time.monotonic() > fed_at + FEEDING_INTERVAL_S:
+                self._feed()  # another member of the group may have taken all that there was
+                fed_at = time.monotonic()
             return post.life.commits > 0
 
         wait_until("commit of the successor", has_committed, SETTLE_TIMEOUT_S)
@@ -457,7 +478,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=4_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broker", choices=("kbroker", "apache-kafka"), default="kbroker")
-    parser.add_argument("--client", choices=("confluent", "java"), default="confluent")
+    parser.add_argument("--client", choices=tuple(CLIENTS), default="confluent")
     parser.add_argument("--planted", choices=PLANTED_TRANSACTION_FAULTS)
     parser.add_argument("--folder", type=Path, help="where to work and leave the data directory")
     options = parser.parse_args()
@@ -493,7 +514,7 @@ def _campaign(
         inputs=options.inputs,
         crashes=crashes,
         seed=options.seed,
-        launch=java_worker(KafkaTools()) if options.client == "java" else confluent_worker,
+        launch=CLIENTS[options.client](),
     )
     campaign.run()
     return campaign

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ FENCING_TIMEOUT_S = 5
 def confluent_worker(settings: WorkerSettings) -> list[str]:
     """The command line of a worker with confluent-kafka."""
     return [sys.executable, "-m", "tests.reliability.transactions_worker", settings.as_json()]
+
+
+def member_worker(protocol: str) -> Launch:
+    """The same as members of a group, which shares the input among them."""
+    return lambda settings: confluent_worker(replace(settings, protocol=protocol))
 
 
 def java_worker(tools: KafkaTools) -> Launch:

@@ -29,6 +29,7 @@ LARGEST_TRANSACTION = 8
 ABORTS_ON_PURPOSE = 0.1
 STEP_TIMEOUT_S = 5.0
 """Of one try of a step of a transaction; those that may be tried again are."""
+SESSION_MS = 2_000
 QUICK = {
     "reconnect.backoff.ms": 20,
     "reconnect.backoff.max.ms": 100,
@@ -55,6 +56,8 @@ class WorkerSettings:
     output_partitions: int
     timeout_ms: int
     journal: str
+    protocol: str = ""
+    """Of the group that shares the input: classic or consumer; none: ``input_partitions``."""
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -90,8 +93,9 @@ class Worker:
                 "group.id": settings.group,
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
+                "auto.offset.reset": "earliest" if settings.protocol else "error",
                 "fetch.wait.max.ms": 50,
+                **_membership(settings.protocol),
                 **QUICK,
             }
         )
@@ -99,7 +103,10 @@ class Worker:
     def run(self) -> None:
         """KafkaException of a fatal error: another producer has our transactional id."""
         _until_done(self._producer.init_transactions)
-        self._rewind()
+        if self._settings.protocol:
+            self._consumer.subscribe([self._settings.input_topic])
+        else:
+            self._rewind()
         self._journal.note("ready", self._settings.name)
         while not self.is_stopping:
             count = self._source.randint(1, LARGEST_TRANSACTION)
@@ -116,9 +123,17 @@ class Worker:
         self._journal.note("fenced", self._settings.name)
 
     def _rewind(self) -> None:
-        """Go on where the group is: behind the last transaction that was committed."""
+        """Go on where the group is: behind the last transaction that was committed.
+
+        A member that has lost its partitions gets them, or others, when it polls again.
+        """
         settings = self._settings
-        asked = [TopicPartition(settings.input_topic, p) for p in settings.input_partitions]
+        if settings.protocol:
+            asked = self._consumer.assignment()
+            if not asked:
+                return
+        else:
+            asked = [TopicPartition(settings.input_topic, p) for p in settings.input_partitions]
         while True:
             try:
                 found = self._consumer.committed(asked, timeout=STEP_TIMEOUT_S)
@@ -128,7 +143,11 @@ class Worker:
                     return
         for partition in found:
             partition.offset = max(partition.offset, 0)
-        self._consumer.assign(found)
+        if not settings.protocol:
+            self._consumer.assign(found)
+            return
+        for partition in found:
+            self._consumer.seek(partition)
 
     def _transact(self, messages: list[Message]) -> None:
         self._count += 1
@@ -168,6 +187,14 @@ class Worker:
         _until_done(self._producer.abort_transaction)
         self._journal.note("aborted", name)
         self._rewind()
+
+
+def _membership(protocol: str) -> dict[str, Any]:
+    """Short sessions, as ``transactions.BROKER_SETTINGS`` allow them."""
+    if protocol == "classic":
+        session_ms = SESSION_MS
+        return {"session.timeout.ms": session_ms, "heartbeat.interval.ms": session_ms // 6}
+    return {"group.protocol": "consumer"} if protocol else {}
 
 
 def _until_done(step: Callable[[float], Any]) -> None:

@@ -5,6 +5,7 @@ classic one again when the last such member leaves. In between it holds members 
 """
 
 import logging
+from dataclasses import replace
 
 from kbroker.common.clock import Clock
 from kbroker.config.broker_config import ConfigHolder
@@ -76,9 +77,15 @@ class GroupMigration:
         """
         upgraded = ConsumerGroup(group.group_id)
         upgraded.group_epoch = upgraded.assignment_epoch = group.generation_id
-        for member in group.members.values():
-            converted = self._upgraded_member(group, member)
-            upgraded.put(converted)
+        members = [self._upgraded_member(group, member) for member in group.members.values()]
+        taken = {
+            (topic_id, partition)
+            for member in members
+            for topic_id, partitions in member.assigned.items()
+            for partition in partitions
+        }
+        for converted in members:
+            upgraded.put(self._with_claims(group, converted, taken))
             upgraded.target[converted.member_id] = {
                 topic_id: frozenset(partitions)
                 for topic_id, partitions in converted.assigned.items()
@@ -125,6 +132,29 @@ class GroupMigration:
             },
             classic=ClassicMetadata(member.session_timeout_ms, member.protocols),
         )
+
+    def _with_claims(
+        self, group: ClassicGroup, member: ConsumerGroupMember, taken: set[tuple[bytes, int]]
+    ) -> ConsumerGroupMember:
+        """The member with what it said to own when it joined and may not have let go of yet.
+
+        A cooperative client learns by its assignment what it must give up; in between, and while
+        an assignment could not be written, its partitions look free. Kafka gives them away at once,
+        and they have two owners until the client has joined again.
+        """
+        metadata = group.members[member.member_id].metadata(
+            group.protocol_name or group.members[member.member_id].protocols[0][0]
+        )
+        assigned = {topic_id: dict(found) for topic_id, found in member.assigned.items()}
+        for entry in read_subscription(metadata).owned_partitions:
+            topic_id = self._topics.topic_id(entry.topic)
+            if topic_id is None:
+                continue
+            for partition in entry.partitions:
+                if (topic_id, partition) not in taken:
+                    taken.add((topic_id, partition))
+                    assigned.setdefault(topic_id, {})[partition] = member.member_epoch
+        return replace(member, assigned=assigned)
 
     @staticmethod
     def _send_back(group: ClassicGroup) -> None:

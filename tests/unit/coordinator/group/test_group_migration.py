@@ -142,6 +142,22 @@ class TestUpgrade:
         assert response.error_code == ErrorCode.GROUP_ID_NOT_FOUND
         assert response.error_message == "Group group is not a consumer group."
 
+    def test_what_a_cooperative_member_has_not_let_go_of_is_not_given_away(self) -> None:
+        bench = bench_with()
+        owns_0_and_1 = b"\0\1" + subscription("t")[2:] + b"\0\0\0\1\0\1t\0\0\0\2" + bytes(7) + b"\1"
+        member_id, answer = bench.join_new(protocols={"range": owns_0_and_1})
+        bench.settle()
+        plan = write_assignment({topic_id("t"): {0}}, PROTOCOLS["range"], view(bench))
+        now(bench.sync(member_id, now(answer).generation_id, {member_id: plan}))
+        new = bench.assigned(bench.consumer("a", topics=["t"]))
+        assert new is not None
+        assert not {0, 1} & set(new["t"])
+        assert bench.heartbeat(member_id, 1) is ErrorCode.REBALANCE_IN_PROGRESS
+        now(bench.join(member_id, protocols=PROTOCOLS))
+        assert bench.consumer("a", 2, owned={"t": new["t"]}).error_code == NONE
+        member = bench.consumer_group().members["a"]
+        assert len(member.assigned[topic_id("t")]) == 2
+
     @pytest.mark.parametrize(
         ("assignment", "expected"),
         [

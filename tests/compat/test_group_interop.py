@@ -116,6 +116,7 @@ def test_three_makers_in_one_group(bootstrap: str, topic: str, group: str) -> No
         eventually(
             lambda: are_shared_out((assigned(ours), second.shares, third.shares), 6),
             what="each has two partitions",
+            timeout_s=2 * PATIENCE_S,
         )
         producer = clients.producer(bootstrap)
         for number in range(6):

@@ -225,6 +225,7 @@ class TransactionCampaign:
         try:
             self._open()
             try:
+                wait_until("worker is ready", self._all_ready, SETTLE_TIMEOUT_S)
                 for first in range(0, len(self._crashes), self._crashes_a_round):
                     crashes = self._crashes[first : first + self._crashes_a_round]
                     done = self._round(len(self.rounds), crashes)
@@ -258,7 +259,6 @@ class TransactionCampaign:
             group=GROUP,
             launch=self._launch,
         )
-        wait_until("worker is ready", self._all_ready, SETTLE_TIMEOUT_S)
 
     def _all_ready(self) -> bool:
         self._crew.look_after()

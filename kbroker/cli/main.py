@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=f"kbroker {words[0]}", description=summary, formatter_class=_formatter
     )
     command.add_arguments(parser)
-    status: int = command.run(parser.parse_args(words[1:]))
+    parse = getattr(command, "parse_arguments", argparse.ArgumentParser.parse_args)
+    status: int = command.run(parse(parser, words[1:]))
     return status
 
 

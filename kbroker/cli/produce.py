@@ -65,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_connection_arguments(parser, json_help="print the count as JSON")
 
 
+def parse_arguments(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Options may stand between the topic and the files."""
+    return parser.parse_intermixed_args(words)
+
+
 def run(options: argparse.Namespace) -> int:
     """0, 1 when the cluster refuses or cannot be reached, 2 for options that cannot be meant."""
 

@@ -36,7 +36,7 @@ def test_files_and_where_to_begin(bootstrap: str, topic: str, tmp_path: Path):
     for name, content in (("one", b"\x00\xff\n"), ("two", b"2"), ("three", b"3")):
         (tmp_path / name).write_bytes(content)
     files = [str(tmp_path / name) for name in ("one", "two", "three")]
-    succeed("produce", topic, *files, "--partition", "0", "--acks", "1", bootstrap=bootstrap)
+    succeed("produce", topic, "--partition", "0", *files, "--acks", "1", bootstrap=bootstrap)
 
     def consumed(*options: str) -> bytes:
         done = kbroker("consume", topic, "--exit", *options, bootstrap=bootstrap)

@@ -99,7 +99,6 @@ class MixedGroups:
             subscription = read_subscription(protocols[0][1])
         except DecodeError as error:
             raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL) from error
-        self._check_not_fenced(group, request, subscription)
         step = Step(group, [])
         member, replaced = self._member(step, request, member_id, is_unknown)
         updated = replace(
@@ -130,24 +129,6 @@ class MixedGroups:
         moved = self._step(step, member, updated, replaced, subscription)
         result: CoordinatorResult[None] = CoordinatorResult(step.records, None)
         return self._answer_join(result, request, moved, answer)
-
-    @staticmethod
-    def _check_not_fenced(
-        group: ConsumerGroup, request: JoinGroupRequest, subscription: ConsumerProtocolSubscription
-    ) -> None:
-        """KafkaError UNKNOWN_MEMBER_ID for a member that was fenced and does not know it yet.
-
-        Whoever is new owns nothing. Kafka takes such a member back under its old id; it would
-        learn that it has lost its partitions by being asked to revoke them, and its last commits
-        would set back what their new owners have committed.
-        """
-        if (
-            request.member_id != UNKNOWN_MEMBER_ID
-            and request.group_instance_id is None
-            and request.member_id not in group.members
-            and any(entry.partitions for entry in subscription.owned_partitions)
-        ):
-            raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
 
     def _member(
         self, step: Step, request: JoinGroupRequest, member_id: str, is_unknown: bool

@@ -172,6 +172,7 @@ class ClassicClient(Client):
         self.syncing: Any = None
         self.leads = False
         self.assigned_partitions = 0
+        self.last_turn_s = world.now_s
 
     def lose(self) -> None:
         super().lose()
@@ -183,6 +184,15 @@ class ClassicClient(Client):
         return super().is_member() and self.syncing is None
 
     def take_part(self) -> None:
+        """A client that slept through its session knows by itself that the group gave it up.
+
+        One that joins under its old id instead is taken back into a group of both protocols, as by
+        Kafka, and what it commits then sets back what the new owners have committed.
+        """
+        slept_s = self.world.now_s - self.last_turn_s
+        self.last_turn_s = self.world.now_s
+        if slept_s > SESSION_S:
+            self.lose()
         if self.joining is not None:
             if not waits(self.joining):
                 self.on_joined(now(self.joining))

@@ -82,6 +82,10 @@ def test_offsets_count_with_the_transaction(
         assert consumer.committed(partition) == 3
 
 
+@pytest.mark.skipif(
+    clients.IS_VERSION_2,
+    reason="kafka-python 2 waits for ever when its connection breaks in a transaction",
+)
 def test_an_open_transaction_survives_kill_9(owned_broker: OwnedBroker, topic: str) -> None:
     bootstrap = owned_broker.bootstrap
     clients.create_topic(bootstrap, topic)

@@ -172,7 +172,7 @@ class ClassicClient(Client):
         self.syncing: Any = None
         self.leads = False
         self.assigned_partitions = 0
-        self.last_turn_s = world.now_s
+        self.heard_s = world.now_s  # of the group, when it last answered without an error
 
     def lose(self) -> None:
         super().lose()
@@ -184,14 +184,13 @@ class ClassicClient(Client):
         return super().is_member() and self.syncing is None
 
     def take_part(self) -> None:
-        """A client that slept through its session knows by itself that the group gave it up.
+        """A client that heard nothing for a session knows by itself that the group gave it up.
 
         One that joins under its old id instead is taken back into a group of both protocols, as by
         Kafka, and what it commits then sets back what the new owners have committed.
         """
-        slept_s = self.world.now_s - self.last_turn_s
-        self.last_turn_s = self.world.now_s
-        if slept_s > SESSION_S:
+        silence_s = self.world.now_s - self.heard_s
+        if self.owned and self.instance_id is None and silence_s > SESSION_S:
             self.lose()
         if self.joining is not None:
             if not waits(self.joining):
@@ -227,6 +226,7 @@ class ClassicClient(Client):
         if error is ErrorCode.MEMBER_ID_REQUIRED:
             self.member_id = response.member_id
         elif error is NONE:
+            self.heard_s = self.world.now_s
             self.member_id = response.member_id
             self.epoch = response.generation_id
             self.leads = response.leader == response.member_id
@@ -261,6 +261,7 @@ class ClassicClient(Client):
         if error is not NONE:
             self.on_error(error)
             return
+        self.heard_s = self.world.now_s
         assigned = _assigned(response.assignment)
         gone = self.owned - assigned
         self.give_back(gone)
@@ -273,6 +274,8 @@ class ClassicClient(Client):
             HeartbeatRequest(GROUP, self.epoch, self.member_id, self.instance_id)
         )
         error = NONE if waits(answer) else ErrorCode(now(answer).error_code)
+        if not waits(answer) and error in (NONE, ErrorCode.REBALANCE_IN_PROGRESS):
+            self.heard_s = self.world.now_s
         if error is not NONE:
             self.on_error(error)
         elif self.leads and self.assigned_partitions != len(self.world.ends):

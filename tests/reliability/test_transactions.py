@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.reliability.transactions_crew import Launch
 
 SEED = 20260
+HUNTS = 4
 EXPECTED = {
     "marker_lost": {TransactionAnomaly.TORN, TransactionAnomaly.STUCK, TransactionAnomaly.LOST},
     # What a zombie does under its old epoch ends its successor's transaction, or nobody ends it.
@@ -35,7 +36,6 @@ EXPECTED = {
         TransactionAnomaly.UNFENCED,
         TransactionAnomaly.DUPLICATE,
         TransactionAnomaly.LOST_COMMIT,
-        TransactionAnomaly.STUCK,
     },
 }
 
@@ -93,11 +93,19 @@ def test_it_holds_for_javas_transactions_of_level_2(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", PLANTED_TRANSACTION_FAULTS)
 def test_a_planted_fault_of_transactions_is_reported(tmp_path: Path, fault: str) -> None:
-    broker = KbrokerProcess(
-        tmp_path / "node", settings=BROKER_SETTINGS, environment={"KBROKER_PLANTED_FAULT": fault}
-    )
-
-    campaign = hunt_planted_transaction_fault(broker, tmp_path, fault, seed=SEED, at_most=5)
-
-    found = {violation.anomaly for violation in campaign.violations}
-    assert found & EXPECTED[fault], "\n".join(map(str, [*campaign.rounds, *campaign.violations]))
+    """On a broker anew when the first sign was another one: what is open for good ends a hunt."""
+    seen: list[str] = []
+    for attempt in range(HUNTS):
+        folder = tmp_path / f"hunt-{attempt}"
+        broker = KbrokerProcess(
+            folder / "node",
+            settings=BROKER_SETTINGS,
+            environment={"KBROKER_PLANTED_FAULT": fault},
+        )
+        campaign = hunt_planted_transaction_fault(
+            broker, folder, fault, seed=SEED + attempt, at_most=5
+        )
+        seen += map(str, [*campaign.rounds, *campaign.violations])
+        if {violation.anomaly for violation in campaign.violations} & EXPECTED[fault]:
+            return
+    pytest.fail("\n".join(seen))

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -53,10 +53,30 @@ def add_connection_arguments(parser: argparse.ArgumentParser, *, json_help: str)
     parser.add_argument("--json", action="store_true", help=json_help)
 
 
+def add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    """The parser of ``kbroker COMMAND NAME``, with the options of the connection."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
+    add_connection_arguments(parser, json_help="print JSON")
+    return parser
+
+
 def bootstrap_of(options: argparse.Namespace) -> str:
     """The option, else the environment, else this machine."""
     told: str | None = options.bootstrap
     return told or os.environ.get(BOOTSTRAP_VARIABLE) or DEFAULT_BOOTSTRAP
+
+
+def run_verb(
+    options: argparse.Namespace,
+    verbs: Mapping[str, Callable[[KafkaClient, argparse.Namespace], Awaitable[None]]],
+) -> int:
+    """The verb that was asked for, with a client; the status as ``run_with_client``."""
+
+    async def work(client: KafkaClient) -> int:
+        await verbs[options.verb](client, options)
+        return 0
+
+    return run_with_client(options, work)
 
 
 def run_with_client(

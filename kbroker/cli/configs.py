@@ -5,7 +5,7 @@ from typing import Any
 
 from kbroker.cli.cluster import (
     UsageError,
-    add_connection_arguments,
+    add_verb,
     parse_changes,
     print_json,
     print_table,
@@ -37,13 +37,10 @@ _OPTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of ``kbroker configs``."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    summary = "what has, or can have, settings of its own"
-    add_connection_arguments(
-        verbs.add_parser("list", help=summary, description=summary), json_help="print JSON"
-    )
-    add = _add_verb(verbs, "describe", "settings that differ from Kafka's defaults")
+    add_verb(verbs, "list", "what has, or can have, settings of its own")
+    add = _add_resource_verb(verbs, "describe", "settings that differ from Kafka's defaults")
     add.add_argument("--all", action="store_true", help="the defaults as well")
-    add = _add_verb(verbs, "alter", "change some settings, leave the others")
+    add = _add_resource_verb(verbs, "alter", "change some settings, leave the others")
     add.add_argument(
         "--set",
         action="append",
@@ -57,12 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
+def _add_resource_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    parser = add_verb(verbs, name, summary)
     of_what = parser.add_mutually_exclusive_group(required=True)
     for option, (_, metavar, what) in _OPTIONS.items():
         of_what.add_argument(f"--{option}", dest=option, metavar=metavar, help=what)
-    add_connection_arguments(parser, json_help="print JSON")
     return parser
 
 

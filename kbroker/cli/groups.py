@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from kbroker.cli.cluster import add_connection_arguments, print_json, print_table, run_with_client
+from kbroker.cli.cluster import add_verb, print_json, print_table, run_verb
 from kbroker.cli.group_offsets import (
     add_reset_arguments,
     add_topic_argument,
@@ -26,7 +26,7 @@ _TYPES = ("classic", "consumer", "share", "streams")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of ``kbroker groups``."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    add = _add_verb(verbs, "list", "ids, states, types and coordinators")
+    add = add_verb(verbs, "list", "ids, states, types and coordinators")
     add.add_argument(
         "--state",
         action="append",
@@ -44,41 +44,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE",
         help=f"only these; may be repeated: {', '.join(_TYPES)}",
     )
-    add = _add_verb(verbs, "describe", "members, what they read, and how far behind they are")
+    add = add_verb(verbs, "describe", "members, what they read, and how far behind they are")
     add.add_argument("names", nargs="+", metavar="GROUP")
     summary = "show, and with --execute commit, other offsets for a group without members"
-    add = _add_verb(verbs, "reset", summary)
+    add = add_verb(verbs, "reset", summary)
     add.add_argument("name", metavar="GROUP")
     add_reset_arguments(add)
-    add = _add_verb(verbs, "delete", "delete groups without members, and their offsets")
+    add = add_verb(verbs, "delete", "delete groups without members, and their offsets")
     add.add_argument("names", nargs="+", metavar="GROUP")
     add.add_argument("--if-exists", action="store_true", help="succeed when one is not there")
-    add = _add_verb(verbs, "delete-offsets", "delete what a group has committed for topics")
+    add = add_verb(verbs, "delete-offsets", "delete what a group has committed for topics")
     add.add_argument("name", metavar="GROUP")
     add_topic_argument(add, required=True)
 
 
-def _add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
-    add_connection_arguments(parser, json_help="print JSON")
-    return parser
-
-
 def run(options: argparse.Namespace) -> int:
     """0, 1 when the cluster refuses or cannot be reached, 2 for options that cannot be meant."""
-    verb = {
+    verbs = {
         "list": _list,
         "describe": _describe,
         "reset": reset_group_offsets,
         "delete": _delete,
         "delete-offsets": delete_group_offsets,
-    }[options.verb]
-
-    async def work(client: KafkaClient) -> int:
-        await verb(client, options)
-        return 0
-
-    return run_with_client(options, work)
+    }
+    return run_verb(options, verbs)
 
 
 async def _list(client: KafkaClient, options: argparse.Namespace) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 
 from kbroker.cli.cluster import (
     UsageError,
-    add_connection_arguments,
+    add_verb,
     parse_assignments,
     parse_changes,
     print_json,
     print_table,
-    run_with_client,
+    run_verb,
 )
 from kbroker.client.admin import TOPIC, Admin, Resource
 from kbroker.client.client import KafkaClient
@@ -22,9 +22,9 @@ from kbroker.protocol.errors import KafkaError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of ``kbroker topics``."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    add = _add_verb(verbs, "list", "names, partitions and replication")
+    add = add_verb(verbs, "list", "names, partitions and replication")
     add.add_argument("--internal", action="store_true", help="Kafka's internal topics as well")
-    add = _add_verb(verbs, "create", "create a topic")
+    add = add_verb(verbs, "create", "create a topic")
     add.add_argument("name", metavar="NAME")
     add.add_argument("--partitions", type=int, default=-1, help="default: the broker's setting")
     add.add_argument(
@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
     )
     add.add_argument("--if-not-exists", action="store_true", help="succeed when it is there")
-    add = _add_verb(verbs, "describe", "leaders, replicas and offsets of every partition")
+    add = add_verb(verbs, "describe", "leaders, replicas and offsets of every partition")
     add.add_argument("names", nargs="+", metavar="NAME")
-    add = _add_verb(verbs, "alter", "let a topic have more partitions, or other settings")
+    add = add_verb(verbs, "alter", "let a topic have more partitions, or other settings")
     add.add_argument("name", metavar="NAME")
     add.add_argument("--partitions", type=int, help="how many there are to be")
     add.add_argument(
@@ -45,32 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--reset", action="append", default=[], metavar="NAME", help="a setting back to its default"
     )
-    add = _add_verb(verbs, "delete", "delete topics with all their records")
+    add = add_verb(verbs, "delete", "delete topics with all their records")
     add.add_argument("names", nargs="+", metavar="NAME")
     add.add_argument("--if-exists", action="store_true", help="succeed when one is not there")
 
 
-def _add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
-    add_connection_arguments(parser, json_help="print JSON")
-    return parser
-
-
 def run(options: argparse.Namespace) -> int:
     """0, 1 when the cluster refuses or cannot be reached, 2 for options that cannot be meant."""
-    verb = {
+    verbs = {
         "list": _list,
         "create": _create,
         "describe": _describe,
         "alter": _alter,
         "delete": _delete,
-    }[options.verb]
-
-    async def work(client: KafkaClient) -> int:
-        await verb(client, options)
-        return 0
-
-    return run_with_client(options, work)
+    }
+    return run_verb(options, verbs)
 
 
 async def _list(client: KafkaClient, options: argparse.Namespace) -> None:

@@ -187,16 +187,21 @@ class ClassicClient(Client):
         """A client that heard nothing for a session knows by itself that the group gave it up.
 
         One that joins under its old id instead is taken back into a group of both protocols, as by
-        Kafka, and what it commits then sets back what the new owners have committed.
+        Kafka, and what it commits then sets back what the new owners have committed. Who waits in
+        JoinGroup is held by the coordinator until it is answered, however long that takes.
         """
+        if self.joining is not None and waits(self.joining):
+            self.heard_s = self.world.now_s
+            return
         silence_s = self.world.now_s - self.heard_s
         if self.owned and self.instance_id is None and silence_s > SESSION_S:
             self.lose()
         if self.joining is not None:
-            if not waits(self.joining):
-                self.on_joined(now(self.joining))
+            self.on_joined(now(self.joining))
         elif self.syncing is not None:
-            if not waits(self.syncing):
+            if waits(self.syncing):
+                self.heartbeat()  # the session runs meanwhile, unlike in JoinGroup
+            else:
                 self.on_synced(now(self.syncing))
         elif self.epoch < 0:
             self.join()
@@ -269,13 +274,17 @@ class ClassicClient(Client):
         if gone:
             self.epoch = -1  # cooperative: what was given up can be given to others now
 
-    def live(self) -> None:
+    def heartbeat(self) -> ErrorCode:
         answer = self.world.bench.coordinator.requests.heartbeat(
             HeartbeatRequest(GROUP, self.epoch, self.member_id, self.instance_id)
         )
         error = NONE if waits(answer) else ErrorCode(now(answer).error_code)
         if not waits(answer) and error in (NONE, ErrorCode.REBALANCE_IN_PROGRESS):
             self.heard_s = self.world.now_s
+        return error
+
+    def live(self) -> None:
+        error = self.heartbeat()
         if error is not NONE:
             self.on_error(error)
         elif self.leads and self.assigned_partitions != len(self.world.ends):

@@ -7,11 +7,13 @@ from tests.sizes import size
 from tests.unit.coordinator.group.fleet_clients import SESSION_S
 from tests.unit.coordinator.group.fleet_simulation import FleetSimulation
 
-KNOWN = (0, 116, 243, 2049, 2156, 5044, 6077)
+KNOWN = (0, 116, 243, 394, 2049, 2156, 3382, 3777, 5044, 5527, 6077)
 """116 and 243: a fenced client of a mixed group came back under its old id and committed what it
 had read before; Kafka lets it, so the clients know by themselves when their session is over.
 2049 and 2156: an upgrade gave away what a cooperative client had not let go of yet.
-5044 and 6077: more lag than three sessions could read, a fault of the simulation."""
+5044 and 6077: more lag than three sessions could read, a fault of the simulation.
+394, 3382, 3777 and 5527: clients took a long wait in JoinGroup or SyncGroup for the end of their
+session and left a member behind, another one."""
 
 
 def run(seed: int, faults: Faults = NO_FAULTS) -> None:

@@ -6,7 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbroker.cli.cluster import UsageError, parse_moment, print_json, print_table
+from kbroker.cli.cluster import (
+    UsageError,
+    parse_duration,
+    parse_moment,
+    print_json,
+    print_table,
+)
 from kbroker.client.client import KafkaClient
 from kbroker.client.group_admin import DEAD, GroupAdmin
 from kbroker.client.group_offsets import (
@@ -17,6 +23,7 @@ from kbroker.client.group_offsets import (
     fetch_offsets,
 )
 from kbroker.client.partitions import first_and_end_offsets, offsets_at
+from kbroker.common.clock import SystemClock
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
@@ -57,6 +64,11 @@ def add_reset_arguments(parser: argparse.ArgumentParser) -> None:
         "--to-datetime",
         metavar="TIME",
         help="the first record from then on: 2026-01-31T12:00:00Z (local time without a zone)",
+    )
+    where.add_argument(
+        "--by-duration",
+        metavar="DURATION",
+        help="the first record of the time since then: PnDTnHnMnS, PT1H30M are 90 minutes",
     )
     where.add_argument(
         "--from-file", metavar="FILE", help="lines TOPIC,PARTITION,OFFSET, as --export prints them"
@@ -159,14 +171,26 @@ async def _wanted(
         if missing:
             raise UsageError(f"--shift-by: nothing is committed for {', '.join(missing)}")
         return {each: committed[each].offset + options.shift_by for each in bounds}
-    try:
-        moment = parse_moment(options.to_datetime)
-    except ValueError:
-        raise UsageError(
-            f"--to-datetime {options.to_datetime}: expected a time like 2026-01-31T12:00:00Z"
-        ) from None
+    moment = _moment(options)
     found = await offsets_at(client, dict.fromkeys(bounds, moment))
     return {each: end if found[each] < 0 else found[each] for each, (_, end) in bounds.items()}
+
+
+def _moment(options: argparse.Namespace) -> int:
+    """``--to-datetime`` or ``--by-duration``, ms since 1970. Raises UsageError."""
+    if options.to_datetime is not None:
+        try:
+            return parse_moment(options.to_datetime)
+        except ValueError:
+            raise UsageError(
+                f"--to-datetime {options.to_datetime}: expected a time like 2026-01-31T12:00:00Z"
+            ) from None
+    try:
+        return max(SystemClock().time_ms() - parse_duration(options.by_duration), 0)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"--by-duration {options.by_duration}: expected a duration like P7D, PT1H30M or PT10.5S"
+        ) from None
 
 
 def _within(partition: TopicPartition, offset: int, bounds: tuple[int, int]) -> int:

@@ -126,6 +126,9 @@ def test_a_group_of_the_consumer_protocol(bootstrap: str, written: str, group: s
         (("--shift-by", "3"), [7, 10]),
         (("--to-datetime", "2001-01-01T00:00:00Z"), [0, 0]),
         (("--to-datetime", "2999-01-01T00:00:00Z"), [10, 10]),
+        (("--by-duration", "PT0S"), [10, 10]),
+        (("--by-duration", "P1DT1H"), [0, 0]),
+        (("--by-duration", "P9999999D"), [0, 0]),
     ],
 )
 def test_offsets_are_reset(
@@ -187,6 +190,7 @@ def test_refusals_say_what_to_do(bootstrap: str, written: str, group: str, tmp_p
         (("--all-topics", "--to-earliest"), "has committed nothing"),
         (("--topic", written, "--shift-by", "1"), "nothing is committed"),
         (("--topic", written, "--to-datetime", "noon"), "2026-01-31"),
+        (("--topic", written, "--by-duration", "1h"), "PT1H30M"),
         (("--topic", f"{written}:x", "--to-earliest"), "NAME:N,N"),
         (("--from-file", str(tmp_path / "bad")), "line 1"),
         (("--from-file", str(tmp_path / "missing")), "No such file"),

@@ -7,6 +7,7 @@ sends, receives or sleeps; ``finish_waiting`` awaits nothing but the answer itse
 
 import logging
 from enum import Enum
+from struct import Struct
 from typing import TYPE_CHECKING, Any, cast
 
 from kbroker.common.parts import Buffer
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
     ReadProxyHeader = Callable[[bytes | bytearray], tuple[ProxyHeader, int] | None]
 
+_SIZE = Struct(">i")
 _OUTPUT_STEP = 65_536
+_SMALL_ANSWER = 16_384
 _COMPLAINT_EVERY = 10.0
 
 BAD_HEADER = "undecodable request header"
@@ -318,6 +321,51 @@ class Connection:
         if spent > counters.longest_turn_ms:
             counters.longest_turn_ms = spent
         return result
+
+    def answer_alone(self, size: int) -> bytes | Turn | None:
+        """Take ``size`` bytes as ``received`` does and answer them: for one small request, alone.
+
+        Most are. None: they are not, nothing has happened; ``received`` and ``turn`` are to be
+        called. Otherwise the whole answer, which is not in ``output``, or what ``turn`` would give.
+        """
+        output = self.output
+        if self.close_reason is not None or self._read_proxy_header is not None or output.size:
+            return None
+        frame = self.cutter.take_alone(size)
+        if frame is None:
+            return None
+        settings = self._settings
+        counters = settings.counters
+        self.bytes_in += size
+        counters.bytes_in += size
+        counters.requests += 1
+        monotonic = settings.clock.monotonic
+        start = monotonic()
+        try:
+            api_key, version, correlation_id, client_id, position = read_request_fields(frame)
+            answer = settings.dispatch(
+                RequestContext(self.context, api_key, version, correlation_id, client_id, start),
+                frame,
+                position,
+            )
+        except Exception as error:
+            self._on_error(error)
+            return Turn.CLOSE
+        spent = (monotonic() - start) * 1000
+        if spent > counters.longest_turn_ms:
+            counters.longest_turn_ms = spent
+        if type(answer) is list:
+            if self.close_reason is None and len(answer) == 2:
+                head, body = answer
+                if type(head) is bytes and type(body) is bytes and len(body) < _SMALL_ANSWER:
+                    return _SIZE.pack(len(head) + len(body)) + head + body
+            output.add_answer(answer)
+        elif answer is not None:
+            self._frame = frame
+            self.cutter.hold(size)
+            self.waiting = cast("Coroutine[Any, Any, Answer]", answer)
+            return Turn.WAIT
+        return Turn.IDLE if self.close_reason is None else Turn.CLOSE
 
     async def finish_waiting(self) -> None:
         """Await the answer for which ``turn`` returned WAIT."""

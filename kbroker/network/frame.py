@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SIZE = Struct(">i")
 _OWN_BUFFER_FROM = 8_192
+_SMALLEST_ALONE = 4
 _FIRST_BUFFER = 1_048_576 + 65_536  # clients send batches of 1 MiB, with headers around them
 _FIRST_PART = 65_536
 _AHEAD = 16
@@ -146,6 +147,31 @@ class FrameCutter:
             target[:count] = view[position : position + count]
             self.received(count)
             position += count
+
+    def take_alone(self, size: int) -> memoryview | None:
+        """The small frame that the ``size`` bytes in the scratch are, when nothing else is here.
+
+        It is neither queued nor counted: ``hold`` does that when it has to wait. None: nothing has
+        changed, ``received`` is to be called.
+        """
+        if (
+            self.queued_frames
+            or self._leftover
+            or self._view is not None
+            or self.bad is not None
+            or not _SMALLEST_ALONE <= size <= _OWN_BUFFER_FROM
+        ):
+            return None
+        (length,) = _SIZE.unpack_from(self._scratch)
+        if length + 4 != size or length > self.max_frame_bytes:
+            return None
+        self.frames_cut += 1
+        return memoryview(bytearray(self._scratch[4:size]))
+
+    def hold(self, size: int) -> None:
+        """A frame that was taken alone, of ``size`` bytes with its size field, waits after all."""
+        self.queued_bytes += size
+        self._budget.hold(size)
 
     def next_frame(self) -> memoryview:
         """The oldest whole frame, without its size; only while ``queued_frames`` is not 0."""

@@ -85,6 +85,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
         "_is_lost",
         "_is_read_paused",
         "_is_write_paused",
+        "_ready",
         "_sends_files",
         "_transport",
         "_wake",
@@ -123,6 +124,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
         self._is_lost = False
         self._is_read_paused = False
         self._is_write_paused = False
+        self._ready: bytes | None = None  # the answer that flush() writes
         self._wake: asyncio.Future[Turn | None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self.bytes_out = 0
@@ -143,6 +145,14 @@ class ProtocolShell(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
         try:
+            if not (self._is_busy or self._is_write_paused or self._is_read_paused):
+                answer = connection.answer_alone(nbytes)
+                if answer is not None:
+                    if type(answer) is bytes:
+                        self._give(answer)
+                    else:
+                        self._settle(cast("Turn", answer))
+                    return
             connection.received(nbytes)
             if not self._is_busy:
                 self._advance()
@@ -242,20 +252,48 @@ class ProtocolShell(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         """Answer what is queued; have the answers written now or at the end of the loop's turn."""
-        connection = self._connection
-        turn = connection.turn()
-        if turn is Turn.IDLE and connection.output.size and self._host.write_batch.take(self):
+        self._settle(self._connection.turn())
+
+    def _settle(self, turn: Turn) -> None:
+        output = self._connection.output
+        if turn is Turn.IDLE and output.size and self._host.write_batch.take(self):
             self._is_busy = True  # until flush()
         else:
             self._end_turn(turn)
 
+    def _give(self, answer: bytes) -> None:
+        """The same for an answer that is whole, and the only one."""
+        if self._host.write_batch.take(self):
+            self._is_busy = True
+            self._ready = answer
+        else:
+            self._write_answer(answer)
+
+    def _write_answer(self, answer: bytes) -> None:
+        transport = self._transport
+        if transport.is_closing():
+            return
+        size = len(answer)
+        self.bytes_out += size
+        self._host.settings.counters.bytes_out += size
+        transport.write(answer)
+        if self._is_write_paused:
+            self._end_turn(Turn.IDLE)
+
     def flush(self) -> None:
         """Write the answers of this turn of the loop."""
         self._is_busy = False
+        ready, self._ready = self._ready, None
         if self._is_lost:
             return
         try:
             connection = self._connection
+            if ready is not None:
+                self._write_answer(ready)
+                if self._is_busy or not (
+                    connection.has_news or connection.cutter.is_blocked or self._is_read_paused
+                ):
+                    return
             self._end_turn(connection.turn() if connection.has_news else Turn.IDLE)
         except Exception:
             self._fail()

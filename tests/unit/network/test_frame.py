@@ -54,6 +54,58 @@ def take(cutter):
     return frames
 
 
+def put(cutter, data):
+    cutter.get_buffer()[: len(data)] = data
+    return len(data)
+
+
+@pytest.mark.parametrize("length", [0, 1, 8188])
+def test_a_frame_alone_is_neither_queued_nor_counted(length):
+    budget = ByteBudget(1 << 20)
+    cutter = make(budget=budget)
+    data = bytes(length)
+    frame = cutter.take_alone(put(cutter, framed(data)))
+    assert bytes(frame) == data
+    assert not frame.readonly
+    assert (cutter.frames_cut, cutter.queued_frames, cutter.queued_bytes) == (1, 0, 0)
+    assert budget.used == 0
+    cutter.hold(length + 4)
+    assert (cutter.queued_bytes, budget.used) == (length + 4, length + 4)
+    cutter.finished(length + 4)
+    assert (cutter.queued_bytes, budget.used) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0\0",
+        framed(b"whole") + b"\0",
+        framed(b"cut short")[:-1],
+        framed(b"one") + framed(b"two"),
+        framed(bytes(8189)),
+        struct.pack(">i", -4),
+    ],
+)
+def test_what_is_not_one_small_frame_is_not_taken(data):
+    cutter = make()
+    size_ = put(cutter, data)
+    assert cutter.take_alone(size_) is None
+    cutter.received(size_)
+    queued = cutter.queued_frames
+    whole = framed(b"next")
+    if queued or cutter.partial or cutter.bad:
+        assert cutter.take_alone(put(cutter, whole)) is None
+
+
+def test_a_frame_above_the_limit_is_not_taken():
+    cutter = make(limit=100)
+    data = framed(bytes(101))
+    assert cutter.take_alone(put(cutter, data)) is None
+    cutter.received(len(data))
+    assert cutter.bad == BAD_TOO_LARGE
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100, 1448, 65_536, 1 << 30])
 def test_any_chunking_gives_the_same_frames(chunk):
     sent = [b"", b"a", b"bc" * 100, bytes(8192), b"x" * 9000, b"", b"z" * 70_000, b"end"]

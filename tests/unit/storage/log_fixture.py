@@ -17,6 +17,10 @@ from kbroker.storage.log_loader import load_log
 from kbroker.storage.log_validator import ValidatedRecords
 from kbroker.storage.unified_log import LogAppendInfo, UnifiedLog
 
+HW = FetchIsolation.HIGH_WATERMARK
+END = FetchIsolation.LOG_END
+COMMITTED = FetchIsolation.TXN_COMMITTED
+
 DIRECTORY = "/data/topic-0"
 TOPIC_ID = bytes(range(16))
 
@@ -47,6 +51,15 @@ def new_log(env: LogEnvironment | None = None, log_config: LogConfig | None = No
     return UnifiedLog(
         env or environment(), DIRECTORY, "topic", 0, topic_id=TOPIC_ID, config=log_config
     )
+
+
+def small_segments() -> UnifiedLog:
+    """About five one-record batches a segment."""
+    return new_log(log_config=config(segment_bytes=400, index_interval_bytes=100))
+
+
+def bases(log: UnifiedLog) -> list[int]:
+    return log.segments.base_offsets
 
 
 def reload(
@@ -153,6 +166,20 @@ def marker(
 def append_marker(log: UnifiedLog, *, commit: bool, producer_id: int) -> LogAppendInfo:
     data = marker(commit=commit, producer_id=producer_id)
     return append(log, data, origin=AppendOrigin.COORDINATOR)
+
+
+def transactional(log: UnifiedLog, producer_id: int, sequence: int, *values: bytes) -> None:
+    append(
+        log,
+        batch(*values, producer_id=producer_id, base_sequence=sequence, transactional=True),
+    )
+
+
+def aborted(log: UnifiedLog, offset: int) -> list[tuple[int, int]] | None:
+    """(producer id, first offset) of the transactions that a read_committed reader is told of."""
+    info = log.read(offset, max_bytes=10_000, isolation=COMMITTED, min_one_message=True)
+    found = info.aborted_transactions
+    return None if found is None else [tuple(each) for each in found]  # type: ignore[misc]
 
 
 def read_bytes(

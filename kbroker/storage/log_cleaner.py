@@ -20,7 +20,6 @@ import anyio.lowlevel
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader
 from kbroker.record.record import iter_records
-from kbroker.storage.batch_scan import iter_whole_batches
 from kbroker.storage.cleaned_transactions import CleanedTransactions
 from kbroker.storage.indexes import MAX_RELATIVE_OFFSET
 from kbroker.storage.io_throttle import IoThrottle
@@ -31,6 +30,7 @@ from kbroker.storage.segment_cleaner import (
     LogCleaningAborted,
     SegmentCleaner,
     aborted_transactions_of,
+    iter_all_batches,
 )
 from kbroker.storage.unified_log import UnifiedLog
 
@@ -52,8 +52,9 @@ class LogToClean(NamedTuple):
 def find_dirty_range(log: UnifiedLog, last_cleaned: int | None, now_ms: int) -> LogToClean | None:
     """What a round over the log would look at; None when there is nothing to clean.
 
-    Not cleaned are the active segment, what is not stable yet, and segments with records younger
-    than min.compaction.lag.ms. A checkpoint outside the log counts as none.
+    Only whole segments are cleaned, and neither the active one, nor one that is not stable to its
+    end, nor one with records younger than min.compaction.lag.ms. A checkpoint outside the log
+    counts as none.
     """
     active = log.segments.active
     if active is None:
@@ -61,7 +62,10 @@ def find_dirty_range(log: UnifiedLog, last_cleaned: int | None, now_ms: int) -> 
     first_dirty = log.log_start_offset if last_cleaned is None else last_cleaned
     if not log.log_start_offset <= first_dirty <= log.log_end_offset:
         first_dirty = log.log_start_offset
-    end = min(log.last_stable_offset, active.base_offset)
+    end = active.base_offset
+    if log.last_stable_offset < end:
+        undecided = log.segments.floor(log.last_stable_offset)
+        end = log.log_start_offset if undecided is None else undecided.base_offset
     dirty = [
         segment
         for segment in log.segments.starting_from(first_dirty)
@@ -80,9 +84,8 @@ def find_dirty_range(log: UnifiedLog, last_cleaned: int | None, now_ms: int) -> 
     clean_bytes = sum(
         segment.size for segment in log.segments if segment.base_offset < dirty[0].base_offset
     )
-    oldest = min(
-        (each.first_timestamp for each in dirty if each.first_timestamp >= 0), default=None
-    )
+    # Neither -1, which is none, nor 0 says how old a record is.
+    oldest = min((each.first_timestamp for each in dirty if each.first_timestamp > 0), default=None)
     must_clean = oldest is not None and now_ms - oldest > log.config.max_compaction_lag_ms
     ratio = dirty_bytes / (clean_bytes + dirty_bytes)
     return LogToClean(log, first_dirty, end, ratio, must_clean)
@@ -166,15 +169,17 @@ class LogCleaner:
             if segment.base_offset >= to_clean.first_uncleanable_offset:
                 break
             transactions.add_aborted(aborted_transactions_of(log, segment))
-            for data in iter_whole_batches(segment.file(), 0, segment.size):
+            for data in iter_all_batches(segment):
                 header = RecordBatchHeader(data)
-                if header.base_offset >= to_clean.first_uncleanable_offset:
-                    break
                 start = to_clean.first_dirty_offset
                 if not self._note_keys(offsets, transactions, header, data, start):
                     return offsets
                 offsets.latest_offset = max(header.last_offset, offsets.latest_offset)
                 await self._give_way(len(data))
+            # Offsets may be missing before the next segment; the round reaches over them.
+            following = log.segments.higher(segment.base_offset)
+            if following is not None:
+                offsets.latest_offset = following.base_offset - 1
         return offsets
 
     def _note_keys(

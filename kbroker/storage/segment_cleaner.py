@@ -5,10 +5,12 @@ then takes their names. A kill before the last file is ``.swap`` leaves the old 
 it leaves the new one, which the next start puts in place.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from kbroker.common.files import File, remove_if_exists
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader
 from kbroker.record.record import Record
 from kbroker.storage.batch_filter import BatchRetention, FilteredBatch, filter_batch
@@ -160,12 +162,13 @@ class SegmentCleaner:
         self._transactions = CleanedTransactions()
 
     async def clean(self, segments: list[LogSegment]) -> None:
-        """Compact the group. LogCleaningAborted or OSError: the old segments stand."""
+        """Compact the group. LogCleaningAborted, KafkaError or OSError: the old segments stand."""
+        sizes = [each.size for each in segments]
         cleaned = CleanedSegment(self._log, segments[0].base_offset)
         try:
             for segment in segments:
                 self._transactions.add_aborted(aborted_transactions_of(self._log, segment))
-                for data in iter_whole_batches(segment.file(), 0, segment.size):
+                for data in iter_all_batches(segment):
                     batch = await self._filter(data)
                     moved = len(data)
                     if batch is not None:
@@ -173,7 +176,7 @@ class SegmentCleaner:
                         moved += len(batch.data)
                     await self._give_way(moved)
             await self._log.env.offload.run(cleaned.finish(self._transactions))
-            self._check_still_there(segments)
+            self._check_still_there(segments, sizes)
         except BaseException:
             cleaned.discard()
             raise
@@ -184,9 +187,13 @@ class SegmentCleaner:
                 cleaned.discard()
             raise
 
-    def _check_still_there(self, segments: list[LogSegment]) -> None:
+    def _check_still_there(self, segments: list[LogSegment], sizes: list[int]) -> None:
         present = list(self._log.segments)
-        if self._log.failure is not None or any(each not in present for each in segments):
+        if (
+            self._log.failure is not None
+            or any(each not in present for each in segments)
+            or [each.size for each in segments] != sizes  # truncated: what was cut must not return
+        ):
             raise LogCleaningAborted(self._log.name)
 
     async def _filter(self, data: memoryview) -> FilteredBatch | None:
@@ -238,6 +245,24 @@ class SegmentCleaner:
             return False
         horizon = header.delete_horizon_ms
         return record.value is not None or horizon is None or self._now_ms < horizon
+
+
+def iter_all_batches(segment: LogSegment) -> Iterator[memoryview]:
+    """Every batch of a segment that is not appended to.
+
+    KafkaError CORRUPT_MESSAGE where bytes are no batch: what lies behind them would be lost.
+    LogCleaningAborted when the segment was truncated meanwhile.
+    """
+    position, end = 0, segment.size
+    for data in iter_whole_batches(segment.file(), 0, end):
+        yield data
+        position += len(data)
+    if segment.size != end:
+        raise LogCleaningAborted(segment.log_path)
+    if position != end:
+        raise KafkaError(
+            ErrorCode.CORRUPT_MESSAGE, f"no batch at position {position} of {segment.log_path}"
+        )
 
 
 def aborted_transactions_of(log: UnifiedLog, segment: LogSegment) -> list[AbortedTxn]:

@@ -1,0 +1,97 @@
+"""Which batches and records of a segment stay: damage, gaps, transactions, producers."""
+
+import anyio
+import pytest
+
+from kbroker.protocol.errors import KafkaError
+from kbroker.record.batch import RecordBatchHeader
+from kbroker.storage.log_cleaner import LogCleaner, find_dirty_range
+from kbroker.storage.unified_log import UnifiedLog
+from tests.unit.storage.cleaner_fixture import NOW, clean, compacted_log, fill, pairs, put
+from tests.unit.storage.log_fixture import read_all, reload
+
+
+def damage(log: UnifiedLog, position: int, data: bytes) -> None:
+    first = log.segments.first
+    assert first is not None
+    log.env.files.open(first.log_path).write_at(data, position)
+
+
+@pytest.mark.parametrize(
+    ("at", "data"),
+    [
+        pytest.param(16, b"\x07", id="magic"),
+        pytest.param(16, b"\x00", id="old magic"),
+        pytest.param(8, b"\x7f\xff\x00\x00", id="length beyond the segment"),
+        pytest.param(8, b"\x00\x00\x00\x05", id="length below a header"),
+        pytest.param(8, b"\xff\xff\xff\xff", id="negative length"),
+    ],
+)
+def test_what_lies_behind_a_damaged_header_is_never_dropped(at: int, data: bytes) -> None:
+    log = compacted_log()
+    fill(log, keys=30, rounds=1)
+    log.roll()
+    first = log.segments.first
+    assert first is not None
+    header = RecordBatchHeader(memoryview(log.env.files.read(first.log_path)))
+    damage(log, header.size + at, data)
+    before = log.env.files.read(first.log_path)
+    with pytest.raises(KafkaError):
+        clean(log)
+    assert log.segments.first is first
+    assert log.env.files.read(first.log_path) == before
+
+
+def test_a_gap_before_the_next_segment_is_clean() -> None:
+    """Offsets may be missing between segments; a round that stopped there would come again."""
+    log = compacted_log(segment_bytes=100)
+    fill(log, keys=1, rounds=9)
+    gone = log.segments.base_offsets[-2]
+    for name in [each.name for each in log.env.files.list(log.directory)]:
+        if name.startswith(f"{gone:020d}."):
+            log.env.files.remove(f"{log.directory}/{name}")
+    log = reload(log, is_clean=True)
+    active = log.segments.active
+    assert active is not None and gone not in log.segments.base_offsets
+    log.update_high_watermark(log.log_end_offset)
+    assert clean(log) == active.base_offset
+    assert find_dirty_range(log, active.base_offset, NOW) is None
+    assert [offset for offset, _ in read_all(log)] == [gone - 1, 8]
+
+
+def test_a_segment_with_undecided_records_waits_as_a_whole() -> None:
+    log = compacted_log()
+    fill(log, keys=1, rounds=4)
+    log.roll()
+    fill(log, keys=1, rounds=2)
+    put(log, b"t", b"1", producer_id=3, transactional=True)
+    log.roll()
+    assert log.last_stable_offset == 6
+    found = find_dirty_range(log, None, NOW)
+    assert found is not None
+    assert found.first_uncleanable_offset == 4
+    clean(log)
+    assert [offset for offset, _, _ in pairs(log)] == [3, 4, 5, 6]
+    assert find_dirty_range(log, 4, NOW) is None
+
+
+def test_what_was_truncated_under_the_cleaner_does_not_return() -> None:
+    log = compacted_log()
+    fill(log, keys=5, rounds=1)
+    log.roll()
+    found = find_dirty_range(log, None, NOW)
+    assert found is not None
+
+    class Truncating(LogCleaner):
+        given_way = 0
+
+        async def _give_way(self, moved: int) -> None:
+            self.given_way += 1
+            if self.given_way == 8:
+                log.truncate_to(2)
+
+    assert anyio.run(Truncating(log.env).clean, found) is None
+    assert [offset for offset, _ in read_all(log)] == [0, 1]
+    assert len(log.segments) == 1
+    fill(log, keys=1, rounds=1)
+    assert [offset for offset, _ in read_all(log)] == [0, 1, 2]

@@ -50,7 +50,13 @@ class BadItem(NamedTuple):
     problem: str
 
 
-Check = Callable[[Any], "str | BadItem | None"]
+class BadList(NamedTuple):
+    """What is wrong with a list as such, told without its value."""
+
+    problem: str
+
+
+Check = Callable[[Any], "str | BadItem | BadList | None"]
 """Given a parsed value: what is wrong with it, None when it is fine."""
 
 BOOLEAN = ConfigType.BOOLEAN
@@ -71,6 +77,8 @@ REQUIRED = None
 
 _KEEPS_REPEATS = ".replication.throttled.replicas"
 
+_DOUBLE_NAMES = frozenset({"NaN", "Infinity"})
+_DOUBLE_DIGITS = "0123456789.eE+-"
 _RANGES = {
     INT: (-(1 << 31), INT_MAX),
     SHORT: (-(1 << 15), (1 << 15) - 1),
@@ -110,6 +118,8 @@ class Setting:
             problem = self.check(value)
             if isinstance(problem, BadItem):
                 raise _bad(self, problem.item, problem.problem)
+            if isinstance(problem, BadList):
+                raise ConfigError(f"Configuration '{self.name}' {problem.problem}")
             if problem is not None:
                 raise _bad(self, show_in_error(value), problem)
         return value
@@ -196,10 +206,7 @@ def _parse_typed(row: Setting, text: str) -> Any:
     if kind in _RANGES:
         return _parse_whole(row, text, trimmed)
     if kind is DOUBLE:
-        try:
-            return float(trimmed)
-        except ValueError:
-            raise _bad(row, text, "Not a number of type DOUBLE") from None
+        return _parse_double(row, text, trimmed)
     if kind is LIST:
         if not trimmed:
             return ()
@@ -222,6 +229,22 @@ def _parse_whole(row: Setting, text: str, trimmed: str) -> int:
     return value
 
 
+def _parse_double(row: Setting, text: str, trimmed: str) -> float:
+    """What Java reads as a double, but for hexadecimal ones."""
+    digits = trimmed[1:] if trimmed[:1] in ("+", "-") else trimmed
+    if digits[-1:] in ("f", "F", "d", "D") and not digits[-2:-1].isalpha():
+        digits = digits[:-1]
+    is_plain = digits[:1] not in ("+", "-") and not digits.strip(_DOUBLE_DIGITS)
+    if is_plain or digits in _DOUBLE_NAMES:
+        try:
+            number = float(digits)
+        except ValueError:
+            pass
+        else:
+            return -number if trimmed.startswith("-") else number
+    raise _bad(row, text, "Not a number of type DOUBLE")
+
+
 def _bad(row: Setting, text: str, problem: str) -> ConfigError:
     return ConfigError(f"Invalid value {text} for configuration {row.name}: {problem}")
 
@@ -241,6 +264,8 @@ def show_in_error(value: Any) -> str:
 
 def _java_double(value: float) -> str:
     """``Double.toString``: at least one digit after the point, E notation for large and small."""
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
     if math.isnan(value) or value == 0 or 1e-3 <= abs(value) < 1e7:
         return "NaN" if math.isnan(value) else repr(float(value))
     mantissa, _, exponent = f"{value!r}".partition("e")
@@ -311,13 +336,19 @@ def not_null(value: Any) -> str | None:
     return "entry must be non null" if value is None else None
 
 
+_BLANK_ITEM = BadList("values must not be empty.")
+_EMPTY_LIST = BadList("must not be empty. Valid values include: any non-empty value")
+
+
 def list_of(*allowed: str, may_be_empty: bool = True) -> Check:
     """A list of these texts only; repeats pass, as they do in Kafka."""
 
-    def check(value: Any) -> str | BadItem | None:
+    def check(value: Any) -> str | BadItem | BadList | None:
         if not value and not may_be_empty:
-            return "Configuration value must not be empty."
+            return BadList(f"must not be empty. Valid values include: [{', '.join(allowed)}]")
         for item in value or ():
+            if not item:
+                return _BLANK_ITEM
             if item not in allowed:
                 return BadItem(item, f"String must be one of: {', '.join(allowed)}")
         return None
@@ -328,14 +359,12 @@ def list_of(*allowed: str, may_be_empty: bool = True) -> Check:
 def any_list(*, may_be_empty: bool = True, may_be_null: bool = False) -> Check:
     """A list without blank items."""
 
-    def check(value: Any) -> str | None:
+    def check(value: Any) -> BadList | None:
         if value is None:
-            return None if may_be_null else "Configuration value must not be null."
+            return None if may_be_null else BadList("values must not be null.")
         if not value:
-            return None if may_be_empty else "Configuration value must not be empty."
-        if any(not item for item in value):
-            return "Configuration value must not contain empty values."
-        return None
+            return None if may_be_empty else _EMPTY_LIST
+        return None if all(value) else _BLANK_ITEM
 
     return check
 
@@ -353,7 +382,8 @@ def throttled_replicas(name: str) -> Check:
     def check(value: Any) -> str | None:
         if value is None:
             return "entry must be non null"
-        if value == ("*",) or all(map(_is_partition_and_broker, value)):
+        items = [item for item in value if item]  # Kafka looks over empty ones
+        if items == ["*"] or all(map(_is_partition_and_broker, items)):
             return None
         return (
             f"{name} must be the literal '*' or a list of replicas in the following format: "
@@ -365,4 +395,4 @@ def throttled_replicas(name: str) -> Check:
 
 def _is_partition_and_broker(item: str) -> bool:
     partition, colon, broker = item.partition(":")
-    return bool(colon) and partition.isdigit() and broker.isdigit()
+    return bool(colon) and item.isascii() and partition.isdigit() and broker.isdigit()

@@ -15,7 +15,7 @@ from kbroker.metadata.image import MetadataImage
 from kbroker.metadata.keys import ConfigResourceType, Keys
 from kbroker.metadata.store import Delete, Operation, Put
 from kbroker.metadata.topic_control import TopicWrite
-from kbroker.metadata.values import encode_config
+from kbroker.metadata.values import MAX_MIN_ISR, encode_config
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
@@ -104,7 +104,7 @@ class ConfigControl:
         topic = image.topics.get(name)
         assert topic is not None, "checked before"
         default = self._config.current.log_defaults().min_insync_replicas
-        min_isr = int(overrides.get(MIN_INSYNC_REPLICAS, default))
+        min_isr = min(int(overrides.get(MIN_INSYNC_REPLICAS, default)), MAX_MIN_ISR)
         return [
             Put(
                 self._keys.partition(topic.topic_id, index),

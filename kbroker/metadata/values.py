@@ -20,6 +20,8 @@ _TOPIC: Final = Struct(">iq")  # partitions, generation
 _PORT: Final = Struct(">i")
 _NULL: Final = 0xFFFF
 _PARTITION: Final = Struct(">iiBhq6H")
+MAX_MIN_ISR: Final = 0x7FFF
+"""More replicas than any partition has: a larger min.insync.replicas says the same."""
 
 
 class BadValue(Exception):
@@ -249,9 +251,8 @@ class PartitionValue:
         self.elr = elr
         self.last_known_elr = last_known_elr
         self.recovery_state = recovery_state
-        self.min_isr = (
-            min_isr  # of min.insync.replicas, so that a leader's compare-and-swap sees it
-        )
+        # Of min.insync.replicas, so that a leader's compare-and-swap sees it.
+        self.min_isr = min(min_isr, MAX_MIN_ISR)
         self.change_id = change_id  # of the last proposal of a leader: tells an ambiguous outcome
         self.tail = tail
         self.partition_epoch = partition_epoch  # the key's version: one more with each change

@@ -134,6 +134,21 @@ def test_bad_values_are_named():
         BrokerConfig.from_properties({"num.partitions": "many"})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("ssl.cipher.suites", "a,,b", "values must not be empty."),
+        ("log.cleanup.policy", "compact,", "values must not be empty."),
+        ("log.dir", "", "must not be empty. Valid values include: any non-empty value"),
+        ("process.roles", "", "must not be empty. Valid values include: [broker, controller]"),
+    ],
+)
+def test_lists_that_are_wrong_as_a_whole(name, text, problem):
+    with pytest.raises(ConfigError) as raised:
+        BrokerConfig.settings()[name].parse(text)
+    assert str(raised.value) == f"Configuration '{name}' {problem}"
+
+
 def test_nearest_name():
     config = BrokerConfig.from_properties({"num.partition": "3"})
     assert config.unknown == ("num.partition",)

@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 
 from kbroker.config.topic_config import LogConfig, validate_topic_config
+from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
 RECORDED = json.loads((Path(__file__).parent / "kafka_invalid_topic_configs.json").read_text())
-DOUBLE_AS_JAVA = {"1e-1f"}  # Java's type suffix; nobody means it
+VALUES = json.loads((Path(__file__).parent / "kafka_topic_config_values.json").read_text())
+HEXADECIMAL = {"0x1p-1", "0x1p-1d"}  # Java reads them as doubles; nobody means it
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "code", "message"),
-    [row for row in RECORDED if row[1] not in DOUBLE_AS_JAVA],
-)
+@pytest.mark.parametrize(("name", "value", "code", "message"), RECORDED)
 def test_as_kafka_answered(name, value, code, message):
     if code == 0:
         validate_topic_config({name: value})
@@ -24,6 +23,27 @@ def test_as_kafka_answered(name, value, code, message):
         validate_topic_config({name: value})
     assert raised.value.error_code == code
     assert raised.value.message == message
+
+
+@pytest.mark.parametrize("name", sorted(LogConfig.settings()))
+def test_values_that_kafka_takes_and_refuses(name):
+    """Value to what Kafka 4.3.1 answered, null where it took the value."""
+    for value, message in VALUES[name].items():
+        if value in HEXADECIMAL:
+            continue
+        if message is None:
+            validate_topic_config({name: value})
+            continue
+        with pytest.raises(KafkaError) as raised:
+            validate_topic_config({name: value})
+        assert raised.value.error_code is ErrorCode.INVALID_CONFIG
+        assert raised.value.message == message
+
+
+@pytest.mark.parametrize("text", ["+-1", "1.2.3", "e1", "-", ".", "NaNf", "Infinityd", "\u0661"])
+def test_what_is_no_double(text):
+    with pytest.raises(KafkaError, match="Not a number of type DOUBLE"):
+        validate_topic_config({"min.cleanable.dirty.ratio": text})
 
 
 def test_settings_that_contradict_each_other():

@@ -259,6 +259,19 @@ async def test_partitions_follow_min_insync_replicas() -> None:
             assert [partition.leader_epoch for partition in topic.partitions] == [0, 0]
 
 
+async def test_more_insync_replicas_may_be_wanted_than_there_can_be() -> None:
+    """Kafka takes any number from 1 on; a partition has room for fewer."""
+    async with running_node() as node:
+        new = NewTopic(name="t", num_partitions=1, configs=[("min.insync.replicas", "2147483647")])
+        (created,) = await node.controller.create_topics([new])
+        assert created.error is None
+        for value in ("32768", "70000"):
+            assert (
+                await alter(node, change(TOPIC, "t", ("min.insync.replicas", SET, value))) is None
+            )
+            assert node.image.topic_overrides("t") == {"min.insync.replicas": value}
+
+
 async def test_validate_only_changes_nothing() -> None:
     async with running_node() as node:
         await node.controller.create_topics([NewTopic(name="t")])

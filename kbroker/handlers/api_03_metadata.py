@@ -14,6 +14,7 @@ A missing topic is UNKNOWN_TOPIC_OR_PARTITION at first, also while it is being c
 from typing import TYPE_CHECKING
 
 from kbroker.handlers.authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from kbroker.handlers.repeated_metadata import RepeatedMetadata
 from kbroker.metadata.topic_metadata import alive_brokers, describe_partitions
 from kbroker.metadata.topic_names import is_internal, topic_name_problem
 from kbroker.protocol.error_codes import ErrorCode
@@ -80,6 +81,11 @@ def handle(
             CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
         ),
     )
+
+
+def shortcut(services: "Services") -> RepeatedMetadata:
+    """What one dispatcher keeps of this API's answers."""
+    return RepeatedMetadata(services)
 
 
 def _refuse_ids(asked: list[MetadataRequestTopic], version: int) -> None:

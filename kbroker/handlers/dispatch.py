@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from importlib import import_module
 from struct import Struct
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from anyio.lowlevel import checkpoint
 
@@ -43,6 +43,27 @@ _Handle = Callable[["Services", RequestContext, Any], Any]
 _ErrorResponse = Callable[[Any, KafkaError, int], Any]
 
 
+class Shortcut(Protocol):
+    """Answers requests that are like one before, without decoding them: the same bytes, as soon."""
+
+    def answer(
+        self, context: RequestContext, buffer: "Buffer", position: int
+    ) -> "list[Part] | None":
+        """Header and body; None: it has to go the ordinary way, nothing has happened."""
+        ...
+
+    def remember(
+        self,
+        context: RequestContext,
+        buffer: "Buffer",
+        position: int,
+        response: Any,
+        answer: "list[Part]",
+    ) -> None:
+        """A request that was answered the ordinary way, at once."""
+        ...
+
+
 class _Api:
     """One API key, its codec and its handler, as dispatch needs them: looked up once, then kept."""
 
@@ -54,6 +75,7 @@ class _Api:
         "latest_version",
         "oldest_version",
         "read",
+        "shortcut",
         "write",
     )
 
@@ -68,6 +90,7 @@ class _Api:
         write: registry.Writer,
         handle: _Handle,
         error_response: _ErrorResponse,
+        shortcut: Shortcut | None,
     ) -> None:
         self.key = key
         self.oldest_version = oldest_version
@@ -77,6 +100,7 @@ class _Api:
         self.write = write
         self.handle = handle
         self.error_response = error_response
+        self.shortcut = shortcut
 
 
 class Dispatcher:
@@ -109,6 +133,11 @@ class Dispatcher:
             raise CloseConnection(f"version {version} of API key {api.key} is not supported")
         if len(buffer) > _LARGEST_REQUEST and api.key not in _MAY_BE_LARGER:
             raise CloseConnection(f"request of API key {api.key} with {len(buffer)} bytes")
+        shortcut = api.shortcut
+        if shortcut is not None:
+            known = shortcut.answer(context, buffer, position)
+            if known is not None:
+                return known
         try:
             request, _ = api.read(buffer, position, version)
         except Exception as error:  # whatever it is, it says that the bytes are no request
@@ -119,7 +148,10 @@ class Dispatcher:
             response = api.handle(self._services, context, request)
             if response.__class__ is CoroutineType:
                 return self._finish(api, context, request, response)
-            return self._encode(api, context, response)
+            answer = self._encode(api, context, response)
+            if shortcut is not None and answer is not None:
+                shortcut.remember(context, buffer, position, response, answer)
+            return answer
         except CloseConnection:
             raise
         except Exception as error:
@@ -203,6 +235,8 @@ class Dispatcher:
         module = import_module(f"kbroker.handlers.{module_name}")
         info = registry.APIS[key]
         oldest, latest = served
+        make_shortcut = getattr(module, "shortcut", None)
+        shortcut = None if make_shortcut is None else make_shortcut(self._services)
         api = _Api(
             key=key,
             oldest_version=oldest,
@@ -214,6 +248,7 @@ class Dispatcher:
             write=registry.response_writer(key),
             handle=module.handle,
             error_response=module.error_response,
+            shortcut=shortcut,
         )
         self._apis[key] = api
         return api

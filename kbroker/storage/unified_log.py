@@ -606,6 +606,7 @@ class UnifiedLog(LocalLog):
             raise self.storage_error(
                 "rebuilding the producer state of", error, is_lasting=True
             ) from error
+        self.update_high_watermark(self.high_watermark)  # a transaction may be open again
 
     def take_producer_snapshot(self) -> None:
         """Write the producer state as of now, unless that is done. KAFKA_STORAGE_ERROR."""

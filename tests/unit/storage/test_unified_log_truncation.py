@@ -5,13 +5,18 @@ import pytest
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from tests.unit.storage.log_fixture import (
+    COMMITTED,
     append,
+    append_marker,
     append_values,
     batch,
     new_log,
     read_all,
+    read_bytes,
+    records_of,
     reload,
     small_segments,
+    transactional,
     validated,
 )
 
@@ -109,3 +114,46 @@ def test_truncation_rebuilds_the_producer_state() -> None:
     with pytest.raises(KafkaError):
         append(log, batch(b"v", producer_id=1, base_sequence=12))
     assert append(log, batch(b"v", producer_id=1, base_sequence=7)).first_offset == 7
+
+
+def test_truncation_opens_the_transaction_whose_marker_it_cuts_off() -> None:
+    log = new_log()
+    append_values(log, b"plain")
+    transactional(log, 1, 0, b"a")
+    append_values(log, b"plain")
+    append_marker(log, commit=True, producer_id=1)
+    assert log.last_stable_offset == 4
+    log.truncate_to(3)
+    assert (log.high_watermark, log.last_stable_offset) == (3, 1)
+    assert [record.offset for record in records_of(read_bytes(log, isolation=COMMITTED))] == [0]
+    append_marker(log, commit=True, producer_id=1)
+    assert log.last_stable_offset == 4
+
+
+@pytest.mark.parametrize("fully", [True, False])
+def test_truncation_below_an_open_transaction_forgets_it(fully: bool) -> None:
+    log = new_log()
+    append_values(log, b"a", b"b")
+    transactional(log, 1, 0, b"c")
+    append_values(log, b"d")
+    assert log.last_stable_offset == 2
+    if fully:
+        log.truncate_fully_and_start_at(1)
+    else:
+        log.truncate_to(1)
+    assert log.producer_state.first_unstable_offset == -1
+    append_values(log, b"e", b"f", b"g")
+    assert log.last_stable_offset == log.high_watermark == log.log_end_offset
+
+
+def test_the_last_stable_offset_does_not_go_back_after_a_truncation() -> None:
+    log = new_log()
+    transactional(log, 1, 0, b"a")
+    append_marker(log, commit=True, producer_id=1)
+    append_values(log, b"b", b"c", b"d")
+    log.truncate_to(4)
+    assert log.last_stable_offset == 4
+    log.append_as_leader(
+        validated(batch(b"e", producer_id=2, base_sequence=0, transactional=True)), leader_epoch=0
+    )
+    assert log.last_stable_offset == 4

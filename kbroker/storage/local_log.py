@@ -107,12 +107,14 @@ class LocalLog:
         self.log_end_offset = max(self.log_end_offset, base_offset)
         return segment
 
-    def roll_to_new_segment(self) -> LogSegment:
-        """An empty segment at the log's end becomes the active one. OSError changes nothing."""
-        segment = LogSegment.create(self.env, self.directory, self.log_end_offset, self.config)
+    def roll_to_new_segment(self, base_offset: int) -> LogSegment:
+        """An empty segment becomes the active one, and the log ends where it begins: not below
+        its end as it was. OSError changes nothing."""
+        segment = LogSegment.create(self.env, self.directory, base_offset, self.config)
         self.segments.add(segment)
         self._active = segment
         self._new_names = True
+        self.log_end_offset = base_offset
         return segment
 
     def adopt_segments(self) -> None:

@@ -44,6 +44,7 @@ from kbroker.storage.fetch_info import (
     FetchIsolation,
 )
 from kbroker.storage.follower_append import check_follower_records
+from kbroker.storage.indexes import MAX_RELATIVE_OFFSET
 from kbroker.storage.leader_epoch_cache import LeaderEpochCache
 from kbroker.storage.local_log import LocalLog
 from kbroker.storage.log_environment import LogEnvironment
@@ -169,7 +170,9 @@ class UnifiedLog(LocalLog):
                 or max_timestamp > segment.fits_until_timestamp
                 or last_offset > segment.fits_until_offset
             ):
-                segment = self._segment_for(size, max_timestamp, last_offset, leader_epoch)
+                segment = self._segment_for(
+                    size, max_timestamp, first_offset, last_offset, leader_epoch
+                )
             patch(data, 0, first_offset, leader_epoch)
             if self._has_failpoint:
                 self._pass_failpoints_before_write(segment, data)
@@ -194,7 +197,7 @@ class UnifiedLog(LocalLog):
         )
 
     def _segment_for(
-        self, size: int, max_timestamp: int, last_offset: int, leader_epoch: int
+        self, size: int, max_timestamp: int, first_offset: int, last_offset: int, leader_epoch: int
     ) -> LogSegment:
         """The segment that takes the next ``size`` bytes; rolled, or made, when due. OSError."""
         config = self.config
@@ -212,7 +215,7 @@ class UnifiedLog(LocalLog):
         if self.epochs.saved_epoch != self.epochs.latest_epoch:
             self.epochs.write()
         if segment.should_roll(size, max_timestamp, last_offset, config):
-            segment = self._roll(segment)
+            segment = self._roll(segment, first_offset)
         return segment
 
     def _pass_failpoints_before_write(self, segment: LogSegment, data: memoryview) -> None:
@@ -292,8 +295,9 @@ class UnifiedLog(LocalLog):
     def append_as_follower(self, view: memoryview) -> LogAppendInfo | None:
         """Append what a leader sent, offsets and epochs as they are; a cut last batch is dropped.
 
-        None when not even one batch is whole. KafkaError CORRUPT_MESSAGE (CRC, lengths) or
-        KAFKA_STORAGE_ERROR; ValueError for offsets that do not continue this log. Nothing was
+        Batches that lie too far behind the first one to share a segment with it are left for the
+        next call. None when not even one batch is whole. KafkaError CORRUPT_MESSAGE (CRC, lengths)
+        or KAFKA_STORAGE_ERROR; ValueError for offsets that do not continue this log. Nothing was
         appended then.
         """
         if self.failure is not None:
@@ -301,14 +305,17 @@ class UnifiedLog(LocalLog):
         batches = check_follower_records(view, self.log_end_offset)
         if not batches:
             return None
-        first, last = batches[0], batches[-1]
+        first = batches[0]
+        while batches[-1].last_offset - first.base_offset > MAX_RELATIVE_OFFSET:
+            batches.pop()
+        last = batches[-1]
         max_timestamp = max(batch.max_timestamp for batch in batches)
         try:
             if self._active is None:
                 self._make_files(first.base_offset)
                 self.log_start_offset = max(self.log_start_offset, first.base_offset)
             segment = self._segment_for(
-                last.position + last.size, max_timestamp, last.last_offset, -1
+                last.position + last.size, max_timestamp, first.base_offset, last.last_offset, -1
             )
             for batch in batches:
                 if batch.leader_epoch > self.epochs.latest_epoch:
@@ -391,23 +398,24 @@ class UnifiedLog(LocalLog):
         """Begin a new segment at the log's end, as when the active one is full."""
         if self._active is not None and self._active.size:
             try:
-                self._roll(self._active)
+                self._roll(self._active, self.log_end_offset)
             except OSError as error:
                 raise self.storage_error("rolling", error) from error
 
-    def _roll(self, segment: LogSegment) -> LogSegment:
+    def _roll(self, segment: LogSegment, base_offset: int) -> LogSegment:
         """Finish the active segment and begin the next one. OSError leaves the old one active.
 
+        ``base_offset`` is above the log's end where a follower's next batch lies behind a gap.
         A kill after the index files: they are rebuilt from the recovery point on, or found whole.
         After the snapshot: it lies at the log's end and is used. After the new files: an empty
         active segment. Syncing the old segment is left to the background.
         """
         segment.on_become_inactive()
-        self.producer_state.map_end_offset = self.log_end_offset
+        self.producer_state.map_end_offset = base_offset
         self.producer_state.take_snapshot()
         if self._has_failpoint:
             self.env.faults.hit("roll.mid")
-        fresh = self.roll_to_new_segment()
+        fresh = self.roll_to_new_segment(base_offset)
         self.env.flush_later(self)
         return fresh
 

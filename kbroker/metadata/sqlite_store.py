@@ -1,6 +1,8 @@
 """A metadata store in one SQLite file: the default of a broker with a data directory.
 
-WAL with synchronous=FULL: a transaction that was answered survives a power failure. ``sqlite3`` is
+WAL with synchronous=FULL: a transaction that was answered survives a power failure. One that only
+puts keys of a session does not wait for the disk: these keys end with the process, and the next
+synced transaction takes their revisions to the disk with it. ``sqlite3`` is
 imported when a store is opened. SQLite runs only inside ``Offload``, one call at a time, so the
 loop never waits for a disk. The caller holds the lock of the data directory, which proves that no
 other process uses the file and that the owners of all sessions found in it are dead.
@@ -63,6 +65,10 @@ def _range(prefix: bytes) -> tuple[str, tuple[bytes, ...]]:
     return "key >= ? AND key < ?", (prefix, end)
 
 
+def _ends_with_the_process(operation: Operation) -> bool:
+    return isinstance(operation, Put) and operation.session_id != 0
+
+
 class SqliteStore(SessionOwner):
     """One connection, used by one call at a time."""
 
@@ -97,14 +103,18 @@ class SqliteStore(SessionOwner):
 
         check_operations(then)
         check_operations(orelse)
-        succeeded, revision = await self._commit(work)
+        synced = not all(_ends_with_the_process(operation) for operation in (*then, *orelse))
+        succeeded, revision = await self._commit(work, synced=synced)
         return TransactionResult(succeeded, revision)
 
-    async def _commit(self, work: Callable[[], tuple[bool, list[Event]]]) -> tuple[bool, int]:
+    async def _commit(
+        self, work: Callable[[], tuple[bool, list[Event]]], *, synced: bool = True
+    ) -> tuple[bool, int]:
         """Run ``work`` inside a transaction in the worker; tell the watchers what changed."""
 
         def commit() -> tuple[bool, list[Event]]:
             connection = self._connection
+            connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 outcome = work()
@@ -227,24 +237,36 @@ def _open(path: str) -> tuple["sqlite3.Connection", int]:
         raise
 
 
+def _create(connection: "sqlite3.Connection") -> None:
+    """Make the tables and take them to the disk once, where SQLite by itself does it twice.
+
+    Nothing is promised before. After it the file is not empty: of an empty one SQLite, after a
+    power failure, throws away the WAL, and with it what was committed since.
+    """
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(
+        f"BEGIN; {_SCHEMA} INSERT INTO counter VALUES ('revision', 0);"
+        f"PRAGMA user_version = {_FORMAT}; COMMIT;"
+    )
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_checkpoint")
+
+
 def _prepare(connection: "sqlite3.Connection", path: str) -> int:
     """Create the tables, drop the keys of dead sessions; returns the revision."""
 
     def one(statement: str, *parameters: Any) -> Any:
         return connection.execute(statement, parameters).fetchone()[0]
 
-    one("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
     found = one("PRAGMA user_version")
     if found > _FORMAT:
         raise StoreError(f"the metadata store {path} has format {found}, newer than {_FORMAT}")
     if found < _FORMAT:
         if one("SELECT count(*) FROM sqlite_master") and found == 0:
             raise StoreError(f"{path} is a SQLite file, but not a metadata store")
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} INSERT INTO counter VALUES ('revision', 0);"
-            f"PRAGMA user_version = {_FORMAT}; COMMIT;"
-        )
+        _create(connection)
+    one("PRAGMA journal_mode = WAL")
     revision = int(one("SELECT value FROM counter WHERE name = 'revision'"))
     if one("SELECT count(*) FROM kv WHERE session != 0"):
         # Nobody watches yet: the removal is one more revision that is not in the history.

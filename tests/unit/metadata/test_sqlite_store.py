@@ -55,6 +55,37 @@ async def test_it_commits_to_disk_before_it_answers(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_new_file_is_on_the_disk_and_not_only_its_log(tmp_path: Path) -> None:
+    """Of an empty file SQLite throws the log away, and with it what was committed."""
+    path = tmp_path / "metadata.db"
+    store = await SqliteStore.open(str(path), InlineOffload())
+    without_log = tmp_path / "copy.db"
+    without_log.write_bytes(path.read_bytes())
+    copy = sqlite3.connect(without_log)
+    assert copy.execute("SELECT value FROM counter").fetchall() == [(0,)]
+    copy.close()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("puts", "synchronous"),
+    [
+        ([(b"leased", 1)], 1),  # NORMAL
+        ([(b"kept", 0)], 2),  # FULL
+        ([(b"leased", 1), (b"kept", 0)], 2),
+    ],
+)
+async def test_only_keys_that_end_with_the_process_do_not_wait_for_the_disk(
+    tmp_path: Path, puts: list[tuple[bytes, int]], synchronous: int
+) -> None:
+    store = await SqliteStore.open(str(tmp_path / "metadata.db"), InlineOffload())
+    await store.txn([], [Put(key, b"", session) for key, session in puts])
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+    await store.end_session(1)  # takes what was not synced before with it
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    await store.close()
+
+
 async def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     junk = tmp_path / "junk.db"
     junk.write_bytes(b"this is no database, not at all " * 100)

@@ -165,7 +165,9 @@ def _finish_swaps(env: LogEnvironment, directory: str, entries: list[DirectoryEn
         if name.endswith(".log.swap")
     ]
     if ends:
-        covered = range(min(swaps.values()), max(ends))
+        # Of logs only: an index may wait alone, for a log that has its name already.
+        first = min(base for name, base in swaps.items() if name.endswith(".log.swap"))
+        covered = range(first, max(ends))
         for name in names:
             match = _OFFSET_NAME.fullmatch(name)
             if match is not None and not name.endswith(".swap") and int(match[1]) in covered:

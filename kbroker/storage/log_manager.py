@@ -5,6 +5,7 @@ The data directories are locked while in use. Work that blocks (sync, removing f
 by one background task.
 """
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -315,6 +316,8 @@ class LogManager:
                 self._set_aside_to_delete(log, directory)
             finally:
                 self._forget(key)
+                # Whoever still holds it must not write to the files of a successor.
+                log.failure = log.failure or FileNotFoundError(errno.ENOENT, "the log was deleted")
 
     def forget_offline(self, topic: str) -> None:
         """The topic was deleted: one of its name may begin anew. The old files stay, as strays."""

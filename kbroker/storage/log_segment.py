@@ -123,10 +123,14 @@ class LogSegment:
     def create(
         cls, env: LogEnvironment, directory: str, base_offset: int, config: LogConfig
     ) -> "LogSegment":
-        """Make the files of an empty segment. After an OSError none of them is left."""
+        """Make the files of an empty segment, in the place of any that are there.
+
+        After an OSError none of them is left.
+        """
         segment = cls(env, directory, base_offset, size=0, created_ms=env.clock.time_ms())
         segment.draw_roll_jitter(config)
         try:
+            remove_if_exists(env.files, segment.path(TXN_INDEX_SUFFIX))
             segment._file = file = env.open_files.open(segment, create=True)
             file.truncate(config.segment_bytes if config.preallocate else 0)
             segment.is_preallocated = config.preallocate

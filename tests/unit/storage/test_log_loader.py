@@ -531,3 +531,21 @@ def test_a_preallocated_file_without_a_batch_is_an_empty_log() -> None:
     files.open(f"{DIRECTORY}/{0:020d}.log", create=True).write_at(bytes(1000), 0)
     log = load_log(environment(files), DIRECTORY, "topic", 0, config=config(), is_clean=False)
     assert log.log_end_offset == 0
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_an_index_that_waits_alone_covers_nothing(is_clean: bool) -> None:
+    """A split was interrupted after the first of its logs had got its name."""
+    log = filled(10)
+    log.close()
+    files = copy_of(log.env.files)
+    whole = {base: files.read(path(base, ".log")) for base in (0, 5)}
+    write_atomically(files, path(0, ".index.swap"), b"")
+    write_atomically(files, path(0, ".timeindex.swap"), b"")
+    files.remove(path(0, ".index"))
+    files.remove(path(0, ".timeindex"))
+    for suffix in (".log", ".index", ".timeindex"):
+        files.rename(path(5, suffix), path(5, suffix) + ".swap")
+    again = reload(log, files=files, is_clean=is_clean)
+    assert {base: files.read(path(base, ".log")) for base in (0, 5)} == whole
+    assert read_all(again) == read_all(log)

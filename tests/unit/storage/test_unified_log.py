@@ -16,11 +16,13 @@ from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import iter_batches, verify_crc
 from kbroker.storage.checkpoints import read_partition_metadata
+from kbroker.storage.transaction_index import AbortedTxn, TransactionIndex
 from tests.unit.storage.faulty_files import FaultyFileSystem
 from tests.unit.storage.log_fixture import (
     DIRECTORY,
     END,
     TOPIC_ID,
+    aborted,
     append,
     append_values,
     bases,
@@ -381,3 +383,24 @@ def test_after_a_failed_sync_the_log_takes_no_more() -> None:
     with pytest.raises(KafkaError):
         log.append_as_follower(memoryview(batch(b"b", base_offset=1)))
     assert read_all(log) == [(0, b"a")]
+
+
+# Files that are in the way
+
+
+def test_a_roll_takes_the_place_of_files_that_were_left_there() -> None:
+    log = small_segments()
+    append_values(log, *[b"v"] * 5)
+    files = log.env.files
+    stale = TransactionIndex(f"{DIRECTORY}/{5:020d}.txnindex", 5)
+    stale.append(files, AbortedTxn(7, 5, 6, 5))
+    for suffix in (".log", ".index", ".timeindex", ".snapshot"):
+        files.open(f"{DIRECTORY}/{5:020d}{suffix}", create=True).write_at(b"left over" * 50, 0)
+    append_values(log, b"w", b"x")
+    assert bases(log) == [0, 5]
+    assert [value for _, value in read_all(log)] == [b"v"] * 5 + [b"w", b"x"]
+    log.close()
+    again = reload(log, is_clean=True)
+    again.update_high_watermark(7)
+    assert read_all(again) == read_all(log)
+    assert aborted(again, 0) == aborted(again, 5) == []

@@ -31,6 +31,8 @@ class DirectoryEntry(NamedTuple):
     name: str
     is_directory: bool
     size: int
+    modified_ms: int | None = None
+    """When a file was last written to; None where nobody keeps that, and for a directory."""
 
 
 class Stamp(NamedTuple):
@@ -354,6 +356,11 @@ def _lock_windows(descriptor: int) -> None:
 _lock_descriptor = _choose_lock()
 
 
+def _file_entry(entry: "os.DirEntry[str]") -> DirectoryEntry:
+    found = entry.stat()
+    return DirectoryEntry(entry.name, False, found.st_size, found.st_mtime_ns // 1_000_000)
+
+
 class OsFileSystem:
     """The disk."""
 
@@ -395,9 +402,7 @@ class OsFileSystem:
     def list(self, path: str) -> list[DirectoryEntry]:
         with os.scandir(path) as entries:
             return [
-                DirectoryEntry(entry.name, True, 0)
-                if entry.is_dir()
-                else DirectoryEntry(entry.name, False, entry.stat().st_size)
+                DirectoryEntry(entry.name, True, 0) if entry.is_dir() else _file_entry(entry)
                 for entry in entries
             ]
 

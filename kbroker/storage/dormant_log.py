@@ -47,6 +47,7 @@ class DormantLog(UnifiedLog):
     and stays dormant.
     """
 
+    is_dormant = True
     segment_count: int
     _first_base_offset: int
     _row: str
@@ -300,7 +301,7 @@ def state_of(log: UnifiedLog, now_ms: int | None) -> LogState | None:
         segment_count=len(log.segments),
         size=log.size,
         oldest_size=first.size,
-        oldest_timestamp=oldest if oldest >= 0 else first.created_ms,
+        oldest_timestamp=oldest if oldest >= 0 else first.modified_ms,
         unsynced_bytes=_unsynced_bytes(log),
         is_closed=all(segment.is_closed for segment in log.segments)
         and log.producer_state.last_snapshot_offset == log.log_end_offset,

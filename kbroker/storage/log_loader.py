@@ -53,6 +53,7 @@ class _Listing:
                 SNAPSHOT_SUFFIX,
             )
         }
+        self.modified_ms: dict[int, int | None] = {}  # of the log files
         self.leftovers: list[str] = []
         for entry in entries:
             if entry.is_directory:
@@ -60,6 +61,8 @@ class _Listing:
             match = _SEGMENT_FILE.fullmatch(entry.name)
             if match is not None:
                 self.sizes[match[2]][int(match[1])] = entry.size
+                if match[2] == LOG_SUFFIX:
+                    self.modified_ms[int(match[1])] = entry.modified_ms
             elif entry.name.endswith(_LEFTOVER_SUFFIXES):
                 self.leftovers.append(entry.name)
 
@@ -212,6 +215,7 @@ def _add_segments(log: UnifiedLog, listing: _Listing, *, is_clean: bool) -> None
             size=size,
             has_transaction_index=base_offset in listing.sizes[TXN_INDEX_SUFFIX],
             created_ms=now_ms,
+            modified_ms=listing.modified_ms[base_offset],
             is_closed=is_clean,
         )
         segment.draw_roll_jitter(log.config)

@@ -16,13 +16,13 @@ def delete_old_segments(log: UnifiedLog) -> int:
     if not log.has_files:
         return 0
     config = log.config
-    count = 0
+    count = _delete_below_log_start(log)  # first: what it takes may hold back the others
     if config.delete:
-        if config.retention_ms >= 0:
-            count += _delete_older_than(log, log.env.clock.time_ms() - config.retention_ms)
         if config.retention_bytes >= 0:
             count += _delete_above_size(log, config.retention_bytes)
-    return count + _delete_below_log_start(log)
+        if config.retention_ms >= 0:
+            count += _delete_older_than(log, log.env.clock.time_ms() - config.retention_ms)
+    return count
 
 
 def may_have_old_segments(log: DormantLog, now_ms: int) -> bool:
@@ -48,9 +48,9 @@ def _delete_older_than(log: UnifiedLog, oldest_ms: int) -> int:
 
 
 def _largest_timestamp(segment: LogSegment) -> int:
-    """Of the records; the segment's own time when they carry none, as Kafka."""
+    """Of the records; when the segment was last written to when they carry none, as Kafka."""
     timestamp = segment.largest_timestamp.timestamp
-    return timestamp if timestamp >= 0 else segment.created_ms
+    return timestamp if timestamp >= 0 else segment.modified_ms
 
 
 def _delete_above_size(log: UnifiedLog, retention_bytes: int) -> int:

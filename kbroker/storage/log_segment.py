@@ -72,6 +72,7 @@ class LogSegment:
         "has_transaction_index",
         "is_preallocated",
         "log_path",
+        "modified_ms",
         "recently_used",
         "roll_jitter_ms",
         "size",
@@ -86,6 +87,7 @@ class LogSegment:
         size: int,
         has_transaction_index: bool = False,
         created_ms: int = 0,
+        modified_ms: int | None = None,
         is_closed: bool = False,
     ) -> None:
         """A segment whose files exist; ``create`` makes a new one.
@@ -97,6 +99,8 @@ class LogSegment:
         self.base_offset = base_offset
         self.size = size
         self.created_ms = created_ms
+        self.modified_ms = created_ms if modified_ms is None else modified_ms
+        """When it was last written to; while it is in use only records without a time count."""
         self.roll_jitter_ms = 0
         self.has_transaction_index = has_transaction_index
         self.is_preallocated = False
@@ -334,6 +338,8 @@ class LogSegment:
         if max_timestamp > self._max_timestamp:
             self._max_timestamp = max_timestamp
             self._max_offset = last_offset
+        elif max_timestamp < 0:
+            self.modified_ms = self._env.clock.time_ms()
         if self._bytes_since_index_entry > interval:
             self._add_index_entries(last_offset, position)
         self._bytes_since_index_entry += size
@@ -352,6 +358,7 @@ class LogSegment:
             self._cut_tail(file)
             raise
         self.size = position + len(data)
+        self.modified_ms = self._env.clock.time_ms()
         for batch in batches:
             self.add_to_indexes(
                 batch.size,
@@ -551,6 +558,7 @@ class LogSegment:
             self.file().truncate(self.size)
             self._tail_may_be_dirty = False
             self.is_preallocated = False
+            self.modified_ms = self._env.clock.time_ms()
         if not self.size:
             self._first_timestamp = None
             self.created_ms = self._env.clock.time_ms()

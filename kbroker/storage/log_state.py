@@ -42,7 +42,7 @@ class LogState(NamedTuple):
     oldest_size: int
     """Bytes of the first segment."""
     oldest_timestamp: int
-    """Largest timestamp in the first segment."""
+    """Largest timestamp in the first segment; when it was written to if the records have none."""
     unsynced_bytes: int
     """At most so many at the end are not known to be on the device."""
     is_closed: bool

@@ -132,6 +132,7 @@ class CleanedSegment:
                     size=self.size,
                     has_transaction_index=self.has_transactions,
                     created_ms=segments[-1].created_ms,
+                    modified_ms=segments[-1].modified_ms,
                     is_closed=True,
                 )
             )

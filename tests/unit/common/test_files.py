@@ -112,12 +112,20 @@ def test_lists_names_kinds_and_sizes(files: FileSystem, root: str) -> None:
     file.close()
     files.make_directory(os.path.join(root, "d", "e"))
     files.make_directory(os.path.join(root, "d"))
-    assert sorted(files.list(root)) == [
+    listed = sorted(files.list(root))
+    assert [each._replace(modified_ms=None) for each in listed] == [
         DirectoryEntry("a", False, 3),
         DirectoryEntry("d", True, 0),
     ]
+    assert listed[1].modified_ms is None
     with pytest.raises(FileNotFoundError):
         files.list(os.path.join(root, "none"))
+
+
+def test_a_listing_tells_when_files_on_disk_were_written_to(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    os.utime(tmp_path / "a", ns=(0, 1_234_567_890_123_456_789))
+    assert OsFileSystem().list(str(tmp_path)) == [DirectoryEntry("a", False, 3, 1_234_567_890_123)]
 
 
 def test_rename_replaces_a_file_and_moves_a_directory(files: FileSystem, root: str) -> None:

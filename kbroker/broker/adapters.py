@@ -1,7 +1,7 @@
 """The narrow views of the replica manager that coordinators are given."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from anyio.lowlevel import checkpoint
 
@@ -9,9 +9,6 @@ from kbroker.replication.replica_manager import ReplicaManager
 
 if TYPE_CHECKING:
     from kbroker.coordinator.writer import PartitionListener as CoordinatorListener
-
-_BATCHES_AT_ONCE: Final = 64
-"""Batches that are replayed before other tasks have their turn."""
 
 
 class _PartitionAdapter:
@@ -74,12 +71,11 @@ class LogLoader:
         log = self._replicas.get_leader_partition(topic, partition).log
         return log.log_start_offset == log.log_end_offset
 
-    async def load(self, topic: str, partition: int) -> AsyncIterator[memoryview]:
+    async def load(self, topic: str, partition: int) -> AsyncIterator[bytes]:
         hosted = self._replicas.get_leader_partition(topic, partition)
-        for number, batch in enumerate(hosted.log.read_batches(hosted.log.log_start_offset), 1):
-            yield batch
-            if number % _BATCHES_AT_ONCE == 0:
-                await checkpoint()
-                # A new epoch of our own changes nothing: nobody else has written in between. To end
-                # here for it would pass a part of the log for the whole.
-                hosted.leader_log()
+        for run in hosted.log.read_runs(hosted.log.log_start_offset):
+            yield run
+            await checkpoint()
+            # A new epoch of our own changes nothing: nobody else has written in between. To end
+            # here for it would pass a part of the log for the whole.
+            hosted.leader_log()

@@ -15,10 +15,10 @@ class CoordinatorLoader(Protocol):
         """
         ...
 
-    def load(self, topic: str, partition: int) -> AsyncIterator[memoryview]:
-        """The partition's record batches in order, each whole (61-byte header first).
+    def load(self, topic: str, partition: int) -> AsyncIterator[bytes]:
+        """The partition's record batches in order, whole ones, one or many small ones at a time.
 
-        Gives way to other tasks between batches. Raises KafkaError(NOT_LEADER_OR_FOLLOWER) when
+        Gives way to other tasks in between. Raises KafkaError(NOT_LEADER_OR_FOLLOWER) when
         this broker stops leading the partition meanwhile.
         """
         ...

@@ -26,6 +26,7 @@ Found = tuple[int, bytes | None]
 _HEADER = Struct(">qi9xhi16xq6xi").unpack_from
 """Base offset, length, attributes, last offset delta, producer id, record count."""
 _IN_ORDER: Final = TRANSACTIONAL_BIT | CONTROL_BIT
+_NOT_PLAIN: Final = _IN_ORDER | CODEC_MASK
 
 
 class BatchContent(NamedTuple):
@@ -51,19 +52,40 @@ class BatchContent(NamedTuple):
         return self.attributes & CONTROL_BIT != 0
 
 
-def open_batch(batch: memoryview) -> BatchContent:
-    """One whole batch, inflated where it was compressed. Raises KafkaError CORRUPT_MESSAGE."""
-    if len(batch) < HEADER_SIZE:
-        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"a batch of {len(batch)} bytes")
-    base_offset, length, attributes, last_delta, producer_id, count = _HEADER(batch)
-    data, position, end = batch.tobytes(), HEADER_SIZE, length + LOG_OVERHEAD
-    if not HEADER_SIZE <= end <= len(data):
-        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"a batch of {end} bytes is cut short")
+class Place:
+    """How far a scan has come in a run of batches, one behind the other."""
+
+    __slots__ = ("next_offset", "position", "record_count")
+
+    def __init__(self) -> None:
+        self.position = 0
+        """Where in the run the next batch begins."""
+        self.next_offset = 0
+        """The offset after the last record seen."""
+        self.record_count = 0
+
+
+def open_batch(run: bytes, place: Place) -> BatchContent:
+    """The batch at ``place``, inflated where it was compressed; the place is behind it then.
+
+    Raises KafkaError CORRUPT_MESSAGE.
+    """
+    data, position, end = run, place.position + HEADER_SIZE, len(run)
+    if position > end:
+        place.position = end
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"a batch of {end - position} bytes")
+    base_offset, length, attributes, last_delta, producer_id, count = _HEADER(run, place.position)
+    end = place.position + length + LOG_OVERHEAD
+    if not position <= end <= len(run):
+        place.position = len(run)
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"a batch of {length} bytes is cut short")
+    next_offset = base_offset + last_delta + 1
+    place.position, place.next_offset = end, next_offset
+    place.record_count += count
     codec = attributes & CODEC_MASK
     if codec and count:
         data = bytes(decompress(codec, data[position:end], limit=DEFAULT_INFLATED_LIMIT))
         position, end = 0, len(data)
-    next_offset = base_offset + last_delta + 1
     return BatchContent(
         base_offset, next_offset, attributes, producer_id, count, data, position, end
     )
@@ -82,7 +104,36 @@ def scan_latest(content: BatchContent, latest: dict[bytes, Found]) -> None:
                 latest.pop(key, None)
                 latest[key] = (base_offset + delta, value)
     except (IndexError, VarintTooLongError) as error:
-        raise _unreadable(content, error) from None
+        raise _unreadable(base_offset, error) from None
+
+
+def scan_plain_batches(
+    run: bytes, place: Place, latest: dict[bytes, Found], most_keys: int
+) -> None:
+    """``scan_latest`` for the batches from ``place`` on, without opening each.
+
+    Ends in front of one that is compressed, of a transaction or cut short, and at ``most_keys``.
+    Raises KafkaError CORRUPT_MESSAGE, behind the batch with the unreadable record.
+    """
+    run_size = len(run)
+    position = place.position
+    while position + HEADER_SIZE <= run_size and len(latest) < most_keys:
+        base_offset, length, attributes, last_delta, _, count = _HEADER(run, position)
+        end = position + LOG_OVERHEAD + length
+        at = position + HEADER_SIZE
+        if attributes & _NOT_PLAIN or not at <= end <= run_size:
+            break
+        place.position = position = end
+        place.next_offset = base_offset + last_delta + 1
+        place.record_count += count
+        try:
+            for _ in range(count):
+                delta, key, value, at = _read(run, at, end)
+                if key is not None:
+                    latest.pop(key, None)
+                    latest[key] = (base_offset + delta, value)
+        except (IndexError, VarintTooLongError) as error:
+            raise _unreadable(base_offset, error) from None
 
 
 def scan_in_order(content: BatchContent) -> Iterable[tuple[int, bytes, bytes | None]]:
@@ -95,26 +146,30 @@ def scan_in_order(content: BatchContent) -> Iterable[tuple[int, bytes, bytes | N
             if key is not None:
                 found.append((content.base_offset + delta, key, value))
     except (IndexError, VarintTooLongError) as error:
-        raise _unreadable(content, error) from None
+        raise _unreadable(content.base_offset, error) from None
     return found
 
 
-def _unreadable(content: BatchContent, error: Exception) -> KafkaError:
+def _unreadable(base_offset: int, error: Exception) -> KafkaError:
     return KafkaError(
         ErrorCode.CORRUPT_MESSAGE,
-        f"an unreadable record in the batch at offset {content.base_offset}: {error}",
+        f"an unreadable record in the batch at offset {base_offset}: {error}",
     )
 
 
 def _read(data: bytes, position: int, end: int) -> tuple[int, bytes | None, bytes | None, int]:
     """(offset delta, key, value, position behind the record).
 
-    Varints of one byte, which most are, are read in place.
+    Varints of one byte, which most are, are read in place, and lengths of two.
     """
     byte = data[position]
     if byte < 0x80:
         record_end = position + 1 + (byte >> 1 ^ -(byte & 1))
         position += 2  # and the attributes
+    elif data[position + 1] < 0x80:
+        byte = byte & 0x7F | data[position + 1] << 7
+        record_end = position + 2 + (byte >> 1 ^ -(byte & 1))
+        position += 3
     else:
         length, position = read_varint(data, position)
         record_end = position + length

@@ -6,13 +6,23 @@ partitions as cheap as iterating it. Transactional records and markers are repla
 """
 
 import logging
+from collections.abc import Iterator
+from itertools import islice
 
 from anyio.lowlevel import checkpoint
 
-from kbroker.coordinator.record_scan import BatchContent, open_batch, scan_in_order, scan_latest
+from kbroker.coordinator.record_scan import (
+    BatchContent,
+    Place,
+    open_batch,
+    scan_in_order,
+    scan_latest,
+    scan_plain_batches,
+)
 from kbroker.coordinator.shard import (
     CoordinatorRecordSerde,
     CoordinatorShard,
+    EncodedRecord,
     EncodedReplay,
     UnknownRecord,
 )
@@ -29,7 +39,7 @@ _NO_PRODUCER_ID = -1
 
 
 class Replayer:
-    """One load. ``add`` batches in order, ``flush`` when it says so and at the end."""
+    """One load. ``add`` batches in order, ``flush`` at the end."""
 
     def __init__(
         self,
@@ -44,26 +54,41 @@ class Replayer:
         self._log = log
         self._latest: dict[bytes, tuple[int, bytes | None]] = {}
         self._in_order: list[tuple[int, int, bytes, bytes | None]] = []
-        self.next_offset = 0
-        """The offset after the last record seen."""
-        self.record_count = 0
+        self._place = Place()
+        self._replayed = 0  # since other tasks had their turn
 
-    def add(self, batch: memoryview) -> bool:
-        """Take one whole batch; True when ``flush`` should be called.
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last record seen."""
+        return self._place.next_offset
+
+    @property
+    def record_count(self) -> int:
+        """Records seen."""
+        return self._place.record_count
+
+    async def add(self, run: bytes) -> None:
+        """Take whole batches, one behind the other.
 
         A batch whose records cannot be read is skipped and logged: the rest of the log counts.
         """
-        try:
-            content = open_batch(batch)
-            self.next_offset = content.next_offset
-            self.record_count += content.record_count
-            if content.is_in_order:
-                self._add_in_order(content)
-            else:
-                scan_latest(content, self._latest)
-        except KafkaError as error:
-            self._log.error("skipped a batch behind offset %d: %s", self.next_offset, error)
-        return len(self._latest) >= WINDOW or bool(self._in_order)
+        place = self._place
+        place.position = 0
+        while place.position < len(run):
+            try:
+                scan_plain_batches(run, place, self._latest, WINDOW)
+                if place.position < len(run) and len(self._latest) < WINDOW:
+                    self._add_batch(open_batch(run, place))
+            except KafkaError as error:
+                self._log.error("skipped a batch behind offset %d: %s", self.next_offset, error)
+            if len(self._latest) >= WINDOW or self._in_order:
+                await self.flush()
+
+    def _add_batch(self, content: BatchContent) -> None:
+        if content.is_in_order:
+            self._add_in_order(content)
+        else:
+            scan_latest(content, self._latest)
 
     def _add_in_order(self, content: BatchContent) -> None:
         producer_id = content.producer_id
@@ -77,27 +102,38 @@ class Replayer:
                 self._in_order.append((_MARKER, producer_id, b"", marker))
 
     async def flush(self) -> None:
-        """Replay what has been collected, giving way now and then."""
+        """Replay what has been collected; it and ``add`` give way now and then."""
         latest, self._latest = self._latest, {}
         in_order, self._in_order = self._in_order, []
-        count = 0
-        encoded = self._encoded
-        for key, (offset, value) in latest.items():
-            if encoded is None or not encoded.replay(offset, key, value):
-                self._replay(offset, _NO_PRODUCER_ID, key, value)
-            count += 1
-            if count % TURN == 0:
-                await checkpoint()
-        if in_order and encoded is not None:
-            encoded.forget()
+        records = iter(latest.items())
+        for left in range(len(latest), 0, -TURN):
+            self._replay_turn(islice(records, TURN))
+            self._replayed += min(left, TURN)
+            await self._maybe_give_way()
+        if in_order and self._encoded is not None:
+            self._encoded.forget()
         for offset, producer_id, key, value in in_order:
             if offset == _MARKER:
                 self._shard.replay_end_transaction_marker(producer_id, commit=bool(value))
             else:
                 self._replay(offset, producer_id, key, value)
-            count += 1
-            if count % TURN == 0:
-                await checkpoint()
+            self._replayed += 1
+            await self._maybe_give_way()
+
+    async def _maybe_give_way(self) -> None:
+        if self._replayed >= TURN:
+            self._replayed = 0
+            await checkpoint()
+
+    def _replay_turn(self, records: Iterator[EncodedRecord]) -> None:
+        encoded = self._encoded
+        if encoded is not None:
+            while (unusual := encoded.replay(records)) is not None:
+                key, (offset, value) = unusual
+                self._replay(offset, _NO_PRODUCER_ID, key, value)
+            return
+        for key, (offset, value) in records:
+            self._replay(offset, _NO_PRODUCER_ID, key, value)
 
     def _replay(self, offset: int, producer_id: int, key: bytes, value: bytes | None) -> None:
         try:

@@ -219,12 +219,11 @@ class CoordinatorRuntime(Generic[S]):
         replayer = Replayer(shard, self._codec(), self._log, encoded)
         turn_ends = RECORDS_A_TURN
         try:
-            async for batch in self._loader.load(self.topic, context.index):
+            async for run in self._loader.load(self.topic, context.index):
                 if self._contexts.get(context.index) is not context:
                     return  # resigned meanwhile
-                if replayer.add(batch):
-                    await replayer.flush()
-                elif replayer.record_count >= turn_ends:  # however large the batches are
+                await replayer.add(run)
+                if replayer.record_count >= turn_ends:  # however large the batches are
                     turn_ends = replayer.record_count + RECORDS_A_TURN
                     await checkpoint()
             await replayer.flush()

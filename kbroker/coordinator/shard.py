@@ -1,6 +1,6 @@
 """What a replicated state machine is to the runtime, and how its records are encoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from kbroker.coordinator.coordinator_timer import CoordinatorTimer
@@ -27,13 +27,17 @@ class CoordinatorShard(Protocol):
         ...
 
 
+EncodedRecord = tuple[bytes, tuple[int, bytes | None]]
+"""Key, (offset, value)."""
+
+
 class EncodedReplay(Protocol):
     """A short way for records that a log is full of, used while it is loaded."""
 
-    def replay(self, record_offset: int, key: bytes, value: bytes | None) -> bool:
-        """Apply a record outside transactions; False, and nothing is done, for an unusual one.
+    def replay(self, records: Iterator[EncodedRecord]) -> EncodedRecord | None:
+        """Apply records outside transactions up to an unusual one, which is given back; else None.
 
-        Then it takes the general way through ``CoordinatorRecordSerde`` and the shard.
+        That one takes the general way through ``CoordinatorRecordSerde`` and the shard.
         """
         ...
 

@@ -14,6 +14,7 @@ from kbroker.record.batch import HEADER, HEADER_SIZE, LOG_OVERHEAD, MAGIC
 WALK_CHUNK_SIZE = 64 * 1024
 LOCATE_CHUNK_SIZE = 4096
 BATCH_CHUNK_SIZE = 1024 * 1024
+RUN_SIZE = 64 * 1024
 _PREFIX = struct.Struct(">qiib")  # base offset, length, leader epoch, magic
 _LOCATE = struct.Struct(">qi11xi")  # base offset, length, last offset delta
 
@@ -111,3 +112,40 @@ def iter_whole_batches(file: File, position: int, end: int) -> Iterator[memoryvi
         yield chunk[:size]
         chunk = chunk[size:]
         position += size
+
+
+def iter_runs(file: File, position: int, end: int) -> Iterator[bytes]:
+    """What ``iter_whole_batches`` gives, as many batches in a row as a chunk holds, one at least.
+
+    For who reads them all and gives way in between: no object is made for a single batch.
+    """
+    wanted = RUN_SIZE
+    while True:
+        chunk = file.read_at(min(wanted, end - position), position)
+        taken, needed = _whole_batches_in(chunk, end - position)
+        if taken:
+            yield chunk[:taken]
+            position += taken
+        elif len(chunk) < needed <= wanted:
+            return  # the file ends before the batch does
+        if not needed:
+            return
+        wanted = max(needed, RUN_SIZE)
+
+
+def _whole_batches_in(chunk: bytes, limit: int) -> tuple[int, int]:
+    """(bytes of the whole batches it begins with, bytes needed for the next one or 0 for none)."""
+    position = 0
+    have = len(chunk)
+    unpack_prefix = _PREFIX.unpack_from
+    while position + HEADER_SIZE <= limit:
+        if position + HEADER_SIZE > have:
+            return position, HEADER_SIZE
+        _, length, _, magic = unpack_prefix(chunk, position)
+        size = length + LOG_OVERHEAD
+        if size < HEADER_SIZE or magic != MAGIC or position + size > limit:
+            return position, 0
+        if position + size > have:
+            return position, size
+        position += size
+    return position, 0

@@ -13,7 +13,7 @@ from kbroker.common.files import File
 from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.storage.batch_scan import iter_whole_batches
+from kbroker.storage.batch_scan import iter_runs, iter_whole_batches
 from kbroker.storage.fetch_info import (
     EMPTY_SLICE,
     AbortedTransaction,
@@ -240,6 +240,24 @@ class LocalLog:
 
         For loaders; between two batches the log may be appended to. KAFKA_STORAGE_ERROR.
         """
+        for segment, position, limit in self._stretches(start_offset, end_offset):
+            try:
+                yield from iter_whole_batches(segment.file(), position, limit)
+            except OSError as error:
+                raise self.storage_error("reading from", error) from error
+
+    def read_runs(self, start_offset: int) -> Iterator[bytes]:
+        """As ``read_batches``, many batches at once where they are small."""
+        for segment, position, limit in self._stretches(start_offset, None):
+            try:
+                yield from iter_runs(segment.file(), position, limit)
+            except OSError as error:
+                raise self.storage_error("reading from", error) from error
+
+    def _stretches(
+        self, start_offset: int, end_offset: int | None
+    ) -> Iterator[tuple[LogSegment, int, int]]:
+        """(segment, first position, position behind the last) of what lies between offsets."""
         end = self.log_end_offset if end_offset is None else min(end_offset, self.log_end_offset)
         start = max(start_offset, self.log_start_offset)
         if start >= end:
@@ -250,7 +268,7 @@ class LocalLog:
                 limit = bound_position if segment is bound_segment else segment.size
                 found = segment.translate_offset(start)
                 if found is not None:
-                    yield from iter_whole_batches(segment.file(), found[0], limit)
+                    yield segment, found[0], limit
                 if segment is bound_segment:
                     return
         except OSError as error:

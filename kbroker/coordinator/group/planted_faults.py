@@ -6,7 +6,7 @@ Chosen by KBROKER_PLANTED_FAULT, never in use else.
 from kbroker.common.timer import Timer
 from kbroker.coordinator.group.classic_protocol import ClientInfo, SyncDeferred
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
-from kbroker.coordinator.record_scan import open_batch, scan_in_order
+from kbroker.coordinator.record_scan import Place, open_batch, scan_in_order
 from kbroker.coordinator.result import CoordinatorResult
 from kbroker.coordinator.writer import PartitionListener, PartitionWriter
 from kbroker.protocol.errors import KafkaError
@@ -31,7 +31,7 @@ class CommitBeforeWrite(PartitionWriter):
         self._timer = timer
 
     def append(self, topic: str, partition: int, batch: bytearray) -> int:
-        records = scan_in_order(open_batch(memoryview(batch)))
+        records = scan_in_order(open_batch(bytes(batch), Place()))
         if not all(key.startswith(_OFFSET_COMMIT_KEY) for _, key, _ in records):
             return self._writer.append(topic, partition, batch)
 

@@ -10,18 +10,16 @@ from kbroker.broker.adapters import LogLoader
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 
-BATCHES = 200
+RUNS = 200
 
 
 class Hosted:
-    """A partition with a log of ``BATCHES`` batches."""
+    """A partition with a log of ``RUNS`` runs of batches."""
 
     def __init__(self) -> None:
         self.leader_epoch = 3
         self.is_leader = True
-        self.log = SimpleNamespace(
-            log_start_offset=0, log_end_offset=BATCHES, read_batches=self._batches
-        )
+        self.log = SimpleNamespace(log_start_offset=0, log_end_offset=RUNS, read_runs=self._runs)
 
     def leader_log(self) -> Any:
         if not self.is_leader:
@@ -29,8 +27,8 @@ class Hosted:
         return self.log
 
     @staticmethod
-    def _batches(start: int) -> Iterator[memoryview]:
-        return (memoryview(bytes([number])) for number in range(start, BATCHES))
+    def _runs(start: int) -> Iterator[bytes]:
+        return (bytes([number]) for number in range(start, RUNS))
 
 
 def loader(hosted: Hosted) -> LogLoader:
@@ -47,10 +45,10 @@ def anyio_backend() -> str:
 async def test_a_new_epoch_of_the_same_leader_does_not_cut_a_load_short() -> None:
     hosted = Hosted()
     seen = []
-    async for batch in loader(hosted).load("t", 0):
-        seen.append(batch[0])
+    async for run in loader(hosted).load("t", 0):
+        seen.append(run[0])
         hosted.leader_epoch += 1
-    assert seen == list(range(BATCHES))
+    assert seen == list(range(RUNS))
 
 
 @pytest.mark.anyio
@@ -61,4 +59,4 @@ async def test_a_load_ends_with_an_error_when_another_broker_leads() -> None:
         async for _ in loader(hosted).load("t", 0):
             seen += 1
             hosted.is_leader = False
-    assert seen < BATCHES
+    assert seen < RUNS

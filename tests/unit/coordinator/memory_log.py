@@ -64,13 +64,13 @@ class MemoryLog:
     def is_empty(self, topic: str, partition: int) -> bool:
         return not self.batches[partition]
 
-    async def load(self, topic: str, partition: int) -> AsyncIterator[memoryview]:
+    async def load(self, topic: str, partition: int) -> AsyncIterator[bytes]:
         if self.load_failures:
             raise self.load_failures.pop()
         for number, batch in enumerate(list(self.batches[partition])):
             if number % 64 == 0:
                 await checkpoint()
-            yield memoryview(batch)
+            yield bytes(batch)
 
     # -- what tests look at
 

@@ -57,16 +57,22 @@ def batch(offset: int, *records: tuple[bytes | None, bytes | None], **options: A
 
 
 def replayed(*batches: memoryview) -> list[tuple[Any, ...]]:
+    """What is replayed of the batches, which is the same in one run and one by one."""
+    seen = _replayed([bytes(each) for each in batches])
+    assert _replayed([b"".join(batches)]) == seen
+    return seen
+
+
+def _replayed(runs: list[bytes]) -> list[tuple[Any, ...]]:
     recorder = Recorder()
     loading = Replayer(recorder, Serde(), LOG)
 
-    async def run() -> None:
-        for each in batches:
-            if loading.add(each):
-                await loading.flush()
+    async def load() -> None:
+        for run in runs:
+            await loading.add(run)
         await loading.flush()
 
-    anyio.run(run)
+    anyio.run(load)
     return recorder.seen
 
 
@@ -116,7 +122,7 @@ def test_unknown_and_damaged_records_are_skipped_with_a_log_line(
 ) -> None:
     seen = replayed(batch(0, (b"unknown", b"x"), (b"good", b"y"), (b"damaged", b"z")))
     assert [entry[2] for entry in seen] == [b"good"]
-    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+    assert [record.levelname for record in caplog.records] == 2 * ["WARNING", "ERROR"]
 
 
 def test_an_unreadable_batch_is_skipped_with_a_log_line(
@@ -125,7 +131,32 @@ def test_an_unreadable_batch_is_skipped_with_a_log_line(
     bad = bytearray(batch(0, (b"a", b"1")))
     bad[61] = 0x7E  # the record claims to be longer than the batch
     assert replayed(memoryview(bad), batch(1, (b"b", b"2"))) == [(1, -1, b"b", b"2")]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
+@pytest.mark.parametrize("size", [1, 60, 61, 65])
+def test_a_batch_that_is_cut_short_ends_a_run(size: int, caplog: pytest.LogCaptureFixture) -> None:
+    whole = bytes(batch(0, (b"a", b"1")))
+    assert _replayed([whole + whole[:size], bytes(batch(1, (b"b", b"2")))]) == [
+        (0, -1, b"a", b"1"),
+        (1, -1, b"b", b"2"),
+    ]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_compressed_batches_among_plain_ones() -> None:
+    seen = replayed(
+        batch(0, (b"a", b"1"), (b"b", b"1")),
+        batch(2, (b"a", b"2"), compression=1),
+        batch(3, (b"b", b"3")),
+    )
+    assert seen == [(2, -1, b"a", b"2"), (3, -1, b"b", b"3")]
+
+
+@pytest.mark.parametrize("size", [0, 50, 60, 70, 8_000, 9_000, 2_000_000])
+def test_records_of_any_length(size: int) -> None:
+    seen = replayed(batch(0, (b"k" * size, b"v" * size), (b"last", b"")))
+    assert [entry[2:] for entry in seen] == [(b"k" * size, b"v" * size), (b"last", b"")]
 
 
 def test_records_without_a_key_are_nothing() -> None:

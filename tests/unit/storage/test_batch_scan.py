@@ -1,11 +1,13 @@
 """Walking and finding batches in a file."""
 
+from itertools import accumulate
+
 import pytest
 
 from kbroker.common.files import File, MemoryFileSystem
 from kbroker.record.batch import RecordBatchHeader
 from kbroker.storage import batch_scan
-from kbroker.storage.batch_scan import iter_headers, iter_whole_batches, locate
+from kbroker.storage.batch_scan import iter_headers, iter_runs, iter_whole_batches, locate
 from tests.unit.storage.log_fixture import batch
 
 SIZES = [1, 5000, 10, 70_000, 3, 1_500_000, 20]
@@ -80,3 +82,27 @@ def test_whole_batches_are_whole() -> None:
     found = list(iter_whole_batches(file, positions[1], end))
     assert [RecordBatchHeader(each).size for each in found] == [len(each) for each in found]
     assert b"".join(found) == file.read_at(end, positions[1])
+
+
+@pytest.mark.parametrize("run_size", [61, 100, 4096, 100_000, 1 << 21])
+@pytest.mark.parametrize("garbage", [b"", b"short", b"\0" * 100, b"\xff" * 100])
+def test_runs_are_of_whole_batches(
+    run_size: int, garbage: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_scan, "RUN_SIZE", run_size)
+    file, positions, end = file_with(garbage=garbage)
+    size = file.size()
+    for begin, limit in ((0, size), (positions[2], size), (0, end - 1), (0, positions[3] + 60)):
+        runs = list(iter_runs(file, begin, limit))
+        assert all(runs)
+        assert {begin, *accumulate(map(len, runs), initial=begin)} <= {*positions, end}
+        assert b"".join(runs) == b"".join(iter_whole_batches(file, begin, limit))
+    assert len(list(iter_runs(file, 0, end))) <= 1 + 2 * end // run_size
+    assert list(iter_runs(file, end, end)) == []
+
+
+def test_a_run_ends_where_the_file_does() -> None:
+    file, positions, end = file_with()
+    for cut in (positions[5] + 1000, positions[5] + 5, positions[5]):
+        file.truncate(cut)
+        assert b"".join(iter_runs(file, 0, end)) == file.read_at(positions[5], 0)

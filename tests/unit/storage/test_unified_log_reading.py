@@ -160,11 +160,13 @@ def test_batches_for_a_loader() -> None:
     assert found == [4, 6, 8, 10, 12, 14, 16]
     found = [RecordBatchHeader(view).base_offset for view in log.read_batches(7, 12)]
     assert found == [6, 8, 10]
+    assert b"".join(log.read_runs(0)) == b"".join(log.read_batches(0))
+    assert len(list(log.read_runs(0))) < 7
     batches = log.read_batches(0)
     next(batches)
     append(log, batch(b"later"))
     assert len(list(batches)) == 6
-    assert list(log.read_batches(99)) == []
+    assert list(log.read_batches(99)) == list(log.read_runs(99)) == []
 
 
 def test_a_read_error_is_a_storage_error() -> None:
@@ -177,6 +179,7 @@ def test_a_read_error_is_a_storage_error() -> None:
         lambda: read_bytes(log, 0),
         lambda: log.offset_for_timestamp(5) and None,
         lambda: list(log.read_batches(0)),
+        lambda: list(log.read_runs(0)),
     ):
         with pytest.raises(KafkaError) as caught:
             search()

@@ -65,8 +65,7 @@ def load(batches: list[memoryview], *, short: bool) -> GroupCoordinatorShard:
 
     async def run() -> None:
         for each in batches:
-            if replayer.add(each):
-                await replayer.flush()
+            await replayer.add(bytes(each))
         await replayer.flush()
 
     anyio.run(run)
@@ -134,7 +133,7 @@ def test_what_is_taken_away_and_comes_back() -> None:
 
     async def run() -> None:
         for each in batches:
-            replayer.add(each)
+            await replayer.add(bytes(each))
             await replayer.flush()
 
     anyio.run(run)

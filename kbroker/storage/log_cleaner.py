@@ -116,7 +116,9 @@ class LogCleaner:
         now_ms = self._env.clock.time_ms()
         best: LogToClean | None = None
         for log in logs:
-            if not log.config.compact or log.failure is not None or log in self._uncleanable:
+            if not log.config.compact or log.failure is not None or log.is_moving:
+                continue
+            if log in self._uncleanable:
                 continue
             found = find_dirty_range(log, last_cleaned(log), now_ms)
             if found is None:

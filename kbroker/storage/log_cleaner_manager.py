@@ -1,7 +1,7 @@
 """Which compacted logs are cleaned when, how far each is clean, and its checkpoint."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -48,10 +48,29 @@ class LogCleanerManager:
         self._wake = wake
         self._cleaner: LogCleaner | None = None
         self.cleaned: dict[Key, int] = {}
+        self._is_stale = False  # some directory's checkpoint says what is not so any more
+        self._directories: set[LogDirectory] = set()  # which have one
+
+    def load(self, directory: LogDirectory, offsets: Mapping[Key, int]) -> None:
+        """What the directory's checkpoint says, of the logs that are there: others are deleted, or
+        elsewhere, and one of their name may come."""
+        if offsets:
+            self._directories.add(directory)
+        for key, offset in offsets.items():
+            if self._directory_of(*key) is directory:
+                self.cleaned[key] = offset
+            else:
+                self._is_stale = True
 
     def forget(self, key: Key) -> None:
         """The log is no more, or begins anew."""
-        self.cleaned.pop(key, None)
+        if self.cleaned.pop(key, None) is not None:
+            self._is_stale = True
+
+    def on_moved(self, key: Key) -> None:
+        """The log is in another directory: what was reached goes with it."""
+        if key in self.cleaned:
+            self._is_stale = True
 
     def set_dynamic(
         self, *, backoff_s: float, dedupe_buffer_size: int, io_max_bytes_per_s: float = 0
@@ -68,6 +87,7 @@ class LogCleanerManager:
 
     async def run_once(self) -> None:
         """Clean what is dirty enough now."""
+        await self.checkpoint()
         if any(map(_may_be_dirty, self._logs())):
             self._cleaner = self._cleaner or self.make_cleaner()
             await self.clean_logs(self._cleaner)
@@ -101,12 +121,37 @@ class LogCleanerManager:
                 self._log.error("%s: compaction failed: %s", found.log.name, error)
                 break
             rounds += 1
+        await self.checkpoint()
         return rounds
 
     def _last_cleaned(self, log: UnifiedLog) -> int | None:
-        return self.cleaned.get((log.topic, log.partition))
+        """An offset that the log does not reach (it was truncated), or that is below its start, is
+        corrected for good: later it would pass for true."""
+        key = (log.topic, log.partition)
+        offset = self.cleaned.get(key)
+        if offset is not None and not log.log_start_offset <= offset <= log.log_end_offset:
+            offset = self.cleaned[key] = log.log_start_offset
+            self._is_stale = True
+        return offset
+
+    async def checkpoint(self) -> None:
+        """Write the checkpoints anew where one is not true any more. What fails waits for later."""
+        if not self._is_stale:
+            return
+        self._is_stale = False
+        self._directories.update(
+            directory for key in self.cleaned if (directory := self._directory_of(*key)) is not None
+        )
+        for directory in list(self._directories):
+            if directory.failure is None:
+                try:
+                    await self._checkpoint(directory)
+                except OSError as error:
+                    self._is_stale = True
+                    self._log.error("%s: %s", directory.path, error)
 
     async def _checkpoint(self, directory: LogDirectory) -> None:
+        self._directories.add(directory)
         offsets = {
             key: offset
             for key, offset in self.cleaned.items()

@@ -37,6 +37,7 @@ from kbroker.storage.log_directory import (
     STRAY_DIRECTORY_SUFFIX,
     DataDirectoryError,
     LogDirectory,
+    Offsets,
     deleted_directory_name,
     partition_directory_name,
     set_aside_directory_name,
@@ -201,15 +202,18 @@ class LogManager:
         """
         self.open_directories()
         startup = LogStartup(self.env, config_of or self._default_config_of, self._log)
+        cleaned: list[tuple[LogDirectory, Offsets]] = []
         for directory in self.directories.usable():
             try:
                 await startup.look_through(directory)
-                self.cleaner.cleaned.update(directory.read_cleaner_offsets())
+                cleaned.append((directory, directory.read_cleaner_offsets()))
             except OSError as error:
                 self.directories.refuse(directory, error)
         startup.settle_moves(saw_all=self._saw_all)
         self._logs = startup.logs
         self._directory_of = startup.directory_of
+        for directory, offsets in cleaned:
+            self.cleaner.load(directory, offsets)
         self._offline = startup.offline
         self._checkpoints_are_due = self._checkpoints_are_due or startup.recovered
         for path in startup.doomed:
@@ -387,6 +391,7 @@ class LogManager:
             log.maybe_assign_epoch_start_offset(*entry)
         self._logs[key] = log
         self._directory_of[key] = directory
+        self.cleaner.on_moved(key)
         self._rows.forget(key)
         self._checkpoints_are_due = True
         self.on_log_replaced(log)
@@ -561,6 +566,7 @@ class LogManager:
             self.directories.release()
 
     async def _close_logs(self) -> None:
+        await self.cleaner.checkpoint()
         for directory in self.directories.usable():
             logs = [log for key, log in self._logs.items() if self._directory_of[key] is directory]
             is_whole = await close_logs(self._files, self._offload, directory.path, logs, self._log)

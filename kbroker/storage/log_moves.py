@@ -78,20 +78,29 @@ class LogMoves:
             config=log.config,
         )
         self._moves[key] = Move(future, directory)
+        # A tombstone that went meanwhile would be missing behind the value that was copied.
+        log.is_moving = True
         self._jobs.enqueue(("move", key), lambda: self._copy(key))
 
     def cancel(self, key: Key) -> None:
         """Drop the copy, if there is one."""
-        move = self._moves.pop(key, None)
+        move = self._end(key)
         if move is not None:
             move.future.abandon()
             if move.future.has_files:
                 self._jobs.remove_directory_later(move.future.directory, 0)
 
+    def _end(self, key: Key) -> Move | None:
+        log = self._logs.get_log(*key)
+        if log is not None:
+            log.is_moving = False
+        return self._moves.pop(key, None)
+
     def on_directory_failed(self, directory: LogDirectory) -> None:
         """Moves to it end; what they copied is left where it is."""
         for key in [key for key, move in self._moves.items() if move.directory is directory]:
-            self._moves.pop(key).future.abandon()
+            if (move := self._end(key)) is not None:
+                move.future.abandon()
 
     def update_config(self, topic: str, config: LogConfig) -> None:
         """The topic's settings changed."""
@@ -148,7 +157,7 @@ class LogMoves:
             future.update_high_watermark(log.log_start_offset)
             future.maybe_increment_log_start_offset(log.log_start_offset)
         future.update_high_watermark(log.high_watermark)
-        del self._moves[key]
+        self._end(key)
         self._logs.replace_log(key, future, move.directory)
 
 

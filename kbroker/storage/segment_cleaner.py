@@ -192,6 +192,7 @@ class SegmentCleaner:
         present = list(self._log.segments)
         if (
             self._log.failure is not None
+            or self._log.is_moving
             or any(each not in present for each in segments)
             or [each.size for each in segments] != sizes  # truncated: what was cut must not return
         ):

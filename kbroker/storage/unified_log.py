@@ -107,6 +107,9 @@ class UnifiedLog(LocalLog):
     log_end_offset``; ``recovery_point`` is the offset up to which everything is on the device.
     """
 
+    is_moving = False
+    """It is being copied to another data directory: the cleaner leaves it alone until that ends."""
+
     def __init__(
         self,
         env: LogEnvironment,

@@ -172,6 +172,38 @@ def test_an_empty_log_moves(emptied: bool) -> None:
     assert read_all(again) == [(2 if emptied else 0, b"c")]
 
 
+def test_a_log_on_its_way_is_not_compacted() -> None:
+    """Else a tombstone could go between the copy of the value that it deletes and its own."""
+    world = World()
+    manager = world.start()
+    compacted = config(segment_bytes=200, cleanup_policy=("compact",), file_delete_delay_ms=0)
+    log = manager.get_or_create_log(*KEY, TOPIC_ID, compacted)
+    for number in range(12):
+        append(log, batch(b"%d" % number, keys=[b"k"]))
+    cleaner = manager.cleaner.make_cleaner()
+    found = cleaner.choose([log], lambda _: None)
+    assert found is not None
+    manager.moves.begin(log, manager.directories.find("/two"))
+    assert cleaner.choose([log], lambda _: None) is None
+    assert anyio.run(cleaner.clean, found) is None
+    assert len(read_all(log)) == 12
+    manager.moves.cancel(KEY)
+    assert anyio.run(manager.cleaner.clean_logs, cleaner) == 1
+    reached = manager.cleaner.cleaned[KEY]
+    left = read_all(log)
+    manager.moves.begin(log, manager.directories.find("/two"))
+    anyio.run(manager.movers.run_pending)
+    log = manager.get_or_create_log(*KEY, TOPIC_ID, compacted)
+    assert log.directory == "/two/topic-0" and read_all(log) == left
+    for number in range(6):
+        append(log, batch(b"%d" % number, keys=[b"k"]))
+    assert anyio.run(manager.cleaner.clean_logs, manager.cleaner.make_cleaner()) == 1
+    assert len(read_all(log)) < len(left) + 6
+    assert world.files.read("/one/cleaner-offset-checkpoint") == b"0\n0\n"
+    anyio.run(manager.shutdown)
+    assert world.start().cleaner.cleaned[KEY] > reached
+
+
 def test_another_destination_and_a_way_back() -> None:
     world = World()
     manager = world.start()

@@ -141,6 +141,7 @@ def _compile(tree: Path) -> None:
     _progress("compiling")
     tree.mkdir()
     compiled.copy_tree(tree)
+    compiled.write_native(tree)
     compiled.build(tree, "3")
 
 

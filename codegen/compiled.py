@@ -1,8 +1,9 @@
 """``python -m codegen.compiled [pytest arguments]``: the hot modules through mypyc, under test.
 
-Everything works interpreted; compiled, the same files are faster. This builds them in a copy of
-the tree, never in the tree itself, where an extension module would shadow its source, and runs
-the codec and log tests on the copy. It needs mypy, setuptools and a C compiler.
+Everything works interpreted; compiled, the same modules are faster. This builds them in a copy of
+the tree, never in the tree itself, where an extension module would shadow its source, generates
+the messages there in the form that suits a compiler, and runs the codec and log tests on the copy.
+It needs mypy, setuptools and a C compiler.
 """
 
 import os
@@ -12,6 +13,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from codegen.render import render_all
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +67,13 @@ def copy_tree(target: Path) -> None:
         shutil.copytree(ROOT / folder, target / folder, ignore=leftovers)
 
 
+def write_native(tree: Path) -> None:
+    """Of the messages that are compiled the form that suits it."""
+    for name, text in render_all(tree / "schemas", native=True).items():
+        if f"kbroker.protocol.{name.removesuffix('.py').replace('/', '.')}" in COMPILED:
+            (tree / "kbroker/protocol" / name).write_text(text, encoding="utf-8")
+
+
 def build(tree: Path, level: str) -> None:
     """Compile in place; raises CalledProcessError with the compiler's output on the screen."""
     files = [f"{name.replace('.', '/')}.py" for name in COMPILED]
@@ -80,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="kbroker-compiled-") as folder:
         tree = Path(folder)
         copy_tree(tree)
+        write_native(tree)
         build(tree, os.environ.get("MYPYC_OPT_LEVEL", "2"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         # The copy first on the path, before an installed or editable kbroker.

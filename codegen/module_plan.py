@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 from codegen.lines import WIDTH, Lines
 from codegen.names import attribute, snake_case
-from codegen.plan import ModuleNames, format_name, live_fields, struct_class, where
+from codegen.plan import (
+    FunctionPlan,
+    ModuleNames,
+    format_name,
+    live_fields,
+    struct_class,
+    where,
+)
 from codegen.python_types import (
     annotation,
     can_be_null,
@@ -14,15 +21,9 @@ from codegen.python_types import (
     is_mutable,
     parameter_annotation,
 )
-from codegen.readers import Reader, read_signature
+from codegen.readers import read_functions
 from codegen.schema import Message, Struct
 from codegen.writers import DefaultTest, Writer, write_signature
-
-
-@dataclass(frozen=True)
-class FunctionPlan:
-    signature: str
-    body: list[str]
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class ModulePlan:
     structs: list[StructPlan]
 
 
-def plan_module(message: Message, source: str) -> ModulePlan:
+def plan_module(message: Message, source: str, *, native: bool) -> ModulePlan:
     """The module of ``message``; ``source`` names its schema file."""
-    names = ModuleNames(wire={"Buffer", "describe", "equal_fields"})
+    names = ModuleNames(native, wire={"Buffer", "describe", "equal_fields"})
     paths = where(message)
     tested = _default_tested(message)
     structs = [
@@ -143,14 +144,11 @@ def _plan_struct(
     attributes = [attribute(item.name) for item in fields]
     if not (message.flexible & struct.versions).empty:
         attributes.append("unknown_tagged_fields")
-        parameters.append("unknown_tagged_fields: list[tuple[int, bytes]] | None = None,")
-        assignments.assign(
-            "self.unknown_tagged_fields: list[tuple[int, bytes]]",
-            "[] if unknown_tagged_fields is None",
-            "else unknown_tagged_fields",
-        )
+        tagged = names.use("TaggedFields")
+        parameters.append(f"unknown_tagged_fields: {tagged} = (),")
+        assignments.add("self.unknown_tagged_fields = unknown_tagged_fields")
     functions = [
-        FunctionPlan(read_signature(struct), Reader(message, struct, names).body()),
+        *read_functions(message, struct, names),
         FunctionPlan(write_signature(struct), Writer(message, struct, names).body()),
     ]
     if struct.name in tested:

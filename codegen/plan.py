@@ -1,6 +1,6 @@
 """What a generated module holds, decided here so that the templates decide nothing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from codegen.lines import Lines
@@ -12,7 +12,7 @@ from codegen.versions import Versions, condition, segments
 # Names that the generated functions use themselves; a field of that name gets another local.
 _TAKEN = frozenset(
     {"buffer", "position", "version", "message", "parts", "pieces", "count", "tag", "size", "item"}
-    | {"tag_count", "fields", "field_parts", "unknown_tagged_fields"}
+    | {"tag_count", "fields", "field_parts", "unknown_tagged_fields", "messages", "left", "new"}
 )
 
 
@@ -26,10 +26,20 @@ class Run:
 Item = Run | Field
 
 
+@dataclass(frozen=True)
+class FunctionPlan:
+    signature: str
+    body: list[str]
+
+
 @dataclass
 class ModuleNames:
-    """What the module must import from ``wire``, and the packers it must define."""
+    """What the module must import from ``wire``, and the packers it must define.
 
+    ``native``: the module is to be compiled.
+    """
+
+    native: bool = False
     wire: set[str] = field(default_factory=set)
     unpackers: set[str] = field(default_factory=set)
     packers: set[str] = field(default_factory=set)
@@ -38,9 +48,11 @@ class ModuleNames:
         self.wire.add(name)
         return name
 
-    def unpacker(self, fields: Sequence[Field]) -> str:
-        self.unpackers.add(struct_format(fields))
-        return f"_unpack_{format_name(struct_format(fields))}"
+    def unpacker(self, fields: Sequence[Field], *, with_byte: bool = False) -> str:
+        """``with_byte``: and one unsigned byte after the fields."""
+        letters = struct_format(fields) + "B" * with_byte
+        self.unpackers.add(letters)
+        return f"_unpack_{format_name(letters)}"
 
     def packer(self, fields: Sequence[Field]) -> str:
         self.packers.add(struct_format(fields))
@@ -107,6 +119,23 @@ def items(struct: Struct) -> list[Item]:
     if run:
         found.append(Run(tuple(run)))
     return found
+
+
+def holds(struct: Struct, types: Container[str]) -> bool:
+    """Whether a field of one of ``types`` can occur anywhere inside."""
+    return any(
+        item.type in types or (item.struct is not None and holds(item.struct, types))
+        for item in struct.fields
+    )
+
+
+def is_used(message: Message, struct: Struct, *, in_array: bool) -> bool:
+    """Whether some field of ``message`` is an array of ``struct``, or such a struct itself."""
+    return any(
+        item.struct is not None and item.struct.name == struct.name and item.is_array == in_array
+        for parent in message.structs
+        for item in live_fields(parent)
+    )
 
 
 def run_segments(run: Run, possible: Versions) -> list[tuple[Versions, tuple[Field, ...]]]:

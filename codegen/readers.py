@@ -1,9 +1,22 @@
-"""The body of a struct's reader: one ``if`` per change between versions, fused fixed-size runs."""
+"""The body of a struct's reader: one ``if`` per change between versions, fused fixed-size runs.
+
+What the readers leave out because something else makes up for it:
+
+* A flexible struct ends with the number of its tagged fields. A string that the buffer cuts short
+  is therefore noticed by the next read, and an array of less than 127 elements by the first one
+  that is not there; only longer ones are compared with what is left of the buffer. Nothing may
+  follow the value of a tagged field: there all is checked.
+* Where a message holds no bytes or records, the root makes ``bytes`` of its buffer: they are cut
+  and decoded faster than a memoryview. Bulk is never copied that way.
+* Structs in arrays are read by one function for the whole array, with ``while`` because ``range``
+  costs more than the few elements that most arrays have.
+"""
 
 from collections.abc import Sequence
 
 from codegen.lines import WIDTH, Lines
 from codegen.plan import (
+    FunctionPlan,
     ModuleNames,
     Run,
     branches,
@@ -11,6 +24,8 @@ from codegen.plan import (
     compactness,
     element_name,
     function_suffix,
+    holds,
+    is_used,
     items,
     local,
     run_segments,
@@ -29,33 +44,69 @@ from codegen.python_types import (
 from codegen.schema import FIXED_SIZES, Field, Message, Struct
 from codegen.versions import Versions, condition, segments
 
+# Read faster from ``bytes`` than from any buffer; almost always the length is one byte.
+_SHORT = {
+    "read_compact_string": "read_short_string",
+    "read_compact_nullable_string": "read_short_nullable_string",
+}
+
 
 class Reader:
-    """Writes ``read_<struct>`` of one struct."""
+    """Writes ``read_<struct>`` of one struct, or ``read_<struct>_array`` of an array of them."""
 
     def __init__(self, message: Message, struct: Struct, names: ModuleNames) -> None:
         self.message = message
         self.struct = struct
         self.names = names
         self.possible = struct.versions
+        self.flexible = message.flexible & self.possible
+        self.of_bytes = reads_bytes(message)
+        self.in_tag = False  # what is read is the value of a tagged field
         self.lines = Lines(1)
         self.declared: list[Field] = []  # lists whose local variable has its annotation
 
     def body(self) -> list[str]:
+        """One struct."""
         if self.struct is self.message.root:
             self._version_check()
-        name = struct_class(self.struct)
-        self.lines.add(f"message = {name}.__new__({name})")
-        for item in items(self.struct):
-            if isinstance(item, Run):
-                self._run(item)
-            else:
-                self._field(item)
-        flexible = self.message.flexible & self.possible
-        if not flexible.empty:
-            self._tagged_section(flexible)
+            if self.of_bytes:
+                with self.lines.block("if not isinstance(buffer, bytes):"):
+                    self.lines.add("buffer = bytes(buffer)")
+        self._fields()
         self.lines.add("return message, position")
         return self.lines.lines
+
+    def array_body(self, *, has_single: bool) -> list[str]:
+        """``left`` of them; by the function for one where there is such."""
+        self.lines.add(f"messages: list[{struct_class(self.struct)}] = []")
+        with self.lines.block("while left > 0:"):
+            self.lines.add("left -= 1")
+            if has_single:
+                read = f"read_{function_suffix(self.struct)}"
+                self.lines.add(f"message, position = {read}(buffer, position, version)")
+            else:
+                self._fields()
+            self.lines.add("messages.append(message)")
+        self.lines.add("return messages, position")
+        return self.lines.lines
+
+    def _fields(self) -> None:
+        name = struct_class(self.struct)
+        if self.names.native:  # no compiled class lets ``object`` make its instances
+            self.lines.add(f"message = {name}.__new__({name})")
+        else:
+            self.lines.add(f"message = {self.names.use('new')}({name})")
+        found = items(self.struct)
+        ends_with_run = bool(found) and isinstance(found[-1], Run)
+        for item in found:
+            if not isinstance(item, Run):
+                self._field(item)
+            elif item is found[-1] and not self.flexible.empty:
+                self._last_run(item)
+            else:
+                self._run(item)
+        if not self.flexible.empty:
+            self._tagged_section(is_counted=ends_with_run)
 
     def _version_check(self) -> None:
         valid = self.message.valid
@@ -86,16 +137,39 @@ class Reader:
                 if item not in present:
                     self.lines.add(f"{target(item)} = {self._default(item)}")
 
-    def _unpack(self, present: Sequence[Field]) -> None:
-        unpack = self.names.unpacker(present)
+    def _last_run(self, run: Run) -> None:
+        """Before the tagged fields: where there are some, their number is read along."""
+
+        def present(version: int) -> tuple[tuple[Field, ...], bool]:
+            fields = tuple(item for item in run.fields if version in item.inline)
+            return fields, version in self.flexible
+
+        parts = segments(self.possible, present)
+        for index in branches(self.lines, self.possible, [part for part, _ in parts]):
+            fields, is_flexible = parts[index][1]
+            if fields:
+                self._unpack(fields, with_tag_count=is_flexible)
+            elif is_flexible:
+                self.lines.add("tag_count = buffer[position]")
+                self.lines.add("position += 1")
+            if not is_flexible:
+                self.lines.add("tag_count = 0")
+            for item in run.fields:
+                if item not in fields:
+                    self.lines.add(f"{target(item)} = {self._default(item)}")
+
+    def _unpack(self, present: Sequence[Field], *, with_tag_count: bool = False) -> None:
+        unpack = self.names.unpacker(present, with_byte=with_tag_count)
         targets = [target(item) for item in present]
+        if with_tag_count:
+            targets.append("tag_count")
         value = f"{unpack}(buffer, position)"
         flat = f"{', '.join(targets)} = {value}"
         if len(targets) > 1 and len(flat) + 12 <= WIDTH:
             self.lines.add(flat)
         else:
             self.lines.call("(", targets, f") = {value}", comma=True)
-        self.lines.add(f"position += {run_size(present)}")
+        self.lines.add(f"position += {run_size(present) + with_tag_count}")
 
     # Fields of variable size
 
@@ -125,11 +199,16 @@ class Reader:
             return
         parts = segments(present, lambda version: self._codec(item, version, item.type))
         for index in branches(self.lines, present, [part for part, _ in parts]):
-            read = self.names.use(parts[index][1])
+            read = self._wire(parts[index][1])
             self.lines.add(f"{target(item)}, position = {read}(buffer, position)")
 
     def _codec(self, item: Field, version: int, kind: str) -> str:
         return codec("read", self.message, item, version, kind)
+
+    def _wire(self, name: str) -> str:
+        """The function of ``wire`` that reads a scalar, from what the buffer is here."""
+        is_followed = self.of_bytes and not self.in_tag
+        return self.names.use(_SHORT.get(name, name) if is_followed else name)
 
     def _struct(self, item: Field, present: Versions) -> None:
         assert item.struct is not None
@@ -154,12 +233,25 @@ class Reader:
             arguments = ["buffer", "position", str(self._smallest(item, part))]
             if self.message.type == "request" and item.type not in FIXED_SIZES:
                 arguments.append(self.names.use("MAX_ELEMENTS"))
-            self.lines.call(f"count, position = {self.names.use(read)}(", arguments, ")")
+            if "_compact_" not in read or self.in_tag:
+                self.lines.call(f"count, position = {self.names.use(read)}(", arguments, ")")
+                continue
+            lowest = -1 if "_nullable_" in read else 0
+            self.lines.add("count = buffer[position] - 1")
+            with self.lines.block(f"if {lowest} <= count < 127:"):
+                self.lines.add("position += 1")
+            with self.lines.block("else:"):
+                self.lines.call(f"count, position = {self.names.use(read)}(", arguments, ")")
         if can_be_null(item) and not (item.nullable & present).empty:
             with self.lines.block("if count < 0:"):
                 self.lines.add(f"{target(item)} = None")
             with self.lines.block("else:"):
                 self._elements(item, present)
+        elif item.struct is not None:
+            with self.lines.block("if count > 0:"):
+                self._elements(item, present)
+            with self.lines.block("else:"):
+                self.lines.add(f"{target(item)} = []")
         else:
             self._elements(item, present)
 
@@ -177,71 +269,79 @@ class Reader:
             read = self.names.use("read_fixed_array")
             arguments = f'"{LETTERS[item.type]}", {FIXED_SIZES[item.type]}'
             self.lines.add(f"{name}, position = {read}(buffer, position, count, {arguments})")
+        elif item.struct is not None:
+            read = f"read_{function_suffix(item.struct)}_array"
+            self.lines.add(f"{name}, position = {read}(buffer, position, version, count)")
         else:
             element = element_name(self.struct, item)
             annotated = f"{local(item)}: list[{element_annotation(item)}]"
             self.lines.add(f"{local(item) if item in self.declared else annotated} = []")
             self.declared.append(item)
-            with self.lines.block("for _ in range(count):"):
+            with self.lines.block("while count > 0:"):
+                self.lines.add("count -= 1")
                 self._element(item, element, present)
                 self.lines.add(f"{local(item)}.append({element})")
             self.lines.add(f"{name} = {local(item)}")
 
     def _element(self, item: Field, element: str, present: Versions) -> None:
-        if item.struct is not None:
-            read = f"read_{function_suffix(item.struct)}"
-            self.lines.add(f"{element}, position = {read}(buffer, position, version)")
-            return
         compact = compactness(self.message, item)
         parts = segments(present, compact)
         for index in branches(self.lines, present, [part for part, _ in parts]):
             prefix = "read_compact_" if parts[index][1] else "read_"
-            read = self.names.use(prefix + item.type)
+            read = self._wire(prefix + item.type)
             self.lines.add(f"{element}, position = {read}(buffer, position)")
 
     # Tagged fields
 
-    def _tagged_section(self, flexible: Versions) -> None:
+    def _tagged_section(self, *, is_counted: bool) -> None:
         known = tagged_fields(self.struct)
         for item in known:
             if (item.inline & self.possible).empty:
                 self.lines.add(f"{target(item)} = {self._default(item)}")
-        test = condition(flexible, self.possible)
+        if is_counted:
+            self._tags(known, is_counted=True)
+            return
+        test = condition(self.flexible, self.possible)
         if test is None:
-            self._tags(known, flexible)
+            self._tags(known, is_counted=False)
         else:
             with self.lines.block(f"if {test}:"):
-                self._tags(known, flexible)
+                self._tags(known, is_counted=False)
             with self.lines.block("else:"):
-                self.lines.add("message.unknown_tagged_fields = []")
+                self.lines.add("message.unknown_tagged_fields = ()")
 
-    def _tags(self, known: Sequence[Field], flexible: Versions) -> None:
-        """One byte tells that there are none, which is the rule."""
-        with self.lines.block("if buffer[position] == 0:"):
-            self.lines.add("message.unknown_tagged_fields = []")
-            self.lines.add("position += 1")
+    def _tags(self, known: Sequence[Field], *, is_counted: bool) -> None:
+        """One byte tells that there are none, which is the rule; ``is_counted``: it was read."""
+        count = "tag_count" if is_counted else "buffer[position]"
+        start = "position - 1" if is_counted else "position"
+        with self.lines.block(f"if {count} == 0:"):
+            self.lines.add("message.unknown_tagged_fields = ()")
+            if not is_counted:
+                self.lines.add("position += 1")
         with self.lines.block("else:"):
             if not known:
                 read = self.names.use("read_tagged_fields")
-                self.lines.add(
-                    f"message.unknown_tagged_fields, position = {read}(buffer, position)"
-                )
+                self.lines.add(f"message.unknown_tagged_fields, position = {read}(buffer, {start})")
                 return
             uvarint = self.names.use("read_uvarint")
             keep = self.names.use("keep_tagged_field")
             self.lines.add("fields: list[tuple[int, bytes]] = []")
-            self.lines.add(f"tag_count, position = {uvarint}(buffer, position)")
-            with self.lines.block("for _ in range(tag_count):"):
+            self.lines.add(f"tag_count, position = {uvarint}(buffer, {start})")
+            with self.lines.block("while tag_count > 0:"):
+                self.lines.add("tag_count -= 1")
                 self.lines.add(f"tag, position = {uvarint}(buffer, position)")
                 self.lines.add(f"size, position = {uvarint}(buffer, position)")
                 for index, item in enumerate(sorted(known, key=lambda field: field.tag or 0)):
                     with self.lines.block(f"{'elif' if index else 'if'} tag == {item.tag}:"):
-                        self._tag_value(item, flexible)
+                        self.in_tag = True
+                        self._tag_value(item)
+                        self.in_tag = False
                 with self.lines.block("else:"):
                     self.lines.add(f"position = {keep}(fields, buffer, position, tag, size)")
-            self.lines.add("message.unknown_tagged_fields = fields")
+            self.lines.add("message.unknown_tagged_fields = tuple(fields)")
 
-    def _tag_value(self, item: Field, flexible: Versions) -> None:
+    def _tag_value(self, item: Field) -> None:
+        flexible = self.flexible
         tagged = item.tagged & flexible
         test = condition(flexible - tagged, flexible) if tagged != flexible else None
         if test is not None:
@@ -260,11 +360,30 @@ class Reader:
         self._value(item, tagged)
 
 
-def read_signature(struct: Struct) -> str:
-    lines = Lines()
-    lines.call(
-        f"def read_{function_suffix(struct)}(",
-        ["buffer: Buffer", "position: int", "version: int"],
-        f") -> tuple[{struct_class(struct)}, int]:",
-    )
-    return "\n".join(lines.lines)
+def reads_bytes(message: Message) -> bool:
+    """Whether the readers below the root are given ``bytes`` rather than any buffer.
+
+    Records stand in buffers that hold many of them, which are not to be copied for each.
+    """
+    return message.type in ("request", "response") and not holds(message.root, ("bytes", "records"))
+
+
+def read_functions(message: Message, struct: Struct, names: ModuleNames) -> list[FunctionPlan]:
+    """For one struct, for an array of them, or both: as the message needs them."""
+    kind = "bytes" if reads_bytes(message) and struct is not message.root else "Buffer"
+    name, suffix = struct_class(struct), function_suffix(struct)
+    parameters = [f"buffer: {kind}", "position: int", "version: int"]
+    in_arrays = is_used(message, struct, in_array=True)
+    alone = struct is message.root or is_used(message, struct, in_array=False)
+    found = []
+    if alone:
+        lines = Lines()
+        lines.call(f"def read_{suffix}(", parameters, f") -> tuple[{name}, int]:")
+        found.append(FunctionPlan("\n".join(lines.lines), Reader(message, struct, names).body()))
+    if in_arrays:
+        lines = Lines()
+        tail = f") -> tuple[list[{name}], int]:"
+        lines.call(f"def read_{suffix}_array(", [*parameters, "left: int"], tail)
+        body = Reader(message, struct, names).array_body(has_single=alone)
+        found.append(FunctionPlan("\n".join(lines.lines), body))
+    return found

@@ -38,14 +38,16 @@ def environment() -> jinja2.Environment:
     )
 
 
-def render_message(message: Message, source: str, templates: jinja2.Environment) -> str:
+def render_message(
+    message: Message, source: str, templates: jinja2.Environment, *, native: bool = False
+) -> str:
     """The module of one message."""
-    module = plan_module(message, source)
+    module = plan_module(message, source, native=native)
     return _tidy(templates.get_template("message.py.j2").render(module=module))
 
 
-def render_all(schemas: Path) -> dict[str, str]:
-    """Every generated file of ``kbroker/protocol``."""
+def render_all(schemas: Path, *, native: bool = False) -> dict[str, str]:
+    """Every generated file of ``kbroker/protocol``; ``native``: messages as mypyc likes them."""
     templates = environment()
     rendered: dict[str, str] = {}
     api_messages = list(load_folder(schemas / "api"))
@@ -59,7 +61,7 @@ def render_all(schemas: Path) -> dict[str, str]:
                 raise CodegenError(f"two schemas are called {message.name}")
             below = "api" if folder == "messages" else f"{folder}/{message.module}"
             source = f"schemas/{below}/{message.name}.json"
-            rendered[path] = render_message(message, source, templates)
+            rendered[path] = render_message(message, source, templates, native=native)
     errors = json.loads((schemas / "errors.json").read_text(encoding="utf-8"))
     rendered["error_codes.py"] = _tidy(
         templates.get_template("error_codes.py.j2").render(errors=errors)

@@ -12,6 +12,7 @@ from codegen.plan import (
     compactness,
     element_name,
     function_suffix,
+    holds,
     items,
     live_fields,
     run_segments,
@@ -21,14 +22,6 @@ from codegen.plan import (
 from codegen.python_types import LETTERS, can_be_null, differs_from_default
 from codegen.schema import FIXED_SIZES, Field, Message, Struct
 from codegen.versions import Versions, condition, segments
-
-
-def holds_records(struct: Struct) -> bool:
-    """Whether a records field can occur anywhere inside."""
-    return any(
-        item.type == "records" or (item.struct is not None and holds_records(item.struct))
-        for item in struct.fields
-    )
 
 
 class Writer:
@@ -56,7 +49,7 @@ class Writer:
         if not self.message.flexible.empty:
             self._tagged_section()
         if self.is_root:
-            if holds_records(self.struct):
+            if holds(self.struct, ("records",)):
                 self.lines.add(f"{self.names.use('append_joined')}(parts, pieces)")
             else:
                 self.lines.add('parts.append(b"".join(pieces))')
@@ -283,7 +276,7 @@ class Writer:
                 self.lines.add(f"{write}(field_parts, {value}, version)")
         else:
             self._value(item, tagged, "field_parts")
-        self.lines.add(f'fields = [*fields, ({item.tag}, b"".join(field_parts))]')
+        self.lines.add(f'fields = (*fields, ({item.tag}, b"".join(field_parts)))')
 
     def _first_tag(self, item: Field) -> bool:
         return item.tag == min(known.tag or 0 for known in tagged_fields(self.struct))

@@ -14,6 +14,7 @@ from kbroker.protocol.registry import APIS
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
+    TaggedFields,
     read_nullable_string,
     read_tagged_fields,
 )
@@ -59,7 +60,7 @@ def read_request_header(buffer: Buffer, position: int) -> tuple[RequestHeader, i
     try:
         api_key, version, correlation_id = _FIXED_PART.unpack_from(buffer, position)
         client_id, position = read_nullable_string(buffer, position + 8)
-        tagged_fields: list[tuple[int, bytes]] | None = None
+        tagged_fields: TaggedFields = ()
         if version >= _FLEXIBLE_FROM.get(api_key, _NEVER):
             if buffer[position] == 0:
                 position += 1

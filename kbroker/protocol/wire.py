@@ -16,6 +16,7 @@ from struct import Struct, pack, unpack_from
 from typing import Any, Final, TypeVar
 
 Buffer = bytes | bytearray | memoryview
+TaggedFields = tuple[tuple[int, bytes], ...]  # those that the schema does not know: (tag, bytes)
 Records = Any  # read: a slice of the buffer; written: anything with a length, e.g. a log slice
 
 ZERO_UUID: Final = bytes(16)
@@ -39,6 +40,10 @@ _pack_int16: Final = Struct(">h").pack
 _pack_int32: Final = Struct(">i").pack
 
 T = TypeVar("T")
+
+new: Final = (
+    object.__new__
+)  # ``new(Message)``: without its ``__init__``; the reader sets all fields
 
 
 class DecodeError(Exception):
@@ -232,6 +237,37 @@ def read_compact_string(buffer: Buffer, position: int) -> tuple[str, int]:
         return utf_8_decode(buffer[position:end], "strict", True)[0], end
     except UnicodeDecodeError:
         return _replaced(buffer[position:end]), end
+
+
+def read_short_nullable_string(buffer: bytes, position: int) -> tuple[str | None, int]:
+    """``read_compact_nullable_string``, quicker for the short strings that almost all are.
+
+    One that ends after the buffer may be cut: for readers that go on to read what follows it.
+    """
+    size = buffer[position]
+    if size < 128:
+        if size < 2:
+            return "" if size else None, position + 1
+        end = position + size
+        try:
+            return buffer[position + 1 : end].decode(), end
+        except UnicodeDecodeError:
+            pass
+    return read_compact_nullable_string(buffer, position)
+
+
+def read_short_string(buffer: bytes, position: int) -> tuple[str, int]:
+    """Like ``read_short_nullable_string``; null is an error."""
+    size = buffer[position]
+    if 0 < size < 128:
+        if size == 1:
+            return "", position + 1
+        end = position + size
+        try:
+            return buffer[position + 1 : end].decode(), end
+        except UnicodeDecodeError:
+            pass
+    return read_compact_string(buffer, position)
 
 
 def _utf8(value: str) -> bytes:
@@ -519,7 +555,7 @@ def read_presence(buffer: Buffer, position: int) -> bool:
     return buffer[position] < 128
 
 
-def read_tagged_fields(buffer: Buffer, position: int) -> tuple[list[tuple[int, bytes]], int]:
+def read_tagged_fields(buffer: Buffer, position: int) -> tuple[TaggedFields, int]:
     """The tagged fields of a struct that knows no tag: kept as (tag, bytes) in the order read."""
     fields: list[tuple[int, bytes]] = []
     count, position = read_uvarint(buffer, position)
@@ -527,7 +563,7 @@ def read_tagged_fields(buffer: Buffer, position: int) -> tuple[list[tuple[int, b
         tag, position = read_uvarint(buffer, position)
         size, position = read_uvarint(buffer, position)
         position = keep_tagged_field(fields, buffer, position, tag, size)
-    return fields, position
+    return tuple(fields), position
 
 
 def keep_tagged_field(
@@ -540,7 +576,7 @@ def keep_tagged_field(
     return position + size
 
 
-def write_tagged_fields(parts: list[Any], fields: list[tuple[int, bytes]]) -> None:
+def write_tagged_fields(parts: list[Any], fields: TaggedFields) -> None:
     """The tagged section: every (tag, bytes) in ascending order of tags."""
     if not fields:
         parts.append(b"\0")

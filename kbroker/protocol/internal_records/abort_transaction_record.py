@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_nullable_string,
     read_uvarint,
     unsupported_version,
@@ -39,12 +41,10 @@ class AbortTransactionRecord:
     def __init__(
         self,
         reason: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.reason: str | None = reason
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AbortTransactionRecord):
@@ -62,22 +62,23 @@ def read_abort_transaction_record(
 ) -> tuple[AbortTransactionRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AbortTransactionRecord", version))
-    message = AbortTransactionRecord.__new__(AbortTransactionRecord)
+    message = new(AbortTransactionRecord)
     message.reason = None
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
                 message.reason, position = read_compact_nullable_string(buffer, position)
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -93,7 +94,7 @@ def write_abort_transaction_record(
     if message.reason is not None:
         field_parts: list[Any] = []
         write_compact_nullable_string(field_parts, message.reason)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:

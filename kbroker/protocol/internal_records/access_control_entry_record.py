@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_string,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +34,7 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_ub = Struct(">16sb").unpack_from
 _unpack_b = Struct(">b").unpack_from
-_unpack_bb = Struct(">bb").unpack_from
+_unpack_bbB = Struct(">bbB").unpack_from
 _pack_ub = Struct(">16sb").pack
 _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
@@ -64,7 +66,7 @@ class AccessControlEntryRecord:
         host: str = "",
         operation: int = 0,
         permission_type: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.id = id
         self.resource_type = resource_type
@@ -74,9 +76,7 @@ class AccessControlEntryRecord:
         self.host = host
         self.operation = operation
         self.permission_type = permission_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AccessControlEntryRecord):
@@ -94,7 +94,7 @@ def read_access_control_entry_record(
 ) -> tuple[AccessControlEntryRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AccessControlEntryRecord", version))
-    message = AccessControlEntryRecord.__new__(AccessControlEntryRecord)
+    message = new(AccessControlEntryRecord)
     message.id, message.resource_type = _unpack_ub(buffer, position)
     position += 17
     message.resource_name, position = read_compact_string(buffer, position)
@@ -102,13 +102,12 @@ def read_access_control_entry_record(
     position += 1
     message.principal, position = read_compact_string(buffer, position)
     message.host, position = read_compact_string(buffer, position)
-    message.operation, message.permission_type = _unpack_bb(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.operation, message.permission_type, tag_count = _unpack_bbB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

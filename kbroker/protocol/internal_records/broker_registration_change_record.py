@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_uuid_array,
@@ -37,7 +39,7 @@ MAX_VERSION: Final = 3
 FLEXIBLE_FROM: Final = 0
 
 _unpack_b = Struct(">b").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_b = Struct(">b").pack
 _pack_iq = Struct(">iq").pack
 
@@ -64,7 +66,7 @@ class BrokerRegistrationChangeRecord:
         in_controlled_shutdown: int = 0,  # 1+
         log_dirs: list[bytes] | None = None,  # 2+
         cordoned_log_dirs: list[bytes] | None = None,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
@@ -72,9 +74,7 @@ class BrokerRegistrationChangeRecord:
         self.in_controlled_shutdown = in_controlled_shutdown
         self.log_dirs: list[bytes] = [] if log_dirs is None else log_dirs
         self.cordoned_log_dirs: list[bytes] | None = cordoned_log_dirs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerRegistrationChangeRecord):
@@ -92,20 +92,20 @@ def read_broker_registration_change_record(
 ) -> tuple[BrokerRegistrationChangeRecord, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("BrokerRegistrationChangeRecord", version))
-    message = BrokerRegistrationChangeRecord.__new__(BrokerRegistrationChangeRecord)
-    message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
-    position += 12
+    message = new(BrokerRegistrationChangeRecord)
+    message.broker_id, message.broker_epoch, tag_count = _unpack_iqB(buffer, position)
+    position += 13
     message.fenced = 0
     message.in_controlled_shutdown = 0
     message.log_dirs = []
     message.cordoned_log_dirs = None
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -131,7 +131,7 @@ def read_broker_registration_change_record(
                     message.cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -154,22 +154,22 @@ def write_broker_registration_change_record(
     if message.fenced != 0:
         field_parts: list[Any] = []
         field_parts.append(_pack_b(message.fenced))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if version >= 1 and message.in_controlled_shutdown != 0:
         field_parts = []
         field_parts.append(_pack_b(message.in_controlled_shutdown))
-        fields = [*fields, (1, b"".join(field_parts))]
+        fields = (*fields, (1, b"".join(field_parts)))
     if version >= 2 and message.log_dirs:
         field_parts = []
         write_compact_count(field_parts, message.log_dirs)
         write_uuid_array(field_parts, message.log_dirs)
-        fields = [*fields, (2, b"".join(field_parts))]
+        fields = (*fields, (2, b"".join(field_parts)))
     if version == 3 and message.cordoned_log_dirs is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.cordoned_log_dirs)
         if message.cordoned_log_dirs is not None:
             write_uuid_array(field_parts, message.cordoned_log_dirs)
-        fields = [*fields, (3, b"".join(field_parts))]
+        fields = (*fields, (3, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:

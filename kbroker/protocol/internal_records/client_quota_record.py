@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_string,
     read_compact_string,
@@ -33,7 +35,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_dt = Struct(">d?").unpack_from
+_unpack_dtB = Struct(">d?B").unpack_from
 _pack_dt = Struct(">d?").pack
 
 
@@ -55,15 +57,13 @@ class ClientQuotaRecord:
         key: str = "",
         value: float = 0.0,
         remove: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity: list[EntityData] = [] if entity is None else entity
         self.key = key
         self.value = value
         self.remove = remove
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClientQuotaRecord):
@@ -81,21 +81,23 @@ def read_client_quota_record(
 ) -> tuple[ClientQuotaRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ClientQuotaRecord", version))
-    message = ClientQuotaRecord.__new__(ClientQuotaRecord)
-    count, position = read_compact_count(buffer, position, 3)
-    entity: list[EntityData] = []
-    for _ in range(count):
-        entity_data, position = read_entity_data(buffer, position, version)
-        entity.append(entity_data)
-    message.entity = entity
-    message.key, position = read_compact_string(buffer, position)
-    message.value, message.remove = _unpack_dt(buffer, position)
-    position += 9
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+    message = new(ClientQuotaRecord)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
         position += 1
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.entity, position = read_entity_data_array(buffer, position, version, count)
+    else:
+        message.entity = []
+    message.key, position = read_compact_string(buffer, position)
+    message.value, message.remove, tag_count = _unpack_dtB(buffer, position)
+    position += 10
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -125,13 +127,11 @@ class EntityData:
         self,
         entity_type: str = "",
         entity_name: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntityData):
@@ -142,16 +142,25 @@ class EntityData:
         return describe(self, self.FIELDS)
 
 
-def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
-    message = EntityData.__new__(EntityData)
-    message.entity_type, position = read_compact_string(buffer, position)
-    message.entity_name, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_entity_data_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[EntityData], int]:
+    messages: list[EntityData] = []
+    while left > 0:
+        left -= 1
+        message = new(EntityData)
+        message.entity_type, position = read_compact_string(buffer, position)
+        message.entity_name, position = read_compact_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:

@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_string,
     read_compact_string,
     read_tagged_fields,
@@ -53,15 +55,13 @@ class ConfigRecord:
         resource_name: str = "",
         name: str = "",
         value: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.name = name
         self.value: str | None = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConfigRecord):
@@ -75,14 +75,14 @@ class ConfigRecord:
 def read_config_record(buffer: Buffer, position: int, version: int) -> tuple[ConfigRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConfigRecord", version))
-    message = ConfigRecord.__new__(ConfigRecord)
+    message = new(ConfigRecord)
     (message.resource_type,) = _unpack_b(buffer, position)
     position += 1
     message.resource_name, position = read_compact_string(buffer, position)
     message.name, position = read_compact_string(buffer, position)
     message.value, position = read_compact_nullable_string(buffer, position)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

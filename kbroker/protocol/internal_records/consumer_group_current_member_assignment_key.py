@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -57,9 +58,7 @@ def read_consumer_group_current_member_assignment_key(
 ) -> tuple[ConsumerGroupCurrentMemberAssignmentKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupCurrentMemberAssignmentKey", version))
-    message = ConsumerGroupCurrentMemberAssignmentKey.__new__(
-        ConsumerGroupCurrentMemberAssignmentKey,
-    )
+    message = new(ConsumerGroupCurrentMemberAssignmentKey)
     message.group_id, position = read_string(buffer, position)
     message.member_id, position = read_string(buffer, position)
     return message, position

@@ -16,10 +16,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_fixed_array,
@@ -64,7 +66,7 @@ class ConsumerGroupCurrentMemberAssignmentValue:
         state: int = 0,
         assigned_partitions: list[TopicPartitions] | None = None,
         partitions_pending_revocation: list[TopicPartitions] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_epoch = member_epoch
         self.previous_member_epoch = previous_member_epoch
@@ -75,9 +77,7 @@ class ConsumerGroupCurrentMemberAssignmentValue:
         self.partitions_pending_revocation: list[TopicPartitions] = (
             [] if partitions_pending_revocation is None else partitions_pending_revocation
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupCurrentMemberAssignmentValue):
@@ -95,29 +95,43 @@ def read_consumer_group_current_member_assignment_value(
 ) -> tuple[ConsumerGroupCurrentMemberAssignmentValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupCurrentMemberAssignmentValue", version))
-    message = ConsumerGroupCurrentMemberAssignmentValue.__new__(
-        ConsumerGroupCurrentMemberAssignmentValue,
-    )
+    message = new(ConsumerGroupCurrentMemberAssignmentValue)
     (
         message.member_epoch,
         message.previous_member_epoch,
         message.state,
     ) = _unpack_iib(buffer, position)
     position += 9
-    count, position = read_compact_count(buffer, position, 18)
-    assigned_partitions: list[TopicPartitions] = []
-    for _ in range(count):
-        topic_partitions, position = read_topic_partitions(buffer, position, version)
-        assigned_partitions.append(topic_partitions)
-    message.assigned_partitions = assigned_partitions
-    count, position = read_compact_count(buffer, position, 18)
-    partitions_pending_revocation: list[TopicPartitions] = []
-    for _ in range(count):
-        topic_partitions, position = read_topic_partitions(buffer, position, version)
-        partitions_pending_revocation.append(topic_partitions)
-    message.partitions_pending_revocation = partitions_pending_revocation
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.assigned_partitions, position = read_topic_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.assigned_partitions = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.partitions_pending_revocation, position = read_topic_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.partitions_pending_revocation = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -164,16 +178,14 @@ class TopicPartitions:
         topic_id: bytes = ZERO_UUID,
         partitions: list[int] | None = None,
         assignment_epochs: list[int] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.assignment_epochs: list[int] | None = (
             [] if isinstance(assignment_epochs, Unset) else assignment_epochs
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartitions):
@@ -184,42 +196,52 @@ class TopicPartitions:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partitions(
+def read_topic_partitions_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[TopicPartitions, int]:
-    message = TopicPartitions.__new__(TopicPartitions)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    message.assignment_epochs = []
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
-            tag, position = read_uvarint(buffer, position)
-            size, position = read_uvarint(buffer, position)
-            if tag == 0:
-                count, position = read_compact_nullable_count(buffer, position, 4)
-                if count < 0:
-                    message.assignment_epochs = None
+    left: int,
+) -> tuple[list[TopicPartitions], int]:
+    messages: list[TopicPartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartitions)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        message.assignment_epochs = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            fields: list[tuple[int, bytes]] = []
+            tag_count, position = read_uvarint(buffer, position)
+            while tag_count > 0:
+                tag_count -= 1
+                tag, position = read_uvarint(buffer, position)
+                size, position = read_uvarint(buffer, position)
+                if tag == 0:
+                    count, position = read_compact_nullable_count(buffer, position, 4)
+                    if count < 0:
+                        message.assignment_epochs = None
+                    else:
+                        message.assignment_epochs, position = read_fixed_array(
+                            buffer,
+                            position,
+                            count,
+                            "i",
+                            4,
+                        )
                 else:
-                    message.assignment_epochs, position = read_fixed_array(
-                        buffer,
-                        position,
-                        count,
-                        "i",
-                        4,
-                    )
-            else:
-                position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
-    return message, position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = tuple(fields)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:
@@ -232,7 +254,7 @@ def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: 
         write_compact_nullable_count(field_parts, message.assignment_epochs)
         if message.assignment_epochs is not None:
             write_fixed_array(field_parts, message.assignment_epochs, "i")
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(parts, fields)
     else:

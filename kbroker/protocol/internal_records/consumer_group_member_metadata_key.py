@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -57,7 +58,7 @@ def read_consumer_group_member_metadata_key(
 ) -> tuple[ConsumerGroupMemberMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupMemberMetadataKey", version))
-    message = ConsumerGroupMemberMetadataKey.__new__(ConsumerGroupMemberMetadataKey)
+    message = new(ConsumerGroupMemberMetadataKey)
     message.group_id, position = read_string(buffer, position)
     message.member_id, position = read_string(buffer, position)
     return message, position

@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_bytes,
     read_compact_count,
     read_compact_nullable_string,
@@ -71,7 +73,7 @@ class ConsumerGroupMemberMetadataValue:
         rebalance_timeout_ms: int = -1,
         server_assignor: str | None = "",
         classic_member_metadata: ClassicMemberMetadata | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.instance_id: str | None = instance_id
         self.rack_id: str | None = rack_id
@@ -88,9 +90,7 @@ class ConsumerGroupMemberMetadataValue:
             if isinstance(classic_member_metadata, Unset)
             else classic_member_metadata
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupMemberMetadataValue):
@@ -108,14 +108,19 @@ def read_consumer_group_member_metadata_value(
 ) -> tuple[ConsumerGroupMemberMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupMemberMetadataValue", version))
-    message = ConsumerGroupMemberMetadataValue.__new__(ConsumerGroupMemberMetadataValue)
+    message = new(ConsumerGroupMemberMetadataValue)
     message.instance_id, position = read_compact_nullable_string(buffer, position)
     message.rack_id, position = read_compact_nullable_string(buffer, position)
     message.client_id, position = read_compact_string(buffer, position)
     message.client_host, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1)
     subscribed_topic_names: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         subscribed_topic_names_item, position = read_compact_string(buffer, position)
         subscribed_topic_names.append(subscribed_topic_names_item)
     message.subscribed_topic_names = subscribed_topic_names
@@ -125,12 +130,13 @@ def read_consumer_group_member_metadata_value(
     message.server_assignor, position = read_compact_nullable_string(buffer, position)
     message.classic_member_metadata = ClassicMemberMetadata()
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -145,7 +151,7 @@ def read_consumer_group_member_metadata_value(
                     )
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -177,7 +183,7 @@ def write_consumer_group_member_metadata_value(
         else:
             field_parts.append(b"\x01")
             write_classic_member_metadata(field_parts, message.classic_member_metadata, version)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -199,15 +205,13 @@ class ClassicMemberMetadata:
         self,
         session_timeout_ms: int = 0,
         supported_protocols: list[ClassicProtocol] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.session_timeout_ms = session_timeout_ms
         self.supported_protocols: list[ClassicProtocol] = (
             [] if supported_protocols is None else supported_protocols
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClassicMemberMetadata):
@@ -223,17 +227,25 @@ def read_classic_member_metadata(
     position: int,
     version: int,
 ) -> tuple[ClassicMemberMetadata, int]:
-    message = ClassicMemberMetadata.__new__(ClassicMemberMetadata)
+    message = new(ClassicMemberMetadata)
     (message.session_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 3)
-    supported_protocols: list[ClassicProtocol] = []
-    for _ in range(count):
-        classic_protocol, position = read_classic_protocol(buffer, position, version)
-        supported_protocols.append(classic_protocol)
-    message.supported_protocols = supported_protocols
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.supported_protocols, position = read_classic_protocol_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.supported_protocols = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -275,13 +287,11 @@ class ClassicProtocol:
         self,
         name: str = "",
         metadata: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.metadata = metadata
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClassicProtocol):
@@ -292,20 +302,25 @@ class ClassicProtocol:
         return describe(self, self.FIELDS)
 
 
-def read_classic_protocol(
+def read_classic_protocol_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[ClassicProtocol, int]:
-    message = ClassicProtocol.__new__(ClassicProtocol)
-    message.name, position = read_compact_string(buffer, position)
-    message.metadata, position = read_compact_bytes(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ClassicProtocol], int]:
+    messages: list[ClassicProtocol] = []
+    while left > 0:
+        left -= 1
+        message = new(ClassicProtocol)
+        message.name, position = read_compact_string(buffer, position)
+        message.metadata, position = read_compact_bytes(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_classic_protocol(parts: list[Any], message: ClassicProtocol, version: int) -> None:

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,7 +56,7 @@ def read_consumer_group_metadata_key(
 ) -> tuple[ConsumerGroupMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupMetadataKey", version))
-    message = ConsumerGroupMetadataKey.__new__(ConsumerGroupMetadataKey)
+    message = new(ConsumerGroupMetadataKey)
     message.group_id, position = read_string(buffer, position)
     return message, position
 

@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_uvarint,
     unsupported_version,
     write_tagged_fields,
@@ -28,7 +30,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_q = Struct(">q").unpack_from
 _pack_i = Struct(">i").pack
 _pack_q = Struct(">q").pack
@@ -44,13 +46,11 @@ class ConsumerGroupMetadataValue:
         self,
         epoch: int = 0,
         metadata_hash: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.epoch = epoch
         self.metadata_hash = metadata_hash
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupMetadataValue):
@@ -68,17 +68,17 @@ def read_consumer_group_metadata_value(
 ) -> tuple[ConsumerGroupMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupMetadataValue", version))
-    message = ConsumerGroupMetadataValue.__new__(ConsumerGroupMetadataValue)
-    (message.epoch,) = _unpack_i(buffer, position)
-    position += 4
+    message = new(ConsumerGroupMetadataValue)
+    message.epoch, tag_count = _unpack_iB(buffer, position)
+    position += 5
     message.metadata_hash = 0
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -86,7 +86,7 @@ def read_consumer_group_metadata_value(
                 position += 8
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -103,7 +103,7 @@ def write_consumer_group_metadata_value(
     if message.metadata_hash != 0:
         field_parts: list[Any] = []
         field_parts.append(_pack_q(message.metadata_hash))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:

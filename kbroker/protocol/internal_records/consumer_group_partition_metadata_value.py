@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_tagged_fields,
@@ -47,12 +49,10 @@ class ConsumerGroupPartitionMetadataValue:
     def __init__(
         self,
         topics: list[TopicMetadata] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[TopicMetadata] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupPartitionMetadataValue):
@@ -70,15 +70,18 @@ def read_consumer_group_partition_metadata_value(
 ) -> tuple[ConsumerGroupPartitionMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupPartitionMetadataValue", version))
-    message = ConsumerGroupPartitionMetadataValue.__new__(ConsumerGroupPartitionMetadataValue)
-    count, position = read_compact_count(buffer, position, 23)
-    topics: list[TopicMetadata] = []
-    for _ in range(count):
-        topic_metadata, position = read_topic_metadata(buffer, position, version)
-        topics.append(topic_metadata)
-    message.topics = topics
+    message = new(ConsumerGroupPartitionMetadataValue)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 23)
+    if count > 0:
+        message.topics, position = read_topic_metadata_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -121,7 +124,7 @@ class TopicMetadata:
         topic_name: str = "",
         num_partitions: int = 0,
         partition_metadata: list[PartitionMetadata] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.topic_name = topic_name
@@ -129,9 +132,7 @@ class TopicMetadata:
         self.partition_metadata: list[PartitionMetadata] = (
             [] if partition_metadata is None else partition_metadata
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicMetadata):
@@ -142,25 +143,42 @@ class TopicMetadata:
         return describe(self, self.FIELDS)
 
 
-def read_topic_metadata(buffer: Buffer, position: int, version: int) -> tuple[TopicMetadata, int]:
-    message = TopicMetadata.__new__(TopicMetadata)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    message.topic_name, position = read_compact_string(buffer, position)
-    (message.num_partitions,) = _unpack_i(buffer, position)
-    position += 4
-    count, position = read_compact_count(buffer, position, 6)
-    partition_metadata: list[PartitionMetadata] = []
-    for _ in range(count):
-        partition_metadata_item, position = read_partition_metadata(buffer, position, version)
-        partition_metadata.append(partition_metadata_item)
-    message.partition_metadata = partition_metadata
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_metadata_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicMetadata], int]:
+    messages: list[TopicMetadata] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicMetadata)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        message.topic_name, position = read_compact_string(buffer, position)
+        (message.num_partitions,) = _unpack_i(buffer, position)
+        position += 4
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 6)
+        if count > 0:
+            message.partition_metadata, position = read_partition_metadata_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partition_metadata = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_metadata(parts: list[Any], message: TopicMetadata, version: int) -> None:
@@ -186,13 +204,11 @@ class PartitionMetadata:
         self,
         partition: int = 0,
         racks: list[str] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.racks: list[str] = [] if racks is None else racks
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionMetadata):
@@ -203,26 +219,36 @@ class PartitionMetadata:
         return describe(self, self.FIELDS)
 
 
-def read_partition_metadata(
+def read_partition_metadata_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[PartitionMetadata, int]:
-    message = PartitionMetadata.__new__(PartitionMetadata)
-    (message.partition,) = _unpack_i(buffer, position)
-    position += 4
-    count, position = read_compact_count(buffer, position, 1)
-    racks: list[str] = []
-    for _ in range(count):
-        racks_item, position = read_compact_string(buffer, position)
-        racks.append(racks_item)
-    message.racks = racks
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[PartitionMetadata], int]:
+    messages: list[PartitionMetadata] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionMetadata)
+        (message.partition,) = _unpack_i(buffer, position)
+        position += 4
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        racks: list[str] = []
+        while count > 0:
+            count -= 1
+            racks_item, position = read_compact_string(buffer, position)
+            racks.append(racks_item)
+        message.racks = racks
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_metadata(parts: list[Any], message: PartitionMetadata, version: int) -> None:

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -57,7 +58,7 @@ def read_consumer_group_regular_expression_key(
 ) -> tuple[ConsumerGroupRegularExpressionKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupRegularExpressionKey", version))
-    message = ConsumerGroupRegularExpressionKey.__new__(ConsumerGroupRegularExpressionKey)
+    message = new(ConsumerGroupRegularExpressionKey)
     message.group_id, position = read_string(buffer, position)
     message.regular_expression, position = read_string(buffer, position)
     return message, position

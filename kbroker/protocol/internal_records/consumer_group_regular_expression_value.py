@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_tagged_fields,
@@ -31,7 +33,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_qq = Struct(">qq").unpack_from
+_unpack_qqB = Struct(">qqB").unpack_from
 _pack_qq = Struct(">qq").pack
 
 
@@ -46,14 +48,12 @@ class ConsumerGroupRegularExpressionValue:
         topics: list[str] | None = None,
         version: int = 0,
         timestamp: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[str] = [] if topics is None else topics
         self.version = version
         self.timestamp = timestamp
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupRegularExpressionValue):
@@ -71,20 +71,24 @@ def read_consumer_group_regular_expression_value(
 ) -> tuple[ConsumerGroupRegularExpressionValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupRegularExpressionValue", version))
-    message = ConsumerGroupRegularExpressionValue.__new__(ConsumerGroupRegularExpressionValue)
-    count, position = read_compact_count(buffer, position, 1)
+    message = new(ConsumerGroupRegularExpressionValue)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1)
     topics: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         topics_item, position = read_compact_string(buffer, position)
         topics.append(topics_item)
     message.topics = topics
-    message.version, message.timestamp = _unpack_qq(buffer, position)
-    position += 16
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.version, message.timestamp, tag_count = _unpack_qqB(buffer, position)
+    position += 17
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -57,7 +58,7 @@ def read_consumer_group_target_assignment_member_key(
 ) -> tuple[ConsumerGroupTargetAssignmentMemberKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupTargetAssignmentMemberKey", version))
-    message = ConsumerGroupTargetAssignmentMemberKey.__new__(ConsumerGroupTargetAssignmentMemberKey)
+    message = new(ConsumerGroupTargetAssignmentMemberKey)
     message.group_id, position = read_string(buffer, position)
     message.member_id, position = read_string(buffer, position)
     return message, position

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,9 +56,7 @@ def read_consumer_group_target_assignment_metadata_key(
 ) -> tuple[ConsumerGroupTargetAssignmentMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ConsumerGroupTargetAssignmentMetadataKey", version))
-    message = ConsumerGroupTargetAssignmentMetadataKey.__new__(
-        ConsumerGroupTargetAssignmentMetadataKey,
-    )
+    message = new(ConsumerGroupTargetAssignmentMetadataKey)
     message.group_id, position = read_string(buffer, position)
     return message, position
 

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_count,
     read_fixed_array,
     read_nullable_bytes,
@@ -64,13 +65,17 @@ def read_consumer_protocol_assignment(
 ) -> tuple[ConsumerProtocolAssignment, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("ConsumerProtocolAssignment", version))
-    message = ConsumerProtocolAssignment.__new__(ConsumerProtocolAssignment)
+    message = new(ConsumerProtocolAssignment)
     count, position = read_count(buffer, position, 6)
-    assigned_partitions: list[TopicPartition] = []
-    for _ in range(count):
-        topic_partition, position = read_topic_partition(buffer, position, version)
-        assigned_partitions.append(topic_partition)
-    message.assigned_partitions = assigned_partitions
+    if count > 0:
+        message.assigned_partitions, position = read_topic_partition_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.assigned_partitions = []
     message.user_data, position = read_nullable_bytes(buffer, position)
     return message, position
 
@@ -113,12 +118,21 @@ class TopicPartition:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    message = TopicPartition.__new__(TopicPartition)
-    message.topic, position = read_string(buffer, position)
-    count, position = read_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    return message, position
+def read_topic_partition_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicPartition], int]:
+    messages: list[TopicPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartition)
+        message.topic, position = read_string(buffer, position)
+        count, position = read_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_count,
     read_fixed_array,
     read_nullable_bytes,
@@ -82,21 +83,26 @@ def read_consumer_protocol_subscription(
 ) -> tuple[ConsumerProtocolSubscription, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("ConsumerProtocolSubscription", version))
-    message = ConsumerProtocolSubscription.__new__(ConsumerProtocolSubscription)
+    message = new(ConsumerProtocolSubscription)
     count, position = read_count(buffer, position, 2)
     topics: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         topics_item, position = read_string(buffer, position)
         topics.append(topics_item)
     message.topics = topics
     message.user_data, position = read_nullable_bytes(buffer, position)
     if version >= 1:
         count, position = read_count(buffer, position, 6)
-        owned_partitions: list[TopicPartition] = []
-        for _ in range(count):
-            topic_partition, position = read_topic_partition(buffer, position, version)
-            owned_partitions.append(topic_partition)
-        message.owned_partitions = owned_partitions
+        if count > 0:
+            message.owned_partitions, position = read_topic_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.owned_partitions = []
     else:
         message.owned_partitions = []
     if version >= 2:
@@ -157,12 +163,21 @@ class TopicPartition:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    message = TopicPartition.__new__(TopicPartition)
-    message.topic, position = read_string(buffer, position)
-    count, position = read_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    return message, position
+def read_topic_partition_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicPartition], int]:
+    messages: list[TopicPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartition)
+        message.topic, position = read_string(buffer, position)
+        count, position = read_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     unsupported_version,
 )
 
@@ -56,7 +57,7 @@ def read_control_record_type_schema(
 ) -> tuple[ControlRecordTypeSchema, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ControlRecordTypeSchema", version))
-    message = ControlRecordTypeSchema.__new__(ControlRecordTypeSchema)
+    message = new(ControlRecordTypeSchema)
     (message.type,) = _unpack_h(buffer, position)
     position += 2
     return message, position

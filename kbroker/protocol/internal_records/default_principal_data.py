@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_string,
     read_tagged_fields,
     unsupported_version,
@@ -28,7 +30,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _pack_t = Struct(">?").pack
 
 
@@ -48,14 +50,12 @@ class DefaultPrincipalData:
         type: str = "",
         name: str = "",
         token_authenticated: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.type = type
         self.name = name
         self.token_authenticated = token_authenticated
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DefaultPrincipalData):
@@ -73,16 +73,15 @@ def read_default_principal_data(
 ) -> tuple[DefaultPrincipalData, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DefaultPrincipalData", version))
-    message = DefaultPrincipalData.__new__(DefaultPrincipalData)
+    message = new(DefaultPrincipalData)
     message.type, position = read_compact_string(buffer, position)
     message.name, position = read_compact_string(buffer, position)
-    (message.token_authenticated,) = _unpack_t(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.token_authenticated, tag_count = _unpack_tB(buffer, position)
+    position += 2
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

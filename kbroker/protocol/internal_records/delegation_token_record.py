@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_tagged_fields,
@@ -59,7 +61,7 @@ class DelegationTokenRecord:
         max_timestamp: int = 0,
         expiration_timestamp: int = 0,
         token_id: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.owner = owner
         self.requester = requester
@@ -68,9 +70,7 @@ class DelegationTokenRecord:
         self.max_timestamp = max_timestamp
         self.expiration_timestamp = expiration_timestamp
         self.token_id = token_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DelegationTokenRecord):
@@ -88,12 +88,17 @@ def read_delegation_token_record(
 ) -> tuple[DelegationTokenRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DelegationTokenRecord", version))
-    message = DelegationTokenRecord.__new__(DelegationTokenRecord)
+    message = new(DelegationTokenRecord)
     message.owner, position = read_compact_string(buffer, position)
     message.requester, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1)
     renewers: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         renewers_item, position = read_compact_string(buffer, position)
         renewers.append(renewers_item)
     message.renewers = renewers
@@ -105,7 +110,7 @@ def read_delegation_token_record(
     position += 24
     message.token_id, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -35,11 +37,9 @@ class EndTransactionRecord:
 
     def __init__(
         self,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EndTransactionRecord):
@@ -57,9 +57,9 @@ def read_end_transaction_record(
 ) -> tuple[EndTransactionRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EndTransactionRecord", version))
-    message = EndTransactionRecord.__new__(EndTransactionRecord)
+    message = new(EndTransactionRecord)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

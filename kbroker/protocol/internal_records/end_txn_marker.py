@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     unsupported_version,
 )
 
@@ -52,7 +53,7 @@ class EndTxnMarker:
 def read_end_txn_marker(buffer: Buffer, position: int, version: int) -> tuple[EndTxnMarker, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EndTxnMarker", version))
-    message = EndTxnMarker.__new__(EndTxnMarker)
+    message = new(EndTxnMarker)
     (message.coordinator_epoch,) = _unpack_i(buffer, position)
     position += 4
     return message, position

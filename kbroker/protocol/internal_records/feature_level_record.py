@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_string,
     read_tagged_fields,
     unsupported_version,
@@ -29,7 +31,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_h = Struct(">h").unpack_from
+_unpack_hB = Struct(">hB").unpack_from
 _pack_h = Struct(">h").pack
 
 
@@ -43,13 +45,11 @@ class FeatureLevelRecord:
         self,
         name: str = "",
         feature_level: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.feature_level = feature_level
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FeatureLevelRecord):
@@ -67,15 +67,14 @@ def read_feature_level_record(
 ) -> tuple[FeatureLevelRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("FeatureLevelRecord", version))
-    message = FeatureLevelRecord.__new__(FeatureLevelRecord)
+    message = new(FeatureLevelRecord)
     message.name, position = read_compact_string(buffer, position)
-    (message.feature_level,) = _unpack_h(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.feature_level, tag_count = _unpack_hB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,7 +56,7 @@ def read_group_metadata_key(
 ) -> tuple[GroupMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("GroupMetadataKey", version))
-    message = GroupMetadataKey.__new__(GroupMetadataKey)
+    message = new(GroupMetadataKey)
     message.group, position = read_string(buffer, position)
     return message, position
 

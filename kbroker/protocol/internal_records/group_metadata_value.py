@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_count,
@@ -74,7 +76,7 @@ class GroupMetadataValue:
         leader: str | None = "",
         current_state_timestamp: int = -1,  # 2+
         members: list[MemberMetadata] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.protocol_type = protocol_type
         self.generation = generation
@@ -82,9 +84,7 @@ class GroupMetadataValue:
         self.leader: str | None = leader
         self.current_state_timestamp = current_state_timestamp
         self.members: list[MemberMetadata] = [] if members is None else members
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GroupMetadataValue):
@@ -102,7 +102,7 @@ def read_group_metadata_value(
 ) -> tuple[GroupMetadataValue, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("GroupMetadataValue", version))
-    message = GroupMetadataValue.__new__(GroupMetadataValue)
+    message = new(GroupMetadataValue)
     if version == 4:
         message.protocol_type, position = read_compact_string(buffer, position)
     else:
@@ -123,22 +123,25 @@ def read_group_metadata_value(
     else:
         message.current_state_timestamp = -1
     if version == 4:
-        count, position = read_compact_count(buffer, position, 15)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 15)
     else:
         count, position = read_count(buffer, position, 18)
-    members: list[MemberMetadata] = []
-    for _ in range(count):
-        member_metadata, position = read_member_metadata(buffer, position, version)
-        members.append(member_metadata)
-    message.members = members
+    if count > 0:
+        message.members, position = read_member_metadata_array(buffer, position, version, count)
+    else:
+        message.members = []
     if version == 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -203,7 +206,7 @@ class MemberMetadata:
         session_timeout: int = 0,
         subscription: bytes = b"",
         assignment: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
@@ -213,9 +216,7 @@ class MemberMetadata:
         self.session_timeout = session_timeout
         self.subscription = subscription
         self.assignment = assignment
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MemberMetadata):
@@ -226,51 +227,60 @@ class MemberMetadata:
         return describe(self, self.FIELDS)
 
 
-def read_member_metadata(buffer: Buffer, position: int, version: int) -> tuple[MemberMetadata, int]:
-    message = MemberMetadata.__new__(MemberMetadata)
-    if version == 4:
-        message.member_id, position = read_compact_string(buffer, position)
-    else:
-        message.member_id, position = read_string(buffer, position)
-    if version >= 3:
+def read_member_metadata_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[MemberMetadata], int]:
+    messages: list[MemberMetadata] = []
+    while left > 0:
+        left -= 1
+        message = new(MemberMetadata)
         if version == 4:
-            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.member_id, position = read_compact_string(buffer, position)
         else:
-            message.group_instance_id, position = read_nullable_string(buffer, position)
-    else:
-        message.group_instance_id = None
-    if version == 4:
-        message.client_id, position = read_compact_string(buffer, position)
-    else:
-        message.client_id, position = read_string(buffer, position)
-    if version == 4:
-        message.client_host, position = read_compact_string(buffer, position)
-    else:
-        message.client_host, position = read_string(buffer, position)
-    if version >= 1:
-        message.rebalance_timeout, message.session_timeout = _unpack_ii(buffer, position)
-        position += 8
-    else:
-        (message.session_timeout,) = _unpack_i(buffer, position)
-        position += 4
-        message.rebalance_timeout = -1
-    if version == 4:
-        message.subscription, position = read_compact_bytes(buffer, position)
-    else:
-        message.subscription, position = read_bytes(buffer, position)
-    if version == 4:
-        message.assignment, position = read_compact_bytes(buffer, position)
-    else:
-        message.assignment, position = read_bytes(buffer, position)
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            message.member_id, position = read_string(buffer, position)
+        if version >= 3:
+            if version == 4:
+                message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            else:
+                message.group_instance_id, position = read_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.group_instance_id = None
+        if version == 4:
+            message.client_id, position = read_compact_string(buffer, position)
+        else:
+            message.client_id, position = read_string(buffer, position)
+        if version == 4:
+            message.client_host, position = read_compact_string(buffer, position)
+        else:
+            message.client_host, position = read_string(buffer, position)
+        if version >= 1:
+            message.rebalance_timeout, message.session_timeout = _unpack_ii(buffer, position)
+            position += 8
+        else:
+            (message.session_timeout,) = _unpack_i(buffer, position)
+            position += 4
+            message.rebalance_timeout = -1
+        if version == 4:
+            message.subscription, position = read_compact_bytes(buffer, position)
+        else:
+            message.subscription, position = read_bytes(buffer, position)
+        if version == 4:
+            message.assignment, position = read_compact_bytes(buffer, position)
+        else:
+            message.assignment, position = read_bytes(buffer, position)
+        if version == 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_member_metadata(parts: list[Any], message: MemberMetadata, version: int) -> None:

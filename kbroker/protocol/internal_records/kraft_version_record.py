@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _pack_hh = Struct(">hh").pack
 
 
@@ -40,13 +42,11 @@ class KRaftVersionRecord:
         self,
         version: int = 0,
         kraft_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.version = version
         self.kraft_version = kraft_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KRaftVersionRecord):
@@ -64,14 +64,13 @@ def read_kraft_version_record(
 ) -> tuple[KRaftVersionRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("KRaftVersionRecord", version))
-    message = KRaftVersionRecord.__new__(KRaftVersionRecord)
-    message.version, message.kraft_version = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(KRaftVersionRecord)
+    message.version, message.kraft_version, tag_count = _unpack_hhB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

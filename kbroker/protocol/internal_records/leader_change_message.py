@@ -15,9 +15,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_tagged_fields,
     unsupported_version,
@@ -31,8 +33,8 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
 _unpack_hi = Struct(">hi").unpack_from
-_unpack_i = Struct(">i").unpack_from
-_unpack_iu = Struct(">i16s").unpack_from
+_unpack_iuB = Struct(">i16sB").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_hi = Struct(">hi").pack
 _pack_i = Struct(">i").pack
 _pack_iu = Struct(">i16s").pack
@@ -56,15 +58,13 @@ class LeaderChangeMessage:
         leader_id: int = 0,
         voters: list[Voter] | None = None,
         granting_voters: list[Voter] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.version = version
         self.leader_id = leader_id
         self.voters: list[Voter] = [] if voters is None else voters
         self.granting_voters: list[Voter] = [] if granting_voters is None else granting_voters
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaderChangeMessage):
@@ -82,23 +82,29 @@ def read_leader_change_message(
 ) -> tuple[LeaderChangeMessage, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("LeaderChangeMessage", version))
-    message = LeaderChangeMessage.__new__(LeaderChangeMessage)
+    message = new(LeaderChangeMessage)
     message.version, message.leader_id = _unpack_hi(buffer, position)
     position += 6
-    count, position = read_compact_count(buffer, position, 5)
-    voters: list[Voter] = []
-    for _ in range(count):
-        voter, position = read_voter(buffer, position, version)
-        voters.append(voter)
-    message.voters = voters
-    count, position = read_compact_count(buffer, position, 5)
-    granting_voters: list[Voter] = []
-    for _ in range(count):
-        voter, position = read_voter(buffer, position, version)
-        granting_voters.append(voter)
-    message.granting_voters = granting_voters
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 5)
+    if count > 0:
+        message.voters, position = read_voter_array(buffer, position, version, count)
+    else:
+        message.voters = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 5)
+    if count > 0:
+        message.granting_voters, position = read_voter_array(buffer, position, version, count)
+    else:
+        message.granting_voters = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -137,13 +143,11 @@ class Voter:
         self,
         voter_id: int = 0,
         voter_directory_id: bytes = ZERO_UUID,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.voter_id = voter_id
         self.voter_directory_id = voter_directory_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Voter):
@@ -154,21 +158,29 @@ class Voter:
         return describe(self, self.FIELDS)
 
 
-def read_voter(buffer: Buffer, position: int, version: int) -> tuple[Voter, int]:
-    message = Voter.__new__(Voter)
-    if version == 1:
-        message.voter_id, message.voter_directory_id = _unpack_iu(buffer, position)
-        position += 20
-    else:
-        (message.voter_id,) = _unpack_i(buffer, position)
-        position += 4
-        message.voter_directory_id = ZERO_UUID
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_voter_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Voter], int]:
+    messages: list[Voter] = []
+    while left > 0:
+        left -= 1
+        message = new(Voter)
+        if version == 1:
+            message.voter_id, message.voter_directory_id, tag_count = _unpack_iuB(buffer, position)
+            position += 21
+        else:
+            message.voter_id, tag_count = _unpack_iB(buffer, position)
+            position += 5
+            message.voter_directory_id = ZERO_UUID
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_voter(parts: list[Any], message: Voter, version: int) -> None:

@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -63,7 +64,7 @@ def read_legacy_offset_commit_key(
 ) -> tuple[LegacyOffsetCommitKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("LegacyOffsetCommitKey", version))
-    message = LegacyOffsetCommitKey.__new__(LegacyOffsetCommitKey)
+    message = new(LegacyOffsetCommitKey)
     message.group, position = read_string(buffer, position)
     message.topic, position = read_string(buffer, position)
     (message.partition,) = _unpack_i(buffer, position)

@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -63,7 +64,7 @@ def read_legacy_offset_commit_value(
 ) -> tuple[LegacyOffsetCommitValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("LegacyOffsetCommitValue", version))
-    message = LegacyOffsetCommitValue.__new__(LegacyOffsetCommitValue)
+    message = new(LegacyOffsetCommitValue)
     (message.offset,) = _unpack_q(buffer, position)
     position += 8
     message.metadata, position = read_string(buffer, position)

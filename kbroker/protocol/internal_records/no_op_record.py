@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -35,11 +37,9 @@ class NoOpRecord:
 
     def __init__(
         self,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NoOpRecord):
@@ -53,9 +53,9 @@ class NoOpRecord:
 def read_no_op_record(buffer: Buffer, position: int, version: int) -> tuple[NoOpRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("NoOpRecord", version))
-    message = NoOpRecord.__new__(NoOpRecord)
+    message = new(NoOpRecord)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

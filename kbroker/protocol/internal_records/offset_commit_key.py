@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -63,7 +64,7 @@ def read_offset_commit_key(
 ) -> tuple[OffsetCommitKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("OffsetCommitKey", version))
-    message = OffsetCommitKey.__new__(OffsetCommitKey)
+    message = new(OffsetCommitKey)
     message.group, position = read_string(buffer, position)
     message.topic, position = read_string(buffer, position)
     (message.partition,) = _unpack_i(buffer, position)

@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_string,
     read_string,
     read_uvarint,
@@ -36,6 +38,7 @@ FLEXIBLE_FROM: Final = 4
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_q = Struct(">q").unpack_from
+_unpack_qB = Struct(">qB").unpack_from
 _unpack_qi = Struct(">qi").unpack_from
 _unpack_qq = Struct(">qq").unpack_from
 _pack_u = Struct(">16s").pack
@@ -66,7 +69,7 @@ class OffsetCommitValue:
         commit_timestamp: int = 0,
         expire_timestamp: int = -1,  # 1
         topic_id: bytes = ZERO_UUID,  # 4+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.offset = offset
         self.leader_epoch = leader_epoch
@@ -74,9 +77,7 @@ class OffsetCommitValue:
         self.commit_timestamp = commit_timestamp
         self.expire_timestamp = expire_timestamp
         self.topic_id = topic_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetCommitValue):
@@ -94,7 +95,7 @@ def read_offset_commit_value(
 ) -> tuple[OffsetCommitValue, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("OffsetCommitValue", version))
-    message = OffsetCommitValue.__new__(OffsetCommitValue)
+    message = new(OffsetCommitValue)
     if version >= 3:
         message.offset, message.leader_epoch = _unpack_qi(buffer, position)
         position += 12
@@ -106,36 +107,40 @@ def read_offset_commit_value(
         message.metadata, position = read_compact_string(buffer, position)
     else:
         message.metadata, position = read_string(buffer, position)
-    if version >= 2:
+    if version == 4:
+        message.commit_timestamp, tag_count = _unpack_qB(buffer, position)
+        position += 9
+        message.expire_timestamp = -1
+    elif version >= 2:
         (message.commit_timestamp,) = _unpack_q(buffer, position)
         position += 8
+        tag_count = 0
         message.expire_timestamp = -1
     elif version == 1:
         message.commit_timestamp, message.expire_timestamp = _unpack_qq(buffer, position)
         position += 16
+        tag_count = 0
     else:
         (message.commit_timestamp,) = _unpack_q(buffer, position)
         position += 8
+        tag_count = 0
         message.expire_timestamp = -1
     message.topic_id = ZERO_UUID
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
-                tag, position = read_uvarint(buffer, position)
-                size, position = read_uvarint(buffer, position)
-                if tag == 0:
-                    (message.topic_id,) = _unpack_u(buffer, position)
-                    position += 16
-                else:
-                    position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
+            tag, position = read_uvarint(buffer, position)
+            size, position = read_uvarint(buffer, position)
+            if tag == 0:
+                (message.topic_id,) = _unpack_u(buffer, position)
+                position += 16
+            else:
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -162,7 +167,7 @@ def write_offset_commit_value(parts: list[Any], message: OffsetCommitValue, vers
         if message.topic_id != ZERO_UUID:
             field_parts: list[Any] = []
             field_parts.append(_pack_u(message.topic_id))
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if fields:
             write_tagged_fields(pieces, fields)
         else:

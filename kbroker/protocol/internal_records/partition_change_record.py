@@ -15,11 +15,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_nullable_count,
     read_fixed_array,
     read_uuid_array,
@@ -39,7 +41,7 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_b = Struct(">b").unpack_from
 _unpack_i = Struct(">i").unpack_from
-_unpack_iu = Struct(">i16s").unpack_from
+_unpack_iuB = Struct(">i16sB").unpack_from
 _pack_b = Struct(">b").pack
 _pack_i = Struct(">i").pack
 _pack_iu = Struct(">i16s").pack
@@ -77,7 +79,7 @@ class PartitionChangeRecord:
         directories: list[bytes] | None = None,  # 1+
         eligible_leader_replicas: list[int] | None = None,  # 2+
         last_known_elr: list[int] | None = None,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_id = partition_id
         self.topic_id = topic_id
@@ -90,9 +92,7 @@ class PartitionChangeRecord:
         self.directories: list[bytes] | None = directories
         self.eligible_leader_replicas: list[int] | None = eligible_leader_replicas
         self.last_known_elr: list[int] | None = last_known_elr
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionChangeRecord):
@@ -110,9 +110,9 @@ def read_partition_change_record(
 ) -> tuple[PartitionChangeRecord, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("PartitionChangeRecord", version))
-    message = PartitionChangeRecord.__new__(PartitionChangeRecord)
-    message.partition_id, message.topic_id = _unpack_iu(buffer, position)
-    position += 20
+    message = new(PartitionChangeRecord)
+    message.partition_id, message.topic_id, tag_count = _unpack_iuB(buffer, position)
+    position += 21
     message.isr = None
     message.leader = -2
     message.replicas = None
@@ -122,13 +122,13 @@ def read_partition_change_record(
     message.directories = None
     message.eligible_leader_replicas = None
     message.last_known_elr = None
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -211,7 +211,7 @@ def read_partition_change_record(
                     message.directories, position = read_uuid_array(buffer, position, count)
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -236,51 +236,51 @@ def write_partition_change_record(
         write_compact_nullable_count(field_parts, message.isr)
         if message.isr is not None:
             write_fixed_array(field_parts, message.isr, "i")
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if message.leader != -2:
         field_parts = []
         field_parts.append(_pack_i(message.leader))
-        fields = [*fields, (1, b"".join(field_parts))]
+        fields = (*fields, (1, b"".join(field_parts)))
     if message.replicas is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.replicas)
         if message.replicas is not None:
             write_fixed_array(field_parts, message.replicas, "i")
-        fields = [*fields, (2, b"".join(field_parts))]
+        fields = (*fields, (2, b"".join(field_parts)))
     if message.removing_replicas is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.removing_replicas)
         if message.removing_replicas is not None:
             write_fixed_array(field_parts, message.removing_replicas, "i")
-        fields = [*fields, (3, b"".join(field_parts))]
+        fields = (*fields, (3, b"".join(field_parts)))
     if message.adding_replicas is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.adding_replicas)
         if message.adding_replicas is not None:
             write_fixed_array(field_parts, message.adding_replicas, "i")
-        fields = [*fields, (4, b"".join(field_parts))]
+        fields = (*fields, (4, b"".join(field_parts)))
     if message.leader_recovery_state != -1:
         field_parts = []
         field_parts.append(_pack_b(message.leader_recovery_state))
-        fields = [*fields, (5, b"".join(field_parts))]
+        fields = (*fields, (5, b"".join(field_parts)))
     if version == 2 and message.eligible_leader_replicas is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.eligible_leader_replicas)
         if message.eligible_leader_replicas is not None:
             write_fixed_array(field_parts, message.eligible_leader_replicas, "i")
-        fields = [*fields, (6, b"".join(field_parts))]
+        fields = (*fields, (6, b"".join(field_parts)))
     if version == 2 and message.last_known_elr is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.last_known_elr)
         if message.last_known_elr is not None:
             write_fixed_array(field_parts, message.last_known_elr, "i")
-        fields = [*fields, (7, b"".join(field_parts))]
+        fields = (*fields, (7, b"".join(field_parts)))
     if version >= 1 and message.directories is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.directories)
         if message.directories is not None:
             write_uuid_array(field_parts, message.directories)
-        fields = [*fields, (8, b"".join(field_parts))]
+        fields = (*fields, (8, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:

@@ -15,11 +15,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_fixed_array,
@@ -83,7 +85,7 @@ class PartitionRecord:
         directories: list[bytes] | None = None,  # 1+
         eligible_leader_replicas: list[int] | None = None,  # 2+
         last_known_elr: list[int] | None = None,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_id = partition_id
         self.topic_id = topic_id
@@ -98,9 +100,7 @@ class PartitionRecord:
         self.directories: list[bytes] = [] if directories is None else directories
         self.eligible_leader_replicas: list[int] | None = eligible_leader_replicas
         self.last_known_elr: list[int] | None = last_known_elr
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionRecord):
@@ -118,21 +118,41 @@ def read_partition_record(
 ) -> tuple[PartitionRecord, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("PartitionRecord", version))
-    message = PartitionRecord.__new__(PartitionRecord)
+    message = new(PartitionRecord)
     message.partition_id, message.topic_id = _unpack_iu(buffer, position)
     position += 20
-    count, position = read_compact_count(buffer, position, 4)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 4)
     message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_count(buffer, position, 4)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 4)
     message.isr, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_count(buffer, position, 4)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 4)
     message.removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_count(buffer, position, 4)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 4)
     message.adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
     (message.leader, message.leader_epoch, message.partition_epoch) = _unpack_iii(buffer, position)
     position += 12
     if version >= 1:
-        count, position = read_compact_count(buffer, position, 16)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 16)
         message.directories, position = read_uuid_array(buffer, position, count)
     else:
         message.directories = []
@@ -140,12 +160,13 @@ def read_partition_record(
     message.eligible_leader_replicas = None
     message.last_known_elr = None
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -181,7 +202,7 @@ def read_partition_record(
                     )
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -212,19 +233,19 @@ def write_partition_record(parts: list[Any], message: PartitionRecord, version: 
     if message.leader_recovery_state != 0:
         field_parts: list[Any] = []
         field_parts.append(_pack_b(message.leader_recovery_state))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if version == 2 and message.eligible_leader_replicas is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.eligible_leader_replicas)
         if message.eligible_leader_replicas is not None:
             write_fixed_array(field_parts, message.eligible_leader_replicas, "i")
-        fields = [*fields, (1, b"".join(field_parts))]
+        fields = (*fields, (1, b"".join(field_parts)))
     if version == 2 and message.last_known_elr is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.last_known_elr)
         if message.last_known_elr is not None:
             write_fixed_array(field_parts, message.last_known_elr, "i")
-        fields = [*fields, (2, b"".join(field_parts))]
+        fields = (*fields, (2, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:

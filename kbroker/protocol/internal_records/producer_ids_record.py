@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -27,7 +29,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_iqq = Struct(">iqq").unpack_from
+_unpack_iqqB = Struct(">iqqB").unpack_from
 _pack_iqq = Struct(">iqq").pack
 
 
@@ -47,14 +49,12 @@ class ProducerIdsRecord:
         broker_id: int = 0,
         broker_epoch: int = -1,
         next_producer_id: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
         self.next_producer_id = next_producer_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProducerIdsRecord):
@@ -72,18 +72,18 @@ def read_producer_ids_record(
 ) -> tuple[ProducerIdsRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ProducerIdsRecord", version))
-    message = ProducerIdsRecord.__new__(ProducerIdsRecord)
+    message = new(ProducerIdsRecord)
     (
         message.broker_id,
         message.broker_epoch,
         message.next_producer_id,
-    ) = _unpack_iqq(buffer, position)
-    position += 20
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+        tag_count,
+    ) = _unpack_iqqB(buffer, position)
+    position += 21
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_count,
     unsupported_version,
     write_count,
@@ -64,15 +65,19 @@ def read_producer_snapshot(
 ) -> tuple[ProducerSnapshot, int]:
     if version != 1:
         raise DecodeError(unsupported_version("ProducerSnapshot", version))
-    message = ProducerSnapshot.__new__(ProducerSnapshot)
+    message = new(ProducerSnapshot)
     (message.crc,) = _unpack_I(buffer, position)
     position += 4
     count, position = read_count(buffer, position, 46)
-    producer_entries: list[ProducerEntry] = []
-    for _ in range(count):
-        producer_entry, position = read_producer_entry(buffer, position, version)
-        producer_entries.append(producer_entry)
-    message.producer_entries = producer_entries
+    if count > 0:
+        message.producer_entries, position = read_producer_entry_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.producer_entries = []
     return message, position
 
 
@@ -131,20 +136,29 @@ class ProducerEntry:
         return describe(self, self.FIELDS)
 
 
-def read_producer_entry(buffer: Buffer, position: int, version: int) -> tuple[ProducerEntry, int]:
-    message = ProducerEntry.__new__(ProducerEntry)
-    (
-        message.producer_id,
-        message.epoch,
-        message.last_sequence,
-        message.last_offset,
-        message.offset_delta,
-        message.timestamp,
-        message.coordinator_epoch,
-        message.current_txn_first_offset,
-    ) = _unpack_qhiqiqiq(buffer, position)
-    position += 46
-    return message, position
+def read_producer_entry_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ProducerEntry], int]:
+    messages: list[ProducerEntry] = []
+    while left > 0:
+        left -= 1
+        message = new(ProducerEntry)
+        (
+            message.producer_id,
+            message.epoch,
+            message.last_sequence,
+            message.last_offset,
+            message.offset_delta,
+            message.timestamp,
+            message.coordinator_epoch,
+            message.current_txn_first_offset,
+        ) = _unpack_qhiqiqiq(buffer, position)
+        position += 46
+        messages.append(message)
+    return messages, position
 
 
 def write_producer_entry(parts: list[Any], message: ProducerEntry, version: int) -> None:

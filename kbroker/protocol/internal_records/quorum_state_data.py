@@ -16,10 +16,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_count,
     read_compact_string,
     read_tagged_fields,
@@ -34,7 +36,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
-_unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_iiiu = Struct(">iii16s").unpack_from
 _unpack_iiiq = Struct(">iiiq").unpack_from
 _pack_i = Struct(">i").pack
@@ -66,7 +68,7 @@ class QuorumStateData:
         voted_directory_id: bytes = ZERO_UUID,  # 1+
         applied_offset: int = 0,  # 0
         current_voters: list[Voter] | None | Unset = UNSET,  # 0
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id = cluster_id
         self.leader_id = leader_id
@@ -77,9 +79,7 @@ class QuorumStateData:
         self.current_voters: list[Voter] | None = (
             [] if isinstance(current_voters, Unset) else current_voters
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, QuorumStateData):
@@ -97,7 +97,7 @@ def read_quorum_state_data(
 ) -> tuple[QuorumStateData, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("QuorumStateData", version))
-    message = QuorumStateData.__new__(QuorumStateData)
+    message = new(QuorumStateData)
     if version == 0:
         message.cluster_id, position = read_compact_string(buffer, position)
     else:
@@ -121,19 +121,19 @@ def read_quorum_state_data(
         position += 20
         message.voted_directory_id = ZERO_UUID
     if version == 0:
-        count, position = read_compact_nullable_count(buffer, position, 5)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 5)
         if count < 0:
             message.current_voters = None
         else:
-            current_voters: list[Voter] = []
-            for _ in range(count):
-                voter, position = read_voter(buffer, position, version)
-                current_voters.append(voter)
-            message.current_voters = current_voters
+            message.current_voters, position = read_voter_array(buffer, position, version, count)
     else:
         message.current_voters = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -193,12 +193,10 @@ class Voter:
     def __init__(
         self,
         voter_id: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.voter_id = voter_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Voter):
@@ -209,16 +207,24 @@ class Voter:
         return describe(self, self.FIELDS)
 
 
-def read_voter(buffer: Buffer, position: int, version: int) -> tuple[Voter, int]:
-    message = Voter.__new__(Voter)
-    (message.voter_id,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_voter_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Voter], int]:
+    messages: list[Voter] = []
+    while left > 0:
+        left -= 1
+        message = new(Voter)
+        message.voter_id, tag_count = _unpack_iB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_voter(parts: list[Any], message: Voter, version: int) -> None:

@@ -15,11 +15,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_compact_nullable_string,
@@ -42,10 +44,10 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 4
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
-_unpack_tt = Struct(">??").unpack_from
-_unpack_Hh = Struct(">Hh").unpack_from
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_ttB = Struct(">??B").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
+_unpack_HhB = Struct(">HhB").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _unpack_iuq = Struct(">i16sq").unpack_from
 _unpack_ituq = Struct(">i?16sq").unpack_from
 _pack_t = Struct(">?").pack
@@ -88,7 +90,7 @@ class RegisterBrokerRecord:
         in_controlled_shutdown: bool = False,  # 1+
         log_dirs: list[bytes] | None = None,  # 3+
         cordoned_log_dirs: list[bytes] | None = None,  # 4+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.is_migrating_zk_broker = is_migrating_zk_broker
@@ -101,9 +103,7 @@ class RegisterBrokerRecord:
         self.in_controlled_shutdown = in_controlled_shutdown
         self.log_dirs: list[bytes] = [] if log_dirs is None else log_dirs
         self.cordoned_log_dirs: list[bytes] | None = cordoned_log_dirs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RegisterBrokerRecord):
@@ -121,7 +121,7 @@ def read_register_broker_record(
 ) -> tuple[RegisterBrokerRecord, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("RegisterBrokerRecord", version))
-    message = RegisterBrokerRecord.__new__(RegisterBrokerRecord)
+    message = new(RegisterBrokerRecord)
     if version >= 2:
         (
             message.broker_id,
@@ -138,35 +138,41 @@ def read_register_broker_record(
         ) = _unpack_iuq(buffer, position)
         position += 28
         message.is_migrating_zk_broker = False
-    count, position = read_compact_count(buffer, position, 7)
-    end_points: list[BrokerEndpoint] = []
-    for _ in range(count):
-        broker_endpoint, position = read_broker_endpoint(buffer, position, version)
-        end_points.append(broker_endpoint)
-    message.end_points = end_points
-    count, position = read_compact_count(buffer, position, 6)
-    features: list[BrokerFeature] = []
-    for _ in range(count):
-        broker_feature, position = read_broker_feature(buffer, position, version)
-        features.append(broker_feature)
-    message.features = features
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 7)
+    if count > 0:
+        message.end_points, position = read_broker_endpoint_array(buffer, position, version, count)
+    else:
+        message.end_points = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 6)
+    if count > 0:
+        message.features, position = read_broker_feature_array(buffer, position, version, count)
+    else:
+        message.features = []
     message.rack, position = read_compact_nullable_string(buffer, position)
     if version >= 1:
-        message.fenced, message.in_controlled_shutdown = _unpack_tt(buffer, position)
-        position += 2
+        (message.fenced, message.in_controlled_shutdown, tag_count) = _unpack_ttB(buffer, position)
+        position += 3
     else:
-        (message.fenced,) = _unpack_t(buffer, position)
-        position += 1
+        message.fenced, tag_count = _unpack_tB(buffer, position)
+        position += 2
         message.in_controlled_shutdown = False
     message.log_dirs = []
     message.cordoned_log_dirs = None
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -184,7 +190,7 @@ def read_register_broker_record(
                     message.cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -231,13 +237,13 @@ def write_register_broker_record(
         field_parts: list[Any] = []
         write_compact_count(field_parts, message.log_dirs)
         write_uuid_array(field_parts, message.log_dirs)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if version == 4 and message.cordoned_log_dirs is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.cordoned_log_dirs)
         if message.cordoned_log_dirs is not None:
             write_uuid_array(field_parts, message.cordoned_log_dirs)
-        fields = [*fields, (1, b"".join(field_parts))]
+        fields = (*fields, (1, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -263,15 +269,13 @@ class BrokerEndpoint:
         host: str = "",
         port: int = 0,
         security_protocol: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.security_protocol = security_protocol
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerEndpoint):
@@ -282,18 +286,26 @@ class BrokerEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_broker_endpoint(buffer: Buffer, position: int, version: int) -> tuple[BrokerEndpoint, int]:
-    message = BrokerEndpoint.__new__(BrokerEndpoint)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    message.port, message.security_protocol = _unpack_Hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_broker_endpoint_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[BrokerEndpoint], int]:
+    messages: list[BrokerEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(BrokerEndpoint)
+        message.name, position = read_compact_string(buffer, position)
+        message.host, position = read_compact_string(buffer, position)
+        message.port, message.security_protocol, tag_count = _unpack_HhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_broker_endpoint(parts: list[Any], message: BrokerEndpoint, version: int) -> None:
@@ -322,14 +334,12 @@ class BrokerFeature:
         name: str = "",
         min_supported_version: int = 0,
         max_supported_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerFeature):
@@ -340,17 +350,29 @@ class BrokerFeature:
         return describe(self, self.FIELDS)
 
 
-def read_broker_feature(buffer: Buffer, position: int, version: int) -> tuple[BrokerFeature, int]:
-    message = BrokerFeature.__new__(BrokerFeature)
-    message.name, position = read_compact_string(buffer, position)
-    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_broker_feature_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[BrokerFeature], int]:
+    messages: list[BrokerFeature] = []
+    while left > 0:
+        left -= 1
+        message = new(BrokerFeature)
+        message.name, position = read_compact_string(buffer, position)
+        (
+            message.min_supported_version,
+            message.max_supported_version,
+            tag_count,
+        ) = _unpack_hhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_broker_feature(parts: list[Any], message: BrokerFeature, version: int) -> None:

@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_tagged_fields,
@@ -32,8 +34,8 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_Hh = Struct(">Hh").unpack_from
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_HhB = Struct(">HhB").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _unpack_iut = Struct(">i16s?").unpack_from
 _pack_Hh = Struct(">Hh").pack
 _pack_hh = Struct(">hh").pack
@@ -60,16 +62,14 @@ class RegisterControllerRecord:
         zk_migration_ready: bool = False,
         end_points: list[ControllerEndpoint] | None = None,
         features: list[ControllerFeature] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.controller_id = controller_id
         self.incarnation_id = incarnation_id
         self.zk_migration_ready = zk_migration_ready
         self.end_points: list[ControllerEndpoint] = [] if end_points is None else end_points
         self.features: list[ControllerFeature] = [] if features is None else features
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RegisterControllerRecord):
@@ -87,27 +87,38 @@ def read_register_controller_record(
 ) -> tuple[RegisterControllerRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RegisterControllerRecord", version))
-    message = RegisterControllerRecord.__new__(RegisterControllerRecord)
+    message = new(RegisterControllerRecord)
     (
         message.controller_id,
         message.incarnation_id,
         message.zk_migration_ready,
     ) = _unpack_iut(buffer, position)
     position += 21
-    count, position = read_compact_count(buffer, position, 7)
-    end_points: list[ControllerEndpoint] = []
-    for _ in range(count):
-        controller_endpoint, position = read_controller_endpoint(buffer, position, version)
-        end_points.append(controller_endpoint)
-    message.end_points = end_points
-    count, position = read_compact_count(buffer, position, 6)
-    features: list[ControllerFeature] = []
-    for _ in range(count):
-        controller_feature, position = read_controller_feature(buffer, position, version)
-        features.append(controller_feature)
-    message.features = features
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 7)
+    if count > 0:
+        message.end_points, position = read_controller_endpoint_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.end_points = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 6)
+    if count > 0:
+        message.features, position = read_controller_feature_array(buffer, position, version, count)
+    else:
+        message.features = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -156,15 +167,13 @@ class ControllerEndpoint:
         host: str = "",
         port: int = 0,
         security_protocol: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.security_protocol = security_protocol
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ControllerEndpoint):
@@ -175,22 +184,26 @@ class ControllerEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_controller_endpoint(
+def read_controller_endpoint_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[ControllerEndpoint, int]:
-    message = ControllerEndpoint.__new__(ControllerEndpoint)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    message.port, message.security_protocol = _unpack_Hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ControllerEndpoint], int]:
+    messages: list[ControllerEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(ControllerEndpoint)
+        message.name, position = read_compact_string(buffer, position)
+        message.host, position = read_compact_string(buffer, position)
+        message.port, message.security_protocol, tag_count = _unpack_HhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_controller_endpoint(parts: list[Any], message: ControllerEndpoint, version: int) -> None:
@@ -219,14 +232,12 @@ class ControllerFeature:
         name: str = "",
         min_supported_version: int = 0,
         max_supported_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ControllerFeature):
@@ -237,21 +248,29 @@ class ControllerFeature:
         return describe(self, self.FIELDS)
 
 
-def read_controller_feature(
+def read_controller_feature_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[ControllerFeature, int]:
-    message = ControllerFeature.__new__(ControllerFeature)
-    message.name, position = read_compact_string(buffer, position)
-    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ControllerFeature], int]:
+    messages: list[ControllerFeature] = []
+    while left > 0:
+        left -= 1
+        message = new(ControllerFeature)
+        message.name, position = read_compact_string(buffer, position)
+        (
+            message.min_supported_version,
+            message.max_supported_version,
+            tag_count,
+        ) = _unpack_hhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_controller_feature(parts: list[Any], message: ControllerFeature, version: int) -> None:

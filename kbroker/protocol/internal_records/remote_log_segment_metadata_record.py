@@ -15,9 +15,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
     read_compact_nullable_bytes,
     read_compact_string,
@@ -36,12 +38,12 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_u = Struct(">16s").unpack_from
-_unpack_ui = Struct(">16si").unpack_from
+_unpack_uB = Struct(">16sB").unpack_from
+_unpack_uiB = Struct(">16siB").unpack_from
 _unpack_t = Struct(">?").unpack_from
-_unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _unpack_i = Struct(">i").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _unpack_qqiqq = Struct(">qqiqq").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_ui = Struct(">16si").pack
@@ -84,7 +86,7 @@ class RemoteLogSegmentMetadataRecord:
         custom_metadata: bytes | None = None,
         remote_log_segment_state: int = 0,
         txn_index_empty: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.remote_log_segment_id: RemoteLogSegmentIdEntry = (
             RemoteLogSegmentIdEntry() if remote_log_segment_id is None else remote_log_segment_id
@@ -101,9 +103,7 @@ class RemoteLogSegmentMetadataRecord:
         self.custom_metadata: bytes | None = custom_metadata
         self.remote_log_segment_state = remote_log_segment_state
         self.txn_index_empty = txn_index_empty
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoteLogSegmentMetadataRecord):
@@ -121,7 +121,7 @@ def read_remote_log_segment_metadata_record(
 ) -> tuple[RemoteLogSegmentMetadataRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoteLogSegmentMetadataRecord", version))
-    message = RemoteLogSegmentMetadataRecord.__new__(RemoteLogSegmentMetadataRecord)
+    message = new(RemoteLogSegmentMetadataRecord)
     message.remote_log_segment_id, position = read_remote_log_segment_id_entry(
         buffer,
         position,
@@ -135,29 +135,33 @@ def read_remote_log_segment_metadata_record(
         message.event_timestamp_ms,
     ) = _unpack_qqiqq(buffer, position)
     position += 36
-    count, position = read_compact_count(buffer, position, 13)
-    segment_leader_epochs: list[SegmentLeaderEpochEntry] = []
-    for _ in range(count):
-        segment_leader_epoch_entry, position = read_segment_leader_epoch_entry(
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 13)
+    if count > 0:
+        message.segment_leader_epochs, position = read_segment_leader_epoch_entry_array(
             buffer,
             position,
             version,
+            count,
         )
-        segment_leader_epochs.append(segment_leader_epoch_entry)
-    message.segment_leader_epochs = segment_leader_epochs
+    else:
+        message.segment_leader_epochs = []
     (message.segment_size_in_bytes,) = _unpack_i(buffer, position)
     position += 4
     message.custom_metadata, position = read_compact_nullable_bytes(buffer, position)
-    (message.remote_log_segment_state,) = _unpack_b(buffer, position)
-    position += 1
+    message.remote_log_segment_state, tag_count = _unpack_bB(buffer, position)
+    position += 2
     message.txn_index_empty = False
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -165,7 +169,7 @@ def read_remote_log_segment_metadata_record(
                 position += 1
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -197,7 +201,7 @@ def write_remote_log_segment_metadata_record(
     if message.txn_index_empty:
         field_parts: list[Any] = []
         field_parts.append(_pack_t(message.txn_index_empty))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -215,15 +219,13 @@ class RemoteLogSegmentIdEntry:
         self,
         topic_id_partition: TopicIdPartitionEntry | None = None,
         id: bytes = ZERO_UUID,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id_partition: TopicIdPartitionEntry = (
             TopicIdPartitionEntry() if topic_id_partition is None else topic_id_partition
         )
         self.id = id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoteLogSegmentIdEntry):
@@ -239,15 +241,14 @@ def read_remote_log_segment_id_entry(
     position: int,
     version: int,
 ) -> tuple[RemoteLogSegmentIdEntry, int]:
-    message = RemoteLogSegmentIdEntry.__new__(RemoteLogSegmentIdEntry)
+    message = new(RemoteLogSegmentIdEntry)
     message.topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
-    (message.id,) = _unpack_u(buffer, position)
-    position += 16
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.id, tag_count = _unpack_uB(buffer, position)
+    position += 17
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -275,14 +276,12 @@ class TopicIdPartitionEntry:
         name: str = "",
         id: bytes = ZERO_UUID,
         partition: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.id = id
         self.partition = partition
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicIdPartitionEntry):
@@ -298,15 +297,14 @@ def read_topic_id_partition_entry(
     position: int,
     version: int,
 ) -> tuple[TopicIdPartitionEntry, int]:
-    message = TopicIdPartitionEntry.__new__(TopicIdPartitionEntry)
+    message = new(TopicIdPartitionEntry)
     message.name, position = read_compact_string(buffer, position)
-    message.id, message.partition = _unpack_ui(buffer, position)
-    position += 20
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.id, message.partition, tag_count = _unpack_uiB(buffer, position)
+    position += 21
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -333,13 +331,11 @@ class SegmentLeaderEpochEntry:
         self,
         leader_epoch: int = 0,
         offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_epoch = leader_epoch
         self.offset = offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SegmentLeaderEpochEntry):
@@ -350,20 +346,24 @@ class SegmentLeaderEpochEntry:
         return describe(self, self.FIELDS)
 
 
-def read_segment_leader_epoch_entry(
+def read_segment_leader_epoch_entry_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[SegmentLeaderEpochEntry, int]:
-    message = SegmentLeaderEpochEntry.__new__(SegmentLeaderEpochEntry)
-    message.leader_epoch, message.offset = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[SegmentLeaderEpochEntry], int]:
+    messages: list[SegmentLeaderEpochEntry] = []
+    while left > 0:
+        left -= 1
+        message = new(SegmentLeaderEpochEntry)
+        message.leader_epoch, message.offset, tag_count = _unpack_iqB(buffer, position)
+        position += 13
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_segment_leader_epoch_entry(

@@ -15,9 +15,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
     read_compact_nullable_bytes,
     read_tagged_fields,
@@ -36,9 +38,9 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_uqqiqq = Struct(">16sqqiqq").unpack_from
 _unpack_t = Struct(">?").unpack_from
-_unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _unpack_i = Struct(">i").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_uqqiqq = Struct(">16sqqiqq").pack
 _pack_t = Struct(">?").pack
 _pack_b = Struct(">b").pack
@@ -78,7 +80,7 @@ class RemoteLogSegmentMetadataSnapshotRecord:
         custom_metadata: bytes | None = None,
         remote_log_segment_state: int = 0,
         txn_index_empty: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.segment_id = segment_id
         self.start_offset = start_offset
@@ -93,9 +95,7 @@ class RemoteLogSegmentMetadataSnapshotRecord:
         self.custom_metadata: bytes | None = custom_metadata
         self.remote_log_segment_state = remote_log_segment_state
         self.txn_index_empty = txn_index_empty
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoteLogSegmentMetadataSnapshotRecord):
@@ -113,7 +113,7 @@ def read_remote_log_segment_metadata_snapshot_record(
 ) -> tuple[RemoteLogSegmentMetadataSnapshotRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoteLogSegmentMetadataSnapshotRecord", version))
-    message = RemoteLogSegmentMetadataSnapshotRecord.__new__(RemoteLogSegmentMetadataSnapshotRecord)
+    message = new(RemoteLogSegmentMetadataSnapshotRecord)
     (
         message.segment_id,
         message.start_offset,
@@ -123,29 +123,33 @@ def read_remote_log_segment_metadata_snapshot_record(
         message.event_timestamp_ms,
     ) = _unpack_uqqiqq(buffer, position)
     position += 52
-    count, position = read_compact_count(buffer, position, 13)
-    segment_leader_epochs: list[SegmentLeaderEpochEntry] = []
-    for _ in range(count):
-        segment_leader_epoch_entry, position = read_segment_leader_epoch_entry(
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 13)
+    if count > 0:
+        message.segment_leader_epochs, position = read_segment_leader_epoch_entry_array(
             buffer,
             position,
             version,
+            count,
         )
-        segment_leader_epochs.append(segment_leader_epoch_entry)
-    message.segment_leader_epochs = segment_leader_epochs
+    else:
+        message.segment_leader_epochs = []
     (message.segment_size_in_bytes,) = _unpack_i(buffer, position)
     position += 4
     message.custom_metadata, position = read_compact_nullable_bytes(buffer, position)
-    (message.remote_log_segment_state,) = _unpack_b(buffer, position)
-    position += 1
+    message.remote_log_segment_state, tag_count = _unpack_bB(buffer, position)
+    position += 2
     message.txn_index_empty = False
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -153,7 +157,7 @@ def read_remote_log_segment_metadata_snapshot_record(
                 position += 1
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -185,7 +189,7 @@ def write_remote_log_segment_metadata_snapshot_record(
     if message.txn_index_empty:
         field_parts: list[Any] = []
         field_parts.append(_pack_t(message.txn_index_empty))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -203,13 +207,11 @@ class SegmentLeaderEpochEntry:
         self,
         leader_epoch: int = 0,
         offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_epoch = leader_epoch
         self.offset = offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SegmentLeaderEpochEntry):
@@ -220,20 +222,24 @@ class SegmentLeaderEpochEntry:
         return describe(self, self.FIELDS)
 
 
-def read_segment_leader_epoch_entry(
+def read_segment_leader_epoch_entry_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[SegmentLeaderEpochEntry, int]:
-    message = SegmentLeaderEpochEntry.__new__(SegmentLeaderEpochEntry)
-    message.leader_epoch, message.offset = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[SegmentLeaderEpochEntry], int]:
+    messages: list[SegmentLeaderEpochEntry] = []
+    while left > 0:
+        left -= 1
+        message = new(SegmentLeaderEpochEntry)
+        message.leader_epoch, message.offset, tag_count = _unpack_iqB(buffer, position)
+        position += 13
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_segment_leader_epoch_entry(

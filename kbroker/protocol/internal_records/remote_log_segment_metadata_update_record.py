@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_bytes,
     read_compact_string,
     read_tagged_fields,
@@ -32,9 +34,9 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_u = Struct(">16s").unpack_from
-_unpack_ui = Struct(">16si").unpack_from
-_unpack_b = Struct(">b").unpack_from
+_unpack_uB = Struct(">16sB").unpack_from
+_unpack_uiB = Struct(">16siB").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _unpack_iq = Struct(">iq").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_ui = Struct(">16si").pack
@@ -62,7 +64,7 @@ class RemoteLogSegmentMetadataUpdateRecord:
         event_timestamp_ms: int = 0,
         custom_metadata: bytes | None = None,
         remote_log_segment_state: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.remote_log_segment_id: RemoteLogSegmentIdEntry = (
             RemoteLogSegmentIdEntry() if remote_log_segment_id is None else remote_log_segment_id
@@ -71,9 +73,7 @@ class RemoteLogSegmentMetadataUpdateRecord:
         self.event_timestamp_ms = event_timestamp_ms
         self.custom_metadata: bytes | None = custom_metadata
         self.remote_log_segment_state = remote_log_segment_state
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoteLogSegmentMetadataUpdateRecord):
@@ -91,7 +91,7 @@ def read_remote_log_segment_metadata_update_record(
 ) -> tuple[RemoteLogSegmentMetadataUpdateRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoteLogSegmentMetadataUpdateRecord", version))
-    message = RemoteLogSegmentMetadataUpdateRecord.__new__(RemoteLogSegmentMetadataUpdateRecord)
+    message = new(RemoteLogSegmentMetadataUpdateRecord)
     message.remote_log_segment_id, position = read_remote_log_segment_id_entry(
         buffer,
         position,
@@ -100,13 +100,12 @@ def read_remote_log_segment_metadata_update_record(
     message.broker_id, message.event_timestamp_ms = _unpack_iq(buffer, position)
     position += 12
     message.custom_metadata, position = read_compact_nullable_bytes(buffer, position)
-    (message.remote_log_segment_state,) = _unpack_b(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.remote_log_segment_state, tag_count = _unpack_bB(buffer, position)
+    position += 2
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -139,15 +138,13 @@ class RemoteLogSegmentIdEntry:
         self,
         topic_id_partition: TopicIdPartitionEntry | None = None,
         id: bytes = ZERO_UUID,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id_partition: TopicIdPartitionEntry = (
             TopicIdPartitionEntry() if topic_id_partition is None else topic_id_partition
         )
         self.id = id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoteLogSegmentIdEntry):
@@ -163,15 +160,14 @@ def read_remote_log_segment_id_entry(
     position: int,
     version: int,
 ) -> tuple[RemoteLogSegmentIdEntry, int]:
-    message = RemoteLogSegmentIdEntry.__new__(RemoteLogSegmentIdEntry)
+    message = new(RemoteLogSegmentIdEntry)
     message.topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
-    (message.id,) = _unpack_u(buffer, position)
-    position += 16
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.id, tag_count = _unpack_uB(buffer, position)
+    position += 17
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -201,14 +197,12 @@ class TopicIdPartitionEntry:
         name: str = "",
         id: bytes = ZERO_UUID,
         partition: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.id = id
         self.partition = partition
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicIdPartitionEntry):
@@ -224,15 +218,14 @@ def read_topic_id_partition_entry(
     position: int,
     version: int,
 ) -> tuple[TopicIdPartitionEntry, int]:
-    message = TopicIdPartitionEntry.__new__(TopicIdPartitionEntry)
+    message = new(TopicIdPartitionEntry)
     message.name, position = read_compact_string(buffer, position)
-    message.id, message.partition = _unpack_ui(buffer, position)
-    position += 20
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.id, message.partition, tag_count = _unpack_uiB(buffer, position)
+    position += 21
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_string,
     read_tagged_fields,
     unsupported_version,
@@ -30,8 +32,8 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_ui = Struct(">16si").unpack_from
-_unpack_iqb = Struct(">iqb").unpack_from
+_unpack_uiB = Struct(">16siB").unpack_from
+_unpack_iqbB = Struct(">iqbB").unpack_from
 _pack_ui = Struct(">16si").pack
 _pack_iqb = Struct(">iqb").pack
 
@@ -54,7 +56,7 @@ class RemotePartitionDeleteMetadataRecord:
         broker_id: int = 0,
         event_timestamp_ms: int = 0,
         remote_partition_delete_state: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id_partition: TopicIdPartitionEntry = (
             TopicIdPartitionEntry() if topic_id_partition is None else topic_id_partition
@@ -62,9 +64,7 @@ class RemotePartitionDeleteMetadataRecord:
         self.broker_id = broker_id
         self.event_timestamp_ms = event_timestamp_ms
         self.remote_partition_delete_state = remote_partition_delete_state
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemotePartitionDeleteMetadataRecord):
@@ -82,19 +82,19 @@ def read_remote_partition_delete_metadata_record(
 ) -> tuple[RemotePartitionDeleteMetadataRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemotePartitionDeleteMetadataRecord", version))
-    message = RemotePartitionDeleteMetadataRecord.__new__(RemotePartitionDeleteMetadataRecord)
+    message = new(RemotePartitionDeleteMetadataRecord)
     message.topic_id_partition, position = read_topic_id_partition_entry(buffer, position, version)
     (
         message.broker_id,
         message.event_timestamp_ms,
         message.remote_partition_delete_state,
-    ) = _unpack_iqb(buffer, position)
-    position += 13
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+        tag_count,
+    ) = _unpack_iqbB(buffer, position)
+    position += 14
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -132,14 +132,12 @@ class TopicIdPartitionEntry:
         name: str = "",
         id: bytes = ZERO_UUID,
         partition: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.id = id
         self.partition = partition
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicIdPartitionEntry):
@@ -155,15 +153,14 @@ def read_topic_id_partition_entry(
     position: int,
     version: int,
 ) -> tuple[TopicIdPartitionEntry, int]:
-    message = TopicIdPartitionEntry.__new__(TopicIdPartitionEntry)
+    message = new(TopicIdPartitionEntry)
     message.name, position = read_compact_string(buffer, position)
-    message.id, message.partition = _unpack_ui(buffer, position)
-    position += 20
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.id, message.partition, tag_count = _unpack_uiB(buffer, position)
+    position += 21
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -28,7 +30,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_u = Struct(">16s").unpack_from
+_unpack_uB = Struct(">16sB").unpack_from
 _pack_u = Struct(">16s").pack
 
 
@@ -41,12 +43,10 @@ class RemoveAccessControlEntryRecord:
     def __init__(
         self,
         id: bytes = ZERO_UUID,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.id = id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoveAccessControlEntryRecord):
@@ -64,14 +64,13 @@ def read_remove_access_control_entry_record(
 ) -> tuple[RemoveAccessControlEntryRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveAccessControlEntryRecord", version))
-    message = RemoveAccessControlEntryRecord.__new__(RemoveAccessControlEntryRecord)
-    (message.id,) = _unpack_u(buffer, position)
-    position += 16
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(RemoveAccessControlEntryRecord)
+    message.id, tag_count = _unpack_uB(buffer, position)
+    position += 17
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

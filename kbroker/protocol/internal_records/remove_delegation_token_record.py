@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_string,
     read_tagged_fields,
     unsupported_version,
@@ -38,12 +40,10 @@ class RemoveDelegationTokenRecord:
     def __init__(
         self,
         token_id: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.token_id = token_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoveDelegationTokenRecord):
@@ -61,10 +61,10 @@ def read_remove_delegation_token_record(
 ) -> tuple[RemoveDelegationTokenRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveDelegationTokenRecord", version))
-    message = RemoveDelegationTokenRecord.__new__(RemoveDelegationTokenRecord)
+    message = new(RemoveDelegationTokenRecord)
     message.token_id, position = read_compact_string(buffer, position)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

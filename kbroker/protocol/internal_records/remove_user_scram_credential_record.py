@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_string,
     read_tagged_fields,
     unsupported_version,
@@ -29,7 +31,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _pack_b = Struct(">b").pack
 
 
@@ -43,13 +45,11 @@ class RemoveUserScramCredentialRecord:
         self,
         name: str = "",
         mechanism: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.mechanism = mechanism
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoveUserScramCredentialRecord):
@@ -67,15 +67,14 @@ def read_remove_user_scram_credential_record(
 ) -> tuple[RemoveUserScramCredentialRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveUserScramCredentialRecord", version))
-    message = RemoveUserScramCredentialRecord.__new__(RemoveUserScramCredentialRecord)
+    message = new(RemoveUserScramCredentialRecord)
     message.name, position = read_compact_string(buffer, position)
-    (message.mechanism,) = _unpack_b(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.mechanism, tag_count = _unpack_bB(buffer, position)
+    position += 2
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

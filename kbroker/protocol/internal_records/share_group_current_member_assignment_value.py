@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_fixed_array,
     read_tagged_fields,
@@ -56,7 +58,7 @@ class ShareGroupCurrentMemberAssignmentValue:
         previous_member_epoch: int = 0,
         state: int = 0,
         assigned_partitions: list[TopicPartitions] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_epoch = member_epoch
         self.previous_member_epoch = previous_member_epoch
@@ -64,9 +66,7 @@ class ShareGroupCurrentMemberAssignmentValue:
         self.assigned_partitions: list[TopicPartitions] = (
             [] if assigned_partitions is None else assigned_partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareGroupCurrentMemberAssignmentValue):
@@ -84,21 +84,29 @@ def read_share_group_current_member_assignment_value(
 ) -> tuple[ShareGroupCurrentMemberAssignmentValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupCurrentMemberAssignmentValue", version))
-    message = ShareGroupCurrentMemberAssignmentValue.__new__(ShareGroupCurrentMemberAssignmentValue)
+    message = new(ShareGroupCurrentMemberAssignmentValue)
     (
         message.member_epoch,
         message.previous_member_epoch,
         message.state,
     ) = _unpack_iib(buffer, position)
     position += 9
-    count, position = read_compact_count(buffer, position, 18)
-    assigned_partitions: list[TopicPartitions] = []
-    for _ in range(count):
-        topic_partitions, position = read_topic_partitions(buffer, position, version)
-        assigned_partitions.append(topic_partitions)
-    message.assigned_partitions = assigned_partitions
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.assigned_partitions, position = read_topic_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.assigned_partitions = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -134,13 +142,11 @@ class TopicPartitions:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartitions):
@@ -151,22 +157,31 @@ class TopicPartitions:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partitions(
+def read_topic_partitions_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[TopicPartitions, int]:
-    message = TopicPartitions.__new__(TopicPartitions)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[TopicPartitions], int]:
+    messages: list[TopicPartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartitions)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -57,7 +58,7 @@ def read_share_group_member_metadata_key(
 ) -> tuple[ShareGroupMemberMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupMemberMetadataKey", version))
-    message = ShareGroupMemberMetadataKey.__new__(ShareGroupMemberMetadataKey)
+    message = new(ShareGroupMemberMetadataKey)
     message.group_id, position = read_string(buffer, position)
     message.member_id, position = read_string(buffer, position)
     return message, position

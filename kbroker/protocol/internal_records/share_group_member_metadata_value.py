@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_string,
     read_compact_string,
@@ -51,7 +53,7 @@ class ShareGroupMemberMetadataValue:
         client_id: str = "",
         client_host: str = "",
         subscribed_topic_names: list[str] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.rack_id: str | None = rack_id
         self.client_id = client_id
@@ -59,9 +61,7 @@ class ShareGroupMemberMetadataValue:
         self.subscribed_topic_names: list[str] = (
             [] if subscribed_topic_names is None else subscribed_topic_names
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareGroupMemberMetadataValue):
@@ -79,18 +79,23 @@ def read_share_group_member_metadata_value(
 ) -> tuple[ShareGroupMemberMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupMemberMetadataValue", version))
-    message = ShareGroupMemberMetadataValue.__new__(ShareGroupMemberMetadataValue)
+    message = new(ShareGroupMemberMetadataValue)
     message.rack_id, position = read_compact_nullable_string(buffer, position)
     message.client_id, position = read_compact_string(buffer, position)
     message.client_host, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1)
     subscribed_topic_names: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         subscribed_topic_names_item, position = read_compact_string(buffer, position)
         subscribed_topic_names.append(subscribed_topic_names_item)
     message.subscribed_topic_names = subscribed_topic_names
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,7 +56,7 @@ def read_share_group_state_partition_metadata_key(
 ) -> tuple[ShareGroupStatePartitionMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupStatePartitionMetadataKey", version))
-    message = ShareGroupStatePartitionMetadataKey.__new__(ShareGroupStatePartitionMetadataKey)
+    message = new(ShareGroupStatePartitionMetadataKey)
     message.group_id, position = read_string(buffer, position)
     return message, position
 

@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_fixed_array,
@@ -54,7 +56,7 @@ class ShareGroupStatePartitionMetadataValue:
         initializing_topics: list[TopicPartitionsInfo] | None = None,
         initialized_topics: list[TopicPartitionsInfo] | None = None,
         deleting_topics: list[TopicInfo] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.initializing_topics: list[TopicPartitionsInfo] = (
             [] if initializing_topics is None else initializing_topics
@@ -63,9 +65,7 @@ class ShareGroupStatePartitionMetadataValue:
             [] if initialized_topics is None else initialized_topics
         )
         self.deleting_topics: list[TopicInfo] = [] if deleting_topics is None else deleting_topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareGroupStatePartitionMetadataValue):
@@ -83,27 +83,46 @@ def read_share_group_state_partition_metadata_value(
 ) -> tuple[ShareGroupStatePartitionMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupStatePartitionMetadataValue", version))
-    message = ShareGroupStatePartitionMetadataValue.__new__(ShareGroupStatePartitionMetadataValue)
-    count, position = read_compact_count(buffer, position, 19)
-    initializing_topics: list[TopicPartitionsInfo] = []
-    for _ in range(count):
-        topic_partitions_info, position = read_topic_partitions_info(buffer, position, version)
-        initializing_topics.append(topic_partitions_info)
-    message.initializing_topics = initializing_topics
-    count, position = read_compact_count(buffer, position, 19)
-    initialized_topics: list[TopicPartitionsInfo] = []
-    for _ in range(count):
-        topic_partitions_info, position = read_topic_partitions_info(buffer, position, version)
-        initialized_topics.append(topic_partitions_info)
-    message.initialized_topics = initialized_topics
-    count, position = read_compact_count(buffer, position, 18)
-    deleting_topics: list[TopicInfo] = []
-    for _ in range(count):
-        topic_info, position = read_topic_info(buffer, position, version)
-        deleting_topics.append(topic_info)
-    message.deleting_topics = deleting_topics
+    message = new(ShareGroupStatePartitionMetadataValue)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 19)
+    if count > 0:
+        message.initializing_topics, position = read_topic_partitions_info_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.initializing_topics = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 19)
+    if count > 0:
+        message.initialized_topics, position = read_topic_partitions_info_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.initialized_topics = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.deleting_topics, position = read_topic_info_array(buffer, position, version, count)
+    else:
+        message.deleting_topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -152,14 +171,12 @@ class TopicPartitionsInfo:
         topic_id: bytes = ZERO_UUID,
         topic_name: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.topic_name = topic_name
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartitionsInfo):
@@ -170,23 +187,32 @@ class TopicPartitionsInfo:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partitions_info(
+def read_topic_partitions_info_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[TopicPartitionsInfo, int]:
-    message = TopicPartitionsInfo.__new__(TopicPartitionsInfo)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[TopicPartitionsInfo], int]:
+    messages: list[TopicPartitionsInfo] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartitionsInfo)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        message.topic_name, position = read_compact_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partitions_info(
@@ -214,13 +240,11 @@ class TopicInfo:
         self,
         topic_id: bytes = ZERO_UUID,
         topic_name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.topic_name = topic_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicInfo):
@@ -231,17 +255,26 @@ class TopicInfo:
         return describe(self, self.FIELDS)
 
 
-def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicInfo, int]:
-    message = TopicInfo.__new__(TopicInfo)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    message.topic_name, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_info_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicInfo], int]:
+    messages: list[TopicInfo] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicInfo)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        message.topic_name, position = read_compact_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None:

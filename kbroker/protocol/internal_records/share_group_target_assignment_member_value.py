@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_fixed_array,
     read_tagged_fields,
@@ -45,14 +47,12 @@ class ShareGroupTargetAssignmentMemberValue:
     def __init__(
         self,
         topic_partitions: list[TopicPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_partitions: list[TopicPartition] = (
             [] if topic_partitions is None else topic_partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareGroupTargetAssignmentMemberValue):
@@ -70,15 +70,23 @@ def read_share_group_target_assignment_member_value(
 ) -> tuple[ShareGroupTargetAssignmentMemberValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupTargetAssignmentMemberValue", version))
-    message = ShareGroupTargetAssignmentMemberValue.__new__(ShareGroupTargetAssignmentMemberValue)
-    count, position = read_compact_count(buffer, position, 18)
-    topic_partitions: list[TopicPartition] = []
-    for _ in range(count):
-        topic_partition, position = read_topic_partition(buffer, position, version)
-        topic_partitions.append(topic_partition)
-    message.topic_partitions = topic_partitions
+    message = new(ShareGroupTargetAssignmentMemberValue)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.topic_partitions, position = read_topic_partition_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topic_partitions = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -113,13 +121,11 @@ class TopicPartition:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartition):
@@ -130,18 +136,31 @@ class TopicPartition:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    message = TopicPartition.__new__(TopicPartition)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_partition_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicPartition], int]:
+    messages: list[TopicPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartition)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,7 +56,7 @@ def read_share_group_target_assignment_metadata_key(
 ) -> tuple[ShareGroupTargetAssignmentMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareGroupTargetAssignmentMetadataKey", version))
-    message = ShareGroupTargetAssignmentMetadataKey.__new__(ShareGroupTargetAssignmentMetadataKey)
+    message = new(ShareGroupTargetAssignmentMetadataKey)
     message.group_id, position = read_string(buffer, position)
     return message, position
 

@@ -17,6 +17,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -64,7 +65,7 @@ def read_share_snapshot_key(
 ) -> tuple[ShareSnapshotKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareSnapshotKey", version))
-    message = ShareSnapshotKey.__new__(ShareSnapshotKey)
+    message = new(ShareSnapshotKey)
     message.group_id, position = read_string(buffer, position)
     message.topic_id, message.partition = _unpack_ui(buffer, position)
     position += 20

@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
     read_tagged_fields,
     read_uvarint,
@@ -33,7 +35,7 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_iiiqqq = Struct(">iiiqqq").unpack_from
-_unpack_qqbh = Struct(">qqbh").unpack_from
+_unpack_qqbhB = Struct(">qqbhB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_iiiqqq = Struct(">iiiqqq").pack
 _pack_qqbh = Struct(">qqbh").pack
@@ -65,7 +67,7 @@ class ShareSnapshotValue:
         create_timestamp: int = 0,
         write_timestamp: int = 0,
         state_batches: list[StateBatch] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.snapshot_epoch = snapshot_epoch
         self.state_epoch = state_epoch
@@ -75,9 +77,7 @@ class ShareSnapshotValue:
         self.create_timestamp = create_timestamp
         self.write_timestamp = write_timestamp
         self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareSnapshotValue):
@@ -95,7 +95,7 @@ def read_share_snapshot_value(
 ) -> tuple[ShareSnapshotValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareSnapshotValue", version))
-    message = ShareSnapshotValue.__new__(ShareSnapshotValue)
+    message = new(ShareSnapshotValue)
     (
         message.snapshot_epoch,
         message.state_epoch,
@@ -105,20 +105,24 @@ def read_share_snapshot_value(
         message.write_timestamp,
     ) = _unpack_iiiqqq(buffer, position)
     position += 36
-    count, position = read_compact_count(buffer, position, 20)
-    state_batches: list[StateBatch] = []
-    for _ in range(count):
-        state_batch, position = read_state_batch(buffer, position, version)
-        state_batches.append(state_batch)
-    message.state_batches = state_batches
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 20)
+    if count > 0:
+        message.state_batches, position = read_state_batch_array(buffer, position, version, count)
+    else:
+        message.state_batches = []
     message.delivery_complete_count = -1
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -126,7 +130,7 @@ def read_share_snapshot_value(
                 position += 4
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -151,7 +155,7 @@ def write_share_snapshot_value(parts: list[Any], message: ShareSnapshotValue, ve
     if message.delivery_complete_count != -1:
         field_parts: list[Any] = []
         field_parts.append(_pack_i(message.delivery_complete_count))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -177,15 +181,13 @@ class StateBatch:
         last_offset: int = 0,
         delivery_state: int = 0,
         delivery_count: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
         self.delivery_state = delivery_state
         self.delivery_count = delivery_count
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StateBatch):
@@ -196,21 +198,30 @@ class StateBatch:
         return describe(self, self.FIELDS)
 
 
-def read_state_batch(buffer: Buffer, position: int, version: int) -> tuple[StateBatch, int]:
-    message = StateBatch.__new__(StateBatch)
-    (
-        message.first_offset,
-        message.last_offset,
-        message.delivery_state,
-        message.delivery_count,
-    ) = _unpack_qqbh(buffer, position)
-    position += 19
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_state_batch_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[StateBatch], int]:
+    messages: list[StateBatch] = []
+    while left > 0:
+        left -= 1
+        message = new(StateBatch)
+        (
+            message.first_offset,
+            message.last_offset,
+            message.delivery_state,
+            message.delivery_count,
+            tag_count,
+        ) = _unpack_qqbhB(buffer, position)
+        position += 20
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_state_batch(parts: list[Any], message: StateBatch, version: int) -> None:

@@ -17,6 +17,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -64,7 +65,7 @@ def read_share_update_key(
 ) -> tuple[ShareUpdateKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ShareUpdateKey", version))
-    message = ShareUpdateKey.__new__(ShareUpdateKey)
+    message = new(ShareUpdateKey)
     message.group_id, position = read_string(buffer, position)
     message.topic_id, message.partition = _unpack_ui(buffer, position)
     position += 20

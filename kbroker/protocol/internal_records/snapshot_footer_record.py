@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_h = Struct(">h").unpack_from
+_unpack_hB = Struct(">hB").unpack_from
 _pack_h = Struct(">h").pack
 
 
@@ -39,12 +41,10 @@ class SnapshotFooterRecord:
     def __init__(
         self,
         version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.version = version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SnapshotFooterRecord):
@@ -62,14 +62,13 @@ def read_snapshot_footer_record(
 ) -> tuple[SnapshotFooterRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("SnapshotFooterRecord", version))
-    message = SnapshotFooterRecord.__new__(SnapshotFooterRecord)
-    (message.version,) = _unpack_h(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(SnapshotFooterRecord)
+    message.version, tag_count = _unpack_hB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

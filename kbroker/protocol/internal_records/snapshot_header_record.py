@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_hq = Struct(">hq").unpack_from
+_unpack_hqB = Struct(">hqB").unpack_from
 _pack_hq = Struct(">hq").pack
 
 
@@ -44,13 +46,11 @@ class SnapshotHeaderRecord:
         self,
         version: int = 0,
         last_contained_log_timestamp: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.version = version
         self.last_contained_log_timestamp = last_contained_log_timestamp
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SnapshotHeaderRecord):
@@ -68,14 +68,17 @@ def read_snapshot_header_record(
 ) -> tuple[SnapshotHeaderRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("SnapshotHeaderRecord", version))
-    message = SnapshotHeaderRecord.__new__(SnapshotHeaderRecord)
-    message.version, message.last_contained_log_timestamp = _unpack_hq(buffer, position)
-    position += 10
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(SnapshotHeaderRecord)
+    (
+        message.version,
+        message.last_contained_log_timestamp,
+        tag_count,
+    ) = _unpack_hqB(buffer, position)
+    position += 11
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

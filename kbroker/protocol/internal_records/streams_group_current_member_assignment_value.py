@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_compact_string,
@@ -71,7 +73,7 @@ class StreamsGroupCurrentMemberAssignmentValue:
         active_tasks_pending_revocation: list[TaskIds] | None = None,
         standby_tasks_pending_revocation: list[TaskIds] | None = None,
         warmup_tasks_pending_revocation: list[TaskIds] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_epoch = member_epoch
         self.previous_member_epoch = previous_member_epoch
@@ -88,9 +90,7 @@ class StreamsGroupCurrentMemberAssignmentValue:
         self.warmup_tasks_pending_revocation: list[TaskIds] = (
             [] if warmup_tasks_pending_revocation is None else warmup_tasks_pending_revocation
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupCurrentMemberAssignmentValue):
@@ -108,53 +108,84 @@ def read_streams_group_current_member_assignment_value(
 ) -> tuple[StreamsGroupCurrentMemberAssignmentValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupCurrentMemberAssignmentValue", version))
-    message = StreamsGroupCurrentMemberAssignmentValue.__new__(
-        StreamsGroupCurrentMemberAssignmentValue,
-    )
+    message = new(StreamsGroupCurrentMemberAssignmentValue)
     (
         message.member_epoch,
         message.previous_member_epoch,
         message.state,
     ) = _unpack_iib(buffer, position)
     position += 9
-    count, position = read_compact_count(buffer, position, 3)
-    active_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        active_tasks.append(task_ids)
-    message.active_tasks = active_tasks
-    count, position = read_compact_count(buffer, position, 3)
-    standby_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        standby_tasks.append(task_ids)
-    message.standby_tasks = standby_tasks
-    count, position = read_compact_count(buffer, position, 3)
-    warmup_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        warmup_tasks.append(task_ids)
-    message.warmup_tasks = warmup_tasks
-    count, position = read_compact_count(buffer, position, 3)
-    active_tasks_pending_revocation: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        active_tasks_pending_revocation.append(task_ids)
-    message.active_tasks_pending_revocation = active_tasks_pending_revocation
-    count, position = read_compact_count(buffer, position, 3)
-    standby_tasks_pending_revocation: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        standby_tasks_pending_revocation.append(task_ids)
-    message.standby_tasks_pending_revocation = standby_tasks_pending_revocation
-    count, position = read_compact_count(buffer, position, 3)
-    warmup_tasks_pending_revocation: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        warmup_tasks_pending_revocation.append(task_ids)
-    message.warmup_tasks_pending_revocation = warmup_tasks_pending_revocation
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.active_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.active_tasks = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.standby_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.standby_tasks = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.warmup_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.warmup_tasks = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.active_tasks_pending_revocation, position = read_task_ids_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.active_tasks_pending_revocation = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.standby_tasks_pending_revocation, position = read_task_ids_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.standby_tasks_pending_revocation = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.warmup_tasks_pending_revocation, position = read_task_ids_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.warmup_tasks_pending_revocation = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -214,16 +245,14 @@ class TaskIds:
         subtopology_id: str = "",
         partitions: list[int] | None = None,
         assignment_epochs: list[int] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.assignment_epochs: list[int] | None = (
             [] if isinstance(assignment_epochs, Unset) else assignment_epochs
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskIds):
@@ -234,37 +263,51 @@ class TaskIds:
         return describe(self, self.FIELDS)
 
 
-def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    message = TaskIds.__new__(TaskIds)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    message.assignment_epochs = []
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
-            tag, position = read_uvarint(buffer, position)
-            size, position = read_uvarint(buffer, position)
-            if tag == 0:
-                count, position = read_compact_nullable_count(buffer, position, 4)
-                if count < 0:
-                    message.assignment_epochs = None
+def read_task_ids_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskIds], int]:
+    messages: list[TaskIds] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskIds)
+        message.subtopology_id, position = read_compact_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        message.assignment_epochs = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            fields: list[tuple[int, bytes]] = []
+            tag_count, position = read_uvarint(buffer, position)
+            while tag_count > 0:
+                tag_count -= 1
+                tag, position = read_uvarint(buffer, position)
+                size, position = read_uvarint(buffer, position)
+                if tag == 0:
+                    count, position = read_compact_nullable_count(buffer, position, 4)
+                    if count < 0:
+                        message.assignment_epochs = None
+                    else:
+                        message.assignment_epochs, position = read_fixed_array(
+                            buffer,
+                            position,
+                            count,
+                            "i",
+                            4,
+                        )
                 else:
-                    message.assignment_epochs, position = read_fixed_array(
-                        buffer,
-                        position,
-                        count,
-                        "i",
-                        4,
-                    )
-            else:
-                position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
-    return message, position
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = tuple(fields)
+        messages.append(message)
+    return messages, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
@@ -277,7 +320,7 @@ def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
         write_compact_nullable_count(field_parts, message.assignment_epochs)
         if message.assignment_epochs is not None:
             write_fixed_array(field_parts, message.assignment_epochs, "i")
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(parts, fields)
     else:

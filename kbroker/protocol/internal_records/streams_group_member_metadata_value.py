@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_string,
     read_compact_string,
@@ -34,7 +36,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_H = Struct(">H").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_ii = Struct(">ii").unpack_from
 _pack_H = Struct(">H").pack
 _pack_ii = Struct(">ii").pack
@@ -68,7 +70,7 @@ class StreamsGroupMemberMetadataValue:
         process_id: str = "",
         user_endpoint: Endpoint | None = None,
         client_tags: list[KeyValue] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.instance_id: str | None = instance_id
         self.rack_id: str | None = rack_id
@@ -79,9 +81,7 @@ class StreamsGroupMemberMetadataValue:
         self.process_id = process_id
         self.user_endpoint: Endpoint | None = user_endpoint
         self.client_tags: list[KeyValue] = [] if client_tags is None else client_tags
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupMemberMetadataValue):
@@ -99,7 +99,7 @@ def read_streams_group_member_metadata_value(
 ) -> tuple[StreamsGroupMemberMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupMemberMetadataValue", version))
-    message = StreamsGroupMemberMetadataValue.__new__(StreamsGroupMemberMetadataValue)
+    message = new(StreamsGroupMemberMetadataValue)
     message.instance_id, position = read_compact_nullable_string(buffer, position)
     message.rack_id, position = read_compact_nullable_string(buffer, position)
     message.client_id, position = read_compact_string(buffer, position)
@@ -112,14 +112,17 @@ def read_streams_group_member_metadata_value(
     else:
         message.user_endpoint = None
         position += 1
-    count, position = read_compact_count(buffer, position, 3)
-    client_tags: list[KeyValue] = []
-    for _ in range(count):
-        key_value, position = read_key_value(buffer, position, version)
-        client_tags.append(key_value)
-    message.client_tags = client_tags
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.client_tags, position = read_key_value_array(buffer, position, version, count)
+    else:
+        message.client_tags = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -165,13 +168,11 @@ class Endpoint:
         self,
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Endpoint):
@@ -183,15 +184,14 @@ class Endpoint:
 
 
 def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    message = Endpoint.__new__(Endpoint)
+    message = new(Endpoint)
     message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.port, tag_count = _unpack_HB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -214,13 +214,11 @@ class KeyValue:
         self,
         key: str = "",
         value: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.value = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KeyValue):
@@ -231,16 +229,25 @@ class KeyValue:
         return describe(self, self.FIELDS)
 
 
-def read_key_value(buffer: Buffer, position: int, version: int) -> tuple[KeyValue, int]:
-    message = KeyValue.__new__(KeyValue)
-    message.key, position = read_compact_string(buffer, position)
-    message.value, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_key_value_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[KeyValue], int]:
+    messages: list[KeyValue] = []
+    while left > 0:
+        left -= 1
+        message = new(KeyValue)
+        message.key, position = read_compact_string(buffer, position)
+        message.value, position = read_compact_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_key_value(parts: list[Any], message: KeyValue, version: int) -> None:

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,7 +56,7 @@ def read_streams_group_metadata_key(
 ) -> tuple[StreamsGroupMetadataKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupMetadataKey", version))
-    message = StreamsGroupMetadataKey.__new__(StreamsGroupMetadataKey)
+    message = new(StreamsGroupMetadataKey)
     message.group_id, position = read_string(buffer, position)
     return message, position
 

@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_nullable_count,
     read_compact_string,
     read_tagged_fields,
@@ -36,7 +38,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 _unpack_i = Struct(">i").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_iq = Struct(">iq").pack
 
@@ -59,7 +61,7 @@ class StreamsGroupMetadataValue:
         metadata_hash: int = 0,
         validated_topology_epoch: int = -1,
         last_assignment_configs: list[LastAssignmentConfig] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.epoch = epoch
         self.metadata_hash = metadata_hash
@@ -67,9 +69,7 @@ class StreamsGroupMetadataValue:
         self.last_assignment_configs: list[LastAssignmentConfig] | None = (
             [] if isinstance(last_assignment_configs, Unset) else last_assignment_configs
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupMetadataValue):
@@ -87,18 +87,18 @@ def read_streams_group_metadata_value(
 ) -> tuple[StreamsGroupMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupMetadataValue", version))
-    message = StreamsGroupMetadataValue.__new__(StreamsGroupMetadataValue)
-    message.epoch, message.metadata_hash = _unpack_iq(buffer, position)
-    position += 12
+    message = new(StreamsGroupMetadataValue)
+    message.epoch, message.metadata_hash, tag_count = _unpack_iqB(buffer, position)
+    position += 13
     message.validated_topology_epoch = -1
     message.last_assignment_configs = []
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -109,18 +109,15 @@ def read_streams_group_metadata_value(
                 if count < 0:
                     message.last_assignment_configs = None
                 else:
-                    last_assignment_configs: list[LastAssignmentConfig] = []
-                    for _ in range(count):
-                        last_assignment_config, position = read_last_assignment_config(
-                            buffer,
-                            position,
-                            version,
-                        )
-                        last_assignment_configs.append(last_assignment_config)
-                    message.last_assignment_configs = last_assignment_configs
+                    message.last_assignment_configs, position = read_last_assignment_config_array(
+                        buffer,
+                        position,
+                        version,
+                        count,
+                    )
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -137,14 +134,14 @@ def write_streams_group_metadata_value(
     if message.validated_topology_epoch != -1:
         field_parts: list[Any] = []
         field_parts.append(_pack_i(message.validated_topology_epoch))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if message.last_assignment_configs != []:
         field_parts = []
         write_compact_nullable_count(field_parts, message.last_assignment_configs)
         if message.last_assignment_configs is not None:
             for last_assignment_config in message.last_assignment_configs:
                 write_last_assignment_config(field_parts, last_assignment_config, version)
-        fields = [*fields, (1, b"".join(field_parts))]
+        fields = (*fields, (1, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -162,13 +159,11 @@ class LastAssignmentConfig:
         self,
         key: str = "",
         value: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.value = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LastAssignmentConfig):
@@ -179,20 +174,25 @@ class LastAssignmentConfig:
         return describe(self, self.FIELDS)
 
 
-def read_last_assignment_config(
+def read_last_assignment_config_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[LastAssignmentConfig, int]:
-    message = LastAssignmentConfig.__new__(LastAssignmentConfig)
-    message.key, position = read_compact_string(buffer, position)
-    message.value, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[LastAssignmentConfig], int]:
+    messages: list[LastAssignmentConfig] = []
+    while left > 0:
+        left -= 1
+        message = new(LastAssignmentConfig)
+        message.key, position = read_compact_string(buffer, position)
+        message.value, position = read_compact_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_last_assignment_config(

@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_fixed_array,
@@ -49,14 +51,12 @@ class StreamsGroupTargetAssignmentMemberValue:
         active_tasks: list[TaskIds] | None = None,
         standby_tasks: list[TaskIds] | None = None,
         warmup_tasks: list[TaskIds] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.active_tasks: list[TaskIds] = [] if active_tasks is None else active_tasks
         self.standby_tasks: list[TaskIds] = [] if standby_tasks is None else standby_tasks
         self.warmup_tasks: list[TaskIds] = [] if warmup_tasks is None else warmup_tasks
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupTargetAssignmentMemberValue):
@@ -74,29 +74,36 @@ def read_streams_group_target_assignment_member_value(
 ) -> tuple[StreamsGroupTargetAssignmentMemberValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTargetAssignmentMemberValue", version))
-    message = StreamsGroupTargetAssignmentMemberValue.__new__(
-        StreamsGroupTargetAssignmentMemberValue,
-    )
-    count, position = read_compact_count(buffer, position, 3)
-    active_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        active_tasks.append(task_ids)
-    message.active_tasks = active_tasks
-    count, position = read_compact_count(buffer, position, 3)
-    standby_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        standby_tasks.append(task_ids)
-    message.standby_tasks = standby_tasks
-    count, position = read_compact_count(buffer, position, 3)
-    warmup_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        warmup_tasks.append(task_ids)
-    message.warmup_tasks = warmup_tasks
+    message = new(StreamsGroupTargetAssignmentMemberValue)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.active_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.active_tasks = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.standby_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.standby_tasks = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.warmup_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.warmup_tasks = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -139,13 +146,11 @@ class TaskIds:
         self,
         subtopology_id: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskIds):
@@ -156,17 +161,30 @@ class TaskIds:
         return describe(self, self.FIELDS)
 
 
-def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    message = TaskIds.__new__(TaskIds)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_task_ids_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskIds], int]:
+    messages: list[TaskIds] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskIds)
+        message.subtopology_id, position = read_compact_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:

@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_uvarint,
     unsupported_version,
     write_tagged_fields,
@@ -28,7 +30,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_q = Struct(">q").unpack_from
 _pack_i = Struct(">i").pack
 _pack_q = Struct(">q").pack
@@ -48,13 +50,11 @@ class StreamsGroupTargetAssignmentMetadataValue:
         self,
         assignment_epoch: int = 0,
         assignment_timestamp: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.assignment_epoch = assignment_epoch
         self.assignment_timestamp = assignment_timestamp
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupTargetAssignmentMetadataValue):
@@ -72,19 +72,17 @@ def read_streams_group_target_assignment_metadata_value(
 ) -> tuple[StreamsGroupTargetAssignmentMetadataValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTargetAssignmentMetadataValue", version))
-    message = StreamsGroupTargetAssignmentMetadataValue.__new__(
-        StreamsGroupTargetAssignmentMetadataValue,
-    )
-    (message.assignment_epoch,) = _unpack_i(buffer, position)
-    position += 4
+    message = new(StreamsGroupTargetAssignmentMetadataValue)
+    message.assignment_epoch, tag_count = _unpack_iB(buffer, position)
+    position += 5
     message.assignment_timestamp = 0
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -92,7 +90,7 @@ def read_streams_group_target_assignment_metadata_value(
                 position += 8
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -109,7 +107,7 @@ def write_streams_group_target_assignment_metadata_value(
     if message.assignment_timestamp != 0:
         field_parts: list[Any] = []
         field_parts.append(_pack_q(message.assignment_timestamp))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,7 +56,7 @@ def read_streams_group_topology_key(
 ) -> tuple[StreamsGroupTopologyKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTopologyKey", version))
-    message = StreamsGroupTopologyKey.__new__(StreamsGroupTopologyKey)
+    message = new(StreamsGroupTopologyKey)
     message.group_id, position = read_string(buffer, position)
     return message, position
 

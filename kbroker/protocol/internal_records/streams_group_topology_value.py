@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_fixed_array,
@@ -49,13 +51,11 @@ class StreamsGroupTopologyValue:
         self,
         epoch: int = 0,
         subtopologies: list[Subtopology] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.epoch = epoch
         self.subtopologies: list[Subtopology] = [] if subtopologies is None else subtopologies
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupTopologyValue):
@@ -73,17 +73,20 @@ def read_streams_group_topology_value(
 ) -> tuple[StreamsGroupTopologyValue, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupTopologyValue", version))
-    message = StreamsGroupTopologyValue.__new__(StreamsGroupTopologyValue)
+    message = new(StreamsGroupTopologyValue)
     (message.epoch,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 8)
-    subtopologies: list[Subtopology] = []
-    for _ in range(count):
-        subtopology, position = read_subtopology(buffer, position, version)
-        subtopologies.append(subtopology)
-    message.subtopologies = subtopologies
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 8)
+    if count > 0:
+        message.subtopologies, position = read_subtopology_array(buffer, position, version, count)
+    else:
+        message.subtopologies = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -133,7 +136,7 @@ class Subtopology:
         repartition_sink_topics: list[str] | None = None,
         repartition_source_topics: list[TopicInfo] | None = None,
         copartition_groups: list[CopartitionGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.source_topics: list[str] = [] if source_topics is None else source_topics
@@ -152,9 +155,7 @@ class Subtopology:
         self.copartition_groups: list[CopartitionGroup] = (
             [] if copartition_groups is None else copartition_groups
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Subtopology):
@@ -165,51 +166,99 @@ class Subtopology:
         return describe(self, self.FIELDS)
 
 
-def read_subtopology(buffer: Buffer, position: int, version: int) -> tuple[Subtopology, int]:
-    message = Subtopology.__new__(Subtopology)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1)
-    source_topics: list[str] = []
-    for _ in range(count):
-        source_topics_item, position = read_compact_string(buffer, position)
-        source_topics.append(source_topics_item)
-    message.source_topics = source_topics
-    count, position = read_compact_count(buffer, position, 1)
-    source_topic_regex: list[str] = []
-    for _ in range(count):
-        source_topic_regex_item, position = read_compact_string(buffer, position)
-        source_topic_regex.append(source_topic_regex_item)
-    message.source_topic_regex = source_topic_regex
-    count, position = read_compact_count(buffer, position, 9)
-    state_changelog_topics: list[TopicInfo] = []
-    for _ in range(count):
-        topic_info, position = read_topic_info(buffer, position, version)
-        state_changelog_topics.append(topic_info)
-    message.state_changelog_topics = state_changelog_topics
-    count, position = read_compact_count(buffer, position, 1)
-    repartition_sink_topics: list[str] = []
-    for _ in range(count):
-        repartition_sink_topics_item, position = read_compact_string(buffer, position)
-        repartition_sink_topics.append(repartition_sink_topics_item)
-    message.repartition_sink_topics = repartition_sink_topics
-    count, position = read_compact_count(buffer, position, 9)
-    repartition_source_topics: list[TopicInfo] = []
-    for _ in range(count):
-        topic_info, position = read_topic_info(buffer, position, version)
-        repartition_source_topics.append(topic_info)
-    message.repartition_source_topics = repartition_source_topics
-    count, position = read_compact_count(buffer, position, 4)
-    copartition_groups: list[CopartitionGroup] = []
-    for _ in range(count):
-        copartition_group, position = read_copartition_group(buffer, position, version)
-        copartition_groups.append(copartition_group)
-    message.copartition_groups = copartition_groups
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_subtopology_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Subtopology], int]:
+    messages: list[Subtopology] = []
+    while left > 0:
+        left -= 1
+        message = new(Subtopology)
+        message.subtopology_id, position = read_compact_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        source_topics: list[str] = []
+        while count > 0:
+            count -= 1
+            source_topics_item, position = read_compact_string(buffer, position)
+            source_topics.append(source_topics_item)
+        message.source_topics = source_topics
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        source_topic_regex: list[str] = []
+        while count > 0:
+            count -= 1
+            source_topic_regex_item, position = read_compact_string(buffer, position)
+            source_topic_regex.append(source_topic_regex_item)
+        message.source_topic_regex = source_topic_regex
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9)
+        if count > 0:
+            message.state_changelog_topics, position = read_topic_info_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.state_changelog_topics = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        repartition_sink_topics: list[str] = []
+        while count > 0:
+            count -= 1
+            repartition_sink_topics_item, position = read_compact_string(buffer, position)
+            repartition_sink_topics.append(repartition_sink_topics_item)
+        message.repartition_sink_topics = repartition_sink_topics
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9)
+        if count > 0:
+            message.repartition_source_topics, position = read_topic_info_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.repartition_source_topics = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        if count > 0:
+            message.copartition_groups, position = read_copartition_group_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.copartition_groups = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> None:
@@ -258,15 +307,13 @@ class TopicInfo:
         partitions: int = 0,
         replication_factor: int = 0,
         topic_configs: list[TopicConfig] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions = partitions
         self.replication_factor = replication_factor
         self.topic_configs: list[TopicConfig] = [] if topic_configs is None else topic_configs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicInfo):
@@ -277,23 +324,40 @@ class TopicInfo:
         return describe(self, self.FIELDS)
 
 
-def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicInfo, int]:
-    message = TopicInfo.__new__(TopicInfo)
-    message.name, position = read_compact_string(buffer, position)
-    message.partitions, message.replication_factor = _unpack_ih(buffer, position)
-    position += 6
-    count, position = read_compact_count(buffer, position, 3)
-    topic_configs: list[TopicConfig] = []
-    for _ in range(count):
-        topic_config, position = read_topic_config(buffer, position, version)
-        topic_configs.append(topic_config)
-    message.topic_configs = topic_configs
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_info_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicInfo], int]:
+    messages: list[TopicInfo] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicInfo)
+        message.name, position = read_compact_string(buffer, position)
+        message.partitions, message.replication_factor = _unpack_ih(buffer, position)
+        position += 6
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.topic_configs, position = read_topic_config_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topic_configs = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None:
@@ -321,13 +385,11 @@ class TopicConfig:
         self,
         key: str = "",
         value: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.value = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicConfig):
@@ -338,16 +400,25 @@ class TopicConfig:
         return describe(self, self.FIELDS)
 
 
-def read_topic_config(buffer: Buffer, position: int, version: int) -> tuple[TopicConfig, int]:
-    message = TopicConfig.__new__(TopicConfig)
-    message.key, position = read_compact_string(buffer, position)
-    message.value, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_config_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicConfig], int]:
+    messages: list[TopicConfig] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicConfig)
+        message.key, position = read_compact_string(buffer, position)
+        message.value, position = read_compact_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_config(parts: list[Any], message: TopicConfig, version: int) -> None:
@@ -375,7 +446,7 @@ class CopartitionGroup:
         source_topics: list[int] | None = None,
         source_topic_regex: list[int] | None = None,
         repartition_source_topics: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.source_topics: list[int] = [] if source_topics is None else source_topics
         self.source_topic_regex: list[int] = (
@@ -384,9 +455,7 @@ class CopartitionGroup:
         self.repartition_source_topics: list[int] = (
             [] if repartition_source_topics is None else repartition_source_topics
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CopartitionGroup):
@@ -397,24 +466,47 @@ class CopartitionGroup:
         return describe(self, self.FIELDS)
 
 
-def read_copartition_group(
+def read_copartition_group_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[CopartitionGroup, int]:
-    message = CopartitionGroup.__new__(CopartitionGroup)
-    count, position = read_compact_count(buffer, position, 2)
-    message.source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
-    count, position = read_compact_count(buffer, position, 2)
-    message.source_topic_regex, position = read_fixed_array(buffer, position, count, "h", 2)
-    count, position = read_compact_count(buffer, position, 2)
-    message.repartition_source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[CopartitionGroup], int]:
+    messages: list[CopartitionGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(CopartitionGroup)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 2)
+        message.source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 2)
+        message.source_topic_regex, position = read_fixed_array(buffer, position, count, "h", 2)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 2)
+        message.repartition_source_topics, position = read_fixed_array(
+            buffer,
+            position,
+            count,
+            "h",
+            2,
+        )
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_copartition_group(parts: list[Any], message: CopartitionGroup, version: int) -> None:

@@ -18,6 +18,7 @@ from kbroker.protocol.wire import (
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_count,
     read_nullable_string,
@@ -109,7 +110,7 @@ def read_subscription_info_data(
 ) -> tuple[SubscriptionInfoData, int]:
     if not 1 <= version <= 11:
         raise DecodeError(unsupported_version("SubscriptionInfoData", version))
-    message = SubscriptionInfoData.__new__(SubscriptionInfoData)
+    message = new(SubscriptionInfoData)
     if version >= 3:
         (
             message.version,
@@ -123,20 +124,18 @@ def read_subscription_info_data(
         message.latest_supported_version = -1
     if version <= 6:
         count, position = read_count(buffer, position, 8)
-        prev_tasks: list[TaskId] = []
-        for _ in range(count):
-            task_id, position = read_task_id(buffer, position, version)
-            prev_tasks.append(task_id)
-        message.prev_tasks = prev_tasks
+        if count > 0:
+            message.prev_tasks, position = read_task_id_array(buffer, position, version, count)
+        else:
+            message.prev_tasks = []
     else:
         message.prev_tasks = []
     if version <= 6:
         count, position = read_count(buffer, position, 8)
-        standby_tasks: list[TaskId] = []
-        for _ in range(count):
-            task_id, position = read_task_id(buffer, position, version)
-            standby_tasks.append(task_id)
-        message.standby_tasks = standby_tasks
+        if count > 0:
+            message.standby_tasks, position = read_task_id_array(buffer, position, version, count)
+        else:
+            message.standby_tasks = []
     else:
         message.standby_tasks = []
     if version >= 2:
@@ -145,11 +144,15 @@ def read_subscription_info_data(
         message.user_end_point = b""
     if version >= 7:
         count, position = read_count(buffer, position, 8)
-        task_offset_sums: list[TaskOffsetSum] = []
-        for _ in range(count):
-            task_offset_sum, position = read_task_offset_sum(buffer, position, version)
-            task_offset_sums.append(task_offset_sum)
-        message.task_offset_sums = task_offset_sums
+        if count > 0:
+            message.task_offset_sums, position = read_task_offset_sum_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.task_offset_sums = []
     else:
         message.task_offset_sums = []
     if version >= 9:
@@ -164,11 +167,10 @@ def read_subscription_info_data(
         message.error_code = 0
     if version == 11:
         count, position = read_count(buffer, position, 8)
-        client_tags: list[ClientTag] = []
-        for _ in range(count):
-            client_tag, position = read_client_tag(buffer, position, version)
-            client_tags.append(client_tag)
-        message.client_tags = client_tags
+        if count > 0:
+            message.client_tags, position = read_client_tag_array(buffer, position, version, count)
+        else:
+            message.client_tags = []
     else:
         message.client_tags = []
     return message, position
@@ -255,11 +257,20 @@ class TaskId:
         return describe(self, self.FIELDS)
 
 
-def read_task_id(buffer: Buffer, position: int, version: int) -> tuple[TaskId, int]:
-    message = TaskId.__new__(TaskId)
-    message.topic_group_id, message.partition = _unpack_ii(buffer, position)
-    position += 8
-    return message, position
+def read_task_id_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskId], int]:
+    messages: list[TaskId] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskId)
+        message.topic_group_id, message.partition = _unpack_ii(buffer, position)
+        position += 8
+        messages.append(message)
+    return messages, position
 
 
 def write_task_id(parts: list[Any], message: TaskId, version: int) -> None:
@@ -303,38 +314,47 @@ class TaskOffsetSum:
         return describe(self, self.FIELDS)
 
 
-def read_task_offset_sum(buffer: Buffer, position: int, version: int) -> tuple[TaskOffsetSum, int]:
-    message = TaskOffsetSum.__new__(TaskOffsetSum)
-    if version >= 10:
-        (
-            message.topic_group_id,
-            message.partition,
-            message.offset_sum,
-        ) = _unpack_iiq(buffer, position)
-        position += 16
-    else:
-        (message.topic_group_id,) = _unpack_i(buffer, position)
-        position += 4
-        message.partition = 0
-        message.offset_sum = 0
-    if version >= 10:
-        message.named_topology, position = read_nullable_string(buffer, position)
-    else:
-        message.named_topology = ""
-    if version <= 9:
-        count, position = read_count(buffer, position, 12)
-        partition_to_offset_sum: list[PartitionToOffsetSum] = []
-        for _ in range(count):
-            partition_to_offset_sum_item, position = read_partition_to_offset_sum(
-                buffer,
-                position,
-                version,
-            )
-            partition_to_offset_sum.append(partition_to_offset_sum_item)
-        message.partition_to_offset_sum = partition_to_offset_sum
-    else:
-        message.partition_to_offset_sum = []
-    return message, position
+def read_task_offset_sum_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskOffsetSum], int]:
+    messages: list[TaskOffsetSum] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskOffsetSum)
+        if version >= 10:
+            (
+                message.topic_group_id,
+                message.partition,
+                message.offset_sum,
+            ) = _unpack_iiq(buffer, position)
+            position += 16
+        else:
+            (message.topic_group_id,) = _unpack_i(buffer, position)
+            position += 4
+            message.partition = 0
+            message.offset_sum = 0
+        if version >= 10:
+            message.named_topology, position = read_nullable_string(buffer, position)
+        else:
+            message.named_topology = ""
+        if version <= 9:
+            count, position = read_count(buffer, position, 12)
+            if count > 0:
+                message.partition_to_offset_sum, position = read_partition_to_offset_sum_array(
+                    buffer,
+                    position,
+                    version,
+                    count,
+                )
+            else:
+                message.partition_to_offset_sum = []
+        else:
+            message.partition_to_offset_sum = []
+        messages.append(message)
+    return messages, position
 
 
 def write_task_offset_sum(parts: list[Any], message: TaskOffsetSum, version: int) -> None:
@@ -381,15 +401,20 @@ class PartitionToOffsetSum:
         return describe(self, self.FIELDS)
 
 
-def read_partition_to_offset_sum(
+def read_partition_to_offset_sum_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[PartitionToOffsetSum, int]:
-    message = PartitionToOffsetSum.__new__(PartitionToOffsetSum)
-    message.partition, message.offset_sum = _unpack_iq(buffer, position)
-    position += 12
-    return message, position
+    left: int,
+) -> tuple[list[PartitionToOffsetSum], int]:
+    messages: list[PartitionToOffsetSum] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionToOffsetSum)
+        message.partition, message.offset_sum = _unpack_iq(buffer, position)
+        position += 12
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_to_offset_sum(
@@ -423,11 +448,20 @@ class ClientTag:
         return describe(self, self.FIELDS)
 
 
-def read_client_tag(buffer: Buffer, position: int, version: int) -> tuple[ClientTag, int]:
-    message = ClientTag.__new__(ClientTag)
-    message.key, position = read_bytes(buffer, position)
-    message.value, position = read_bytes(buffer, position)
-    return message, position
+def read_client_tag_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ClientTag], int]:
+    messages: list[ClientTag] = []
+    while left > 0:
+        left -= 1
+        message = new(ClientTag)
+        message.key, position = read_bytes(buffer, position)
+        message.value, position = read_bytes(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_client_tag(parts: list[Any], message: ClientTag, version: int) -> None:

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -55,7 +56,7 @@ def read_transaction_log_key(
 ) -> tuple[TransactionLogKey, int]:
     if version != 0:
         raise DecodeError(unsupported_version("TransactionLogKey", version))
-    message = TransactionLogKey.__new__(TransactionLogKey)
+    message = new(TransactionLogKey)
     message.transactional_id, position = read_string(buffer, position)
     return message, position
 

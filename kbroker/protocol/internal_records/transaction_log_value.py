@@ -15,11 +15,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_compact_string,
@@ -50,6 +52,7 @@ _unpack_h = Struct(">h").unpack_from
 _unpack_q = Struct(">q").unpack_from
 _unpack_qhib = Struct(">qhib").unpack_from
 _unpack_qq = Struct(">qq").unpack_from
+_unpack_qqB = Struct(">qqB").unpack_from
 _pack_h = Struct(">h").pack
 _pack_q = Struct(">q").pack
 _pack_qhib = Struct(">qhib").pack
@@ -88,7 +91,7 @@ class TransactionLogValue:
         transaction_last_update_timestamp_ms: int = 0,
         transaction_start_timestamp_ms: int = 0,
         client_transaction_version: int = 0,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.producer_id = producer_id
         self.previous_producer_id = previous_producer_id
@@ -103,9 +106,7 @@ class TransactionLogValue:
         self.transaction_last_update_timestamp_ms = transaction_last_update_timestamp_ms
         self.transaction_start_timestamp_ms = transaction_start_timestamp_ms
         self.client_transaction_version = client_transaction_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransactionLogValue):
@@ -123,7 +124,7 @@ def read_transaction_log_value(
 ) -> tuple[TransactionLogValue, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("TransactionLogValue", version))
-    message = TransactionLogValue.__new__(TransactionLogValue)
+    message = new(TransactionLogValue)
     (
         message.producer_id,
         message.producer_epoch,
@@ -132,53 +133,64 @@ def read_transaction_log_value(
     ) = _unpack_qhib(buffer, position)
     position += 15
     if version == 1:
-        count, position = read_compact_nullable_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 3)
     else:
         count, position = read_nullable_count(buffer, position, 6)
     if count < 0:
         message.transaction_partitions = None
     else:
-        transaction_partitions: list[PartitionsSchema] = []
-        for _ in range(count):
-            partitions_schema, position = read_partitions_schema(buffer, position, version)
-            transaction_partitions.append(partitions_schema)
-        message.transaction_partitions = transaction_partitions
-    (
-        message.transaction_last_update_timestamp_ms,
-        message.transaction_start_timestamp_ms,
-    ) = _unpack_qq(buffer, position)
-    position += 16
+        message.transaction_partitions, position = read_partitions_schema_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    if version == 1:
+        (
+            message.transaction_last_update_timestamp_ms,
+            message.transaction_start_timestamp_ms,
+            tag_count,
+        ) = _unpack_qqB(buffer, position)
+        position += 17
+    else:
+        (
+            message.transaction_last_update_timestamp_ms,
+            message.transaction_start_timestamp_ms,
+        ) = _unpack_qq(buffer, position)
+        position += 16
+        tag_count = 0
     message.previous_producer_id = -1
     message.next_producer_id = -1
     message.next_producer_epoch = -1
     message.client_transaction_version = 0
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
-                tag, position = read_uvarint(buffer, position)
-                size, position = read_uvarint(buffer, position)
-                if tag == 0:
-                    (message.previous_producer_id,) = _unpack_q(buffer, position)
-                    position += 8
-                elif tag == 1:
-                    (message.next_producer_id,) = _unpack_q(buffer, position)
-                    position += 8
-                elif tag == 2:
-                    (message.client_transaction_version,) = _unpack_h(buffer, position)
-                    position += 2
-                elif tag == 3:
-                    (message.next_producer_epoch,) = _unpack_h(buffer, position)
-                    position += 2
-                else:
-                    position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
+            tag, position = read_uvarint(buffer, position)
+            size, position = read_uvarint(buffer, position)
+            if tag == 0:
+                (message.previous_producer_id,) = _unpack_q(buffer, position)
+                position += 8
+            elif tag == 1:
+                (message.next_producer_id,) = _unpack_q(buffer, position)
+                position += 8
+            elif tag == 2:
+                (message.client_transaction_version,) = _unpack_h(buffer, position)
+                position += 2
+            elif tag == 3:
+                (message.next_producer_epoch,) = _unpack_h(buffer, position)
+                position += 2
+            else:
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -224,19 +236,19 @@ def write_transaction_log_value(
         if message.previous_producer_id != -1:
             field_parts: list[Any] = []
             field_parts.append(_pack_q(message.previous_producer_id))
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if message.next_producer_id != -1:
             field_parts = []
             field_parts.append(_pack_q(message.next_producer_id))
-            fields = [*fields, (1, b"".join(field_parts))]
+            fields = (*fields, (1, b"".join(field_parts)))
         if message.client_transaction_version != 0:
             field_parts = []
             field_parts.append(_pack_h(message.client_transaction_version))
-            fields = [*fields, (2, b"".join(field_parts))]
+            fields = (*fields, (2, b"".join(field_parts)))
         if message.next_producer_epoch != -1:
             field_parts = []
             field_parts.append(_pack_h(message.next_producer_epoch))
-            fields = [*fields, (3, b"".join(field_parts))]
+            fields = (*fields, (3, b"".join(field_parts)))
         if fields:
             write_tagged_fields(pieces, fields)
         else:
@@ -256,13 +268,11 @@ class PartitionsSchema:
         self,
         topic: str = "",
         partition_ids: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partition_ids: list[int] = [] if partition_ids is None else partition_ids
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionsSchema):
@@ -273,30 +283,39 @@ class PartitionsSchema:
         return describe(self, self.FIELDS)
 
 
-def read_partitions_schema(
+def read_partitions_schema_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[PartitionsSchema, int]:
-    message = PartitionsSchema.__new__(PartitionsSchema)
-    if version == 1:
-        message.topic, position = read_compact_string(buffer, position)
-    else:
-        message.topic, position = read_string(buffer, position)
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.partition_ids, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[PartitionsSchema], int]:
+    messages: list[PartitionsSchema] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionsSchema)
+        if version == 1:
+            message.topic, position = read_compact_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic, position = read_string(buffer, position)
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 4)
+        message.partition_ids, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_partitions_schema(parts: list[Any], message: PartitionsSchema, version: int) -> None:

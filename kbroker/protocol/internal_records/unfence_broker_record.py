@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -27,7 +29,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_iq = Struct(">iq").pack
 
 
@@ -41,13 +43,11 @@ class UnfenceBrokerRecord:
         self,
         id: int = 0,
         epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.id = id
         self.epoch = epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UnfenceBrokerRecord):
@@ -65,14 +65,13 @@ def read_unfence_broker_record(
 ) -> tuple[UnfenceBrokerRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UnfenceBrokerRecord", version))
-    message = UnfenceBrokerRecord.__new__(UnfenceBrokerRecord)
-    message.id, message.epoch = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(UnfenceBrokerRecord)
+    message.id, message.epoch, tag_count = _unpack_iqB(buffer, position)
+    position += 13
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_bytes,
     read_compact_string,
     read_tagged_fields,
@@ -32,7 +34,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 _unpack_b = Struct(">b").unpack_from
-_unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_b = Struct(">b").pack
 _pack_i = Struct(">i").pack
 
@@ -59,7 +61,7 @@ class UserScramCredentialRecord:
         stored_key: bytes = b"",
         server_key: bytes = b"",
         iterations: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.mechanism = mechanism
@@ -67,9 +69,7 @@ class UserScramCredentialRecord:
         self.stored_key = stored_key
         self.server_key = server_key
         self.iterations = iterations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UserScramCredentialRecord):
@@ -87,20 +87,19 @@ def read_user_scram_credential_record(
 ) -> tuple[UserScramCredentialRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UserScramCredentialRecord", version))
-    message = UserScramCredentialRecord.__new__(UserScramCredentialRecord)
+    message = new(UserScramCredentialRecord)
     message.name, position = read_compact_string(buffer, position)
     (message.mechanism,) = _unpack_b(buffer, position)
     position += 1
     message.salt, position = read_compact_bytes(buffer, position)
     message.stored_key, position = read_compact_bytes(buffer, position)
     message.server_key, position = read_compact_bytes(buffer, position)
-    (message.iterations,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.iterations, tag_count = _unpack_iB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,8 +15,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_string,
     read_tagged_fields,
@@ -31,9 +33,9 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_H = Struct(">H").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_h = Struct(">h").unpack_from
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _unpack_iu = Struct(">i16s").unpack_from
 _pack_H = Struct(">H").pack
 _pack_h = Struct(">h").pack
@@ -51,13 +53,11 @@ class VotersRecord:
         self,
         version: int = 0,
         voters: list[Voter] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.version = version
         self.voters: list[Voter] = [] if voters is None else voters
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VotersRecord):
@@ -71,17 +71,20 @@ class VotersRecord:
 def read_voters_record(buffer: Buffer, position: int, version: int) -> tuple[VotersRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("VotersRecord", version))
-    message = VotersRecord.__new__(VotersRecord)
+    message = new(VotersRecord)
     (message.version,) = _unpack_h(buffer, position)
     position += 2
-    count, position = read_compact_count(buffer, position, 27)
-    voters: list[Voter] = []
-    for _ in range(count):
-        voter, position = read_voter(buffer, position, version)
-        voters.append(voter)
-    message.voters = voters
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 27)
+    if count > 0:
+        message.voters, position = read_voter_array(buffer, position, version, count)
+    else:
+        message.voters = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -121,7 +124,7 @@ class Voter:
         voter_directory_id: bytes = ZERO_UUID,
         endpoints: list[Endpoint] | None = None,
         kraft_version_feature: KRaftVersionFeature | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.voter_id = voter_id
         self.voter_directory_id = voter_directory_id
@@ -129,9 +132,7 @@ class Voter:
         self.kraft_version_feature: KRaftVersionFeature = (
             KRaftVersionFeature() if kraft_version_feature is None else kraft_version_feature
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Voter):
@@ -142,23 +143,39 @@ class Voter:
         return describe(self, self.FIELDS)
 
 
-def read_voter(buffer: Buffer, position: int, version: int) -> tuple[Voter, int]:
-    message = Voter.__new__(Voter)
-    message.voter_id, message.voter_directory_id = _unpack_iu(buffer, position)
-    position += 20
-    count, position = read_compact_count(buffer, position, 5)
-    endpoints: list[Endpoint] = []
-    for _ in range(count):
-        endpoint, position = read_endpoint(buffer, position, version)
-        endpoints.append(endpoint)
-    message.endpoints = endpoints
-    message.kraft_version_feature, position = read_kraft_version_feature(buffer, position, version)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_voter_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Voter], int]:
+    messages: list[Voter] = []
+    while left > 0:
+        left -= 1
+        message = new(Voter)
+        message.voter_id, message.voter_directory_id = _unpack_iu(buffer, position)
+        position += 20
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
+        if count > 0:
+            message.endpoints, position = read_endpoint_array(buffer, position, version, count)
+        else:
+            message.endpoints = []
+        message.kraft_version_feature, position = read_kraft_version_feature(
+            buffer,
+            position,
+            version,
+        )
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_voter(parts: list[Any], message: Voter, version: int) -> None:
@@ -184,14 +201,12 @@ class Endpoint:
         name: str = "",
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Endpoint):
@@ -202,18 +217,26 @@ class Endpoint:
         return describe(self, self.FIELDS)
 
 
-def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    message = Endpoint.__new__(Endpoint)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_endpoint_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Endpoint], int]:
+    messages: list[Endpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(Endpoint)
+        message.name, position = read_compact_string(buffer, position)
+        message.host, position = read_compact_string(buffer, position)
+        message.port, tag_count = _unpack_HB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
@@ -240,13 +263,11 @@ class KRaftVersionFeature:
         self,
         min_supported_version: int = 0,
         max_supported_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KRaftVersionFeature):
@@ -262,14 +283,17 @@ def read_kraft_version_feature(
     position: int,
     version: int,
 ) -> tuple[KRaftVersionFeature, int]:
-    message = KRaftVersionFeature.__new__(KRaftVersionFeature)
-    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(KRaftVersionFeature)
+    (
+        message.min_supported_version,
+        message.max_supported_version,
+        tag_count,
+    ) = _unpack_hhB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -27,7 +29,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _pack_b = Struct(">b").pack
 
 
@@ -40,12 +42,10 @@ class ZkMigrationStateRecord:
     def __init__(
         self,
         zk_migration_state: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.zk_migration_state = zk_migration_state
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ZkMigrationStateRecord):
@@ -63,14 +63,13 @@ def read_zk_migration_state_record(
 ) -> tuple[ZkMigrationStateRecord, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ZkMigrationStateRecord", version))
-    message = ZkMigrationStateRecord.__new__(ZkMigrationStateRecord)
-    (message.zk_migration_state,) = _unpack_b(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(ZkMigrationStateRecord)
+    message.zk_migration_state, tag_count = _unpack_bB(buffer, position)
+    position += 2
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
-    read_compact_string,
+    new,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -53,15 +55,13 @@ class AddOffsetsToTxnRequest:
         producer_id: int = 0,
         producer_epoch: int = 0,
         group_id: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id = transactional_id
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.group_id = group_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddOffsetsToTxnRequest):
@@ -79,25 +79,27 @@ def read_add_offsets_to_txn_request(
 ) -> tuple[AddOffsetsToTxnRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("AddOffsetsToTxnRequest", version))
-    message = AddOffsetsToTxnRequest.__new__(AddOffsetsToTxnRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AddOffsetsToTxnRequest)
     if version >= 3:
-        message.transactional_id, position = read_compact_string(buffer, position)
+        message.transactional_id, position = read_short_string(buffer, position)
     else:
         message.transactional_id, position = read_string(buffer, position)
     message.producer_id, message.producer_epoch = _unpack_qh(buffer, position)
     position += 10
     if version >= 3:
-        message.group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_short_string(buffer, position)
     else:
         message.group_id, position = read_string(buffer, position)
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

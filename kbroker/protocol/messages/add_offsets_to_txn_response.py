@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -28,6 +30,7 @@ MAX_VERSION: Final = 4
 FLEXIBLE_FROM: Final = 3
 
 _unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_ih = Struct(">ih").pack
 
 
@@ -41,13 +44,11 @@ class AddOffsetsToTxnResponse:
         self,
         throttle_time_ms: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddOffsetsToTxnResponse):
@@ -65,17 +66,20 @@ def read_add_offsets_to_txn_response(
 ) -> tuple[AddOffsetsToTxnResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("AddOffsetsToTxnResponse", version))
-    message = AddOffsetsToTxnResponse.__new__(AddOffsetsToTxnResponse)
-    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
-    position += 6
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AddOffsetsToTxnResponse)
     if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.throttle_time_ms, message.error_code, tag_count = _unpack_ihB(buffer, position)
+        position += 7
     else:
-        message.unknown_tagged_fields = []
+        message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
     read_fixed_array,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -64,7 +66,7 @@ class AddPartitionsToTxnRequest:
         v3_and_below_producer_id: int = 0,  # 0-3
         v3_and_below_producer_epoch: int = 0,  # 0-3
         v3_and_below_topics: list[AddPartitionsToTxnTopic] | None = None,  # 0-3
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactions: list[AddPartitionsToTxnTransaction] = (
             [] if transactions is None else transactions
@@ -75,9 +77,7 @@ class AddPartitionsToTxnRequest:
         self.v3_and_below_topics: list[AddPartitionsToTxnTopic] = (
             [] if v3_and_below_topics is None else v3_and_below_topics
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddPartitionsToTxnRequest):
@@ -95,23 +95,29 @@ def read_add_partitions_to_txn_request(
 ) -> tuple[AddPartitionsToTxnRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("AddPartitionsToTxnRequest", version))
-    message = AddPartitionsToTxnRequest.__new__(AddPartitionsToTxnRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AddPartitionsToTxnRequest)
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 14, MAX_ELEMENTS)
-        transactions: list[AddPartitionsToTxnTransaction] = []
-        for _ in range(count):
-            transactions_item, position = read_add_partitions_to_txn_transaction(
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 14, MAX_ELEMENTS)
+        if count > 0:
+            message.transactions, position = read_add_partitions_to_txn_transaction_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            transactions.append(transactions_item)
-        message.transactions = transactions
+        else:
+            message.transactions = []
     else:
         message.transactions = []
     if version <= 3:
         if version == 3:
-            message.v3_and_below_transactional_id, position = read_compact_string(buffer, position)
+            message.v3_and_below_transactional_id, position = read_short_string(buffer, position)
         else:
             message.v3_and_below_transactional_id, position = read_string(buffer, position)
     else:
@@ -127,28 +133,32 @@ def read_add_partitions_to_txn_request(
         position += 10
     if version <= 3:
         if version == 3:
-            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         else:
             count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-        v3_and_below_topics: list[AddPartitionsToTxnTopic] = []
-        for _ in range(count):
-            add_partitions_to_txn_topic, position = read_add_partitions_to_txn_topic(
+        if count > 0:
+            message.v3_and_below_topics, position = read_add_partitions_to_txn_topic_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            v3_and_below_topics.append(add_partitions_to_txn_topic)
-        message.v3_and_below_topics = v3_and_below_topics
+        else:
+            message.v3_and_below_topics = []
     else:
         message.v3_and_below_topics = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -221,16 +231,14 @@ class AddPartitionsToTxnTransaction:
         producer_epoch: int = 0,
         verify_only: bool = False,
         topics: list[AddPartitionsToTxnTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id = transactional_id
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.verify_only = verify_only
         self.topics: list[AddPartitionsToTxnTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddPartitionsToTxnTransaction):
@@ -241,35 +249,44 @@ class AddPartitionsToTxnTransaction:
         return describe(self, self.FIELDS)
 
 
-def read_add_partitions_to_txn_transaction(
-    buffer: Buffer,
+def read_add_partitions_to_txn_transaction_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AddPartitionsToTxnTransaction, int]:
-    message = AddPartitionsToTxnTransaction.__new__(AddPartitionsToTxnTransaction)
-    message.transactional_id, position = read_compact_string(buffer, position)
-    (
-        message.producer_id,
-        message.producer_epoch,
-        message.verify_only,
-    ) = _unpack_qht(buffer, position)
-    position += 11
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topics: list[AddPartitionsToTxnTopic] = []
-    for _ in range(count):
-        add_partitions_to_txn_topic, position = read_add_partitions_to_txn_topic(
-            buffer,
-            position,
-            version,
-        )
-        topics.append(add_partitions_to_txn_topic)
-    message.topics = topics
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AddPartitionsToTxnTransaction], int]:
+    messages: list[AddPartitionsToTxnTransaction] = []
+    while left > 0:
+        left -= 1
+        message = new(AddPartitionsToTxnTransaction)
+        message.transactional_id, position = read_short_string(buffer, position)
+        (
+            message.producer_id,
+            message.producer_epoch,
+            message.verify_only,
+        ) = _unpack_qht(buffer, position)
+        position += 11
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        if count > 0:
+            message.topics, position = read_add_partitions_to_txn_topic_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_add_partitions_to_txn_transaction(
@@ -300,13 +317,11 @@ class AddPartitionsToTxnTopic:
         self,
         name: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddPartitionsToTxnTopic):
@@ -317,30 +332,39 @@ class AddPartitionsToTxnTopic:
         return describe(self, self.FIELDS)
 
 
-def read_add_partitions_to_txn_topic(
-    buffer: Buffer,
+def read_add_partitions_to_txn_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AddPartitionsToTxnTopic, int]:
-    message = AddPartitionsToTxnTopic.__new__(AddPartitionsToTxnTopic)
-    if version >= 3:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 3:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AddPartitionsToTxnTopic], int]:
+    messages: list[AddPartitionsToTxnTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(AddPartitionsToTxnTopic)
+        if version >= 3:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 3:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 3:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_add_partitions_to_txn_topic(

@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -37,6 +39,7 @@ FLEXIBLE_FROM: Final = 3
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
@@ -59,7 +62,7 @@ class AddPartitionsToTxnResponse:
         error_code: int = 0,  # 4+
         results_by_transaction: list[AddPartitionsToTxnResult] | None = None,  # 4+
         results_by_topic_v3_and_below: list[AddPartitionsToTxnTopicResult] | None = None,  # 0-3
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -69,9 +72,7 @@ class AddPartitionsToTxnResponse:
         self.results_by_topic_v3_and_below: list[AddPartitionsToTxnTopicResult] = (
             [] if results_by_topic_v3_and_below is None else results_by_topic_v3_and_below
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddPartitionsToTxnResponse):
@@ -89,7 +90,9 @@ def read_add_partitions_to_txn_response(
 ) -> tuple[AddPartitionsToTxnResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("AddPartitionsToTxnResponse", version))
-    message = AddPartitionsToTxnResponse.__new__(AddPartitionsToTxnResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AddPartitionsToTxnResponse)
     if version >= 4:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
@@ -98,42 +101,50 @@ def read_add_partitions_to_txn_response(
         position += 4
         message.error_code = 0
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 3)
-        results_by_transaction: list[AddPartitionsToTxnResult] = []
-        for _ in range(count):
-            add_partitions_to_txn_result, position = read_add_partitions_to_txn_result(
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.results_by_transaction, position = read_add_partitions_to_txn_result_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            results_by_transaction.append(add_partitions_to_txn_result)
-        message.results_by_transaction = results_by_transaction
+        else:
+            message.results_by_transaction = []
     else:
         message.results_by_transaction = []
     if version <= 3:
         if version == 3:
-            count, position = read_compact_count(buffer, position, 3)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3)
         else:
             count, position = read_count(buffer, position, 6)
-        results_by_topic_v3_and_below: list[AddPartitionsToTxnTopicResult] = []
-        for _ in range(count):
-            results_by_topic_v3_and_below_item, position = read_add_partitions_to_txn_topic_result(
+        if count > 0:
+            message.results_by_topic_v3_and_below, position = read_add_partitions_to_txn_topic_result_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            results_by_topic_v3_and_below.append(results_by_topic_v3_and_below_item)
-        message.results_by_topic_v3_and_below = results_by_topic_v3_and_below
+        else:
+            message.results_by_topic_v3_and_below = []
     else:
         message.results_by_topic_v3_and_below = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -192,15 +203,13 @@ class AddPartitionsToTxnResult:
         self,
         transactional_id: str = "",
         topic_results: list[AddPartitionsToTxnTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id = transactional_id
         self.topic_results: list[AddPartitionsToTxnTopicResult] = (
             [] if topic_results is None else topic_results
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddPartitionsToTxnResult):
@@ -211,29 +220,38 @@ class AddPartitionsToTxnResult:
         return describe(self, self.FIELDS)
 
 
-def read_add_partitions_to_txn_result(
-    buffer: Buffer,
+def read_add_partitions_to_txn_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AddPartitionsToTxnResult, int]:
-    message = AddPartitionsToTxnResult.__new__(AddPartitionsToTxnResult)
-    message.transactional_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 3)
-    topic_results: list[AddPartitionsToTxnTopicResult] = []
-    for _ in range(count):
-        topic_results_item, position = read_add_partitions_to_txn_topic_result(
-            buffer,
-            position,
-            version,
-        )
-        topic_results.append(topic_results_item)
-    message.topic_results = topic_results
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AddPartitionsToTxnResult], int]:
+    messages: list[AddPartitionsToTxnResult] = []
+    while left > 0:
+        left -= 1
+        message = new(AddPartitionsToTxnResult)
+        message.transactional_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.topic_results, position = read_add_partitions_to_txn_topic_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topic_results = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_add_partitions_to_txn_result(
@@ -263,15 +281,13 @@ class AddPartitionsToTxnTopicResult:
         self,
         name: str = "",
         results_by_partition: list[AddPartitionsToTxnPartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.results_by_partition: list[AddPartitionsToTxnPartitionResult] = (
             [] if results_by_partition is None else results_by_partition
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddPartitionsToTxnTopicResult):
@@ -282,38 +298,47 @@ class AddPartitionsToTxnTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_add_partitions_to_txn_topic_result(
-    buffer: Buffer,
+def read_add_partitions_to_txn_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AddPartitionsToTxnTopicResult, int]:
-    message = AddPartitionsToTxnTopicResult.__new__(AddPartitionsToTxnTopicResult)
-    if version >= 3:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 3:
-        count, position = read_compact_count(buffer, position, 7)
-    else:
-        count, position = read_count(buffer, position, 6)
-    results_by_partition: list[AddPartitionsToTxnPartitionResult] = []
-    for _ in range(count):
-        results_by_partition_item, position = read_add_partitions_to_txn_partition_result(
-            buffer,
-            position,
-            version,
-        )
-        results_by_partition.append(results_by_partition_item)
-    message.results_by_partition = results_by_partition
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AddPartitionsToTxnTopicResult], int]:
+    messages: list[AddPartitionsToTxnTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(AddPartitionsToTxnTopicResult)
+        if version >= 3:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 3:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 7)
+        else:
+            count, position = read_count(buffer, position, 6)
+        if count > 0:
+            message.results_by_partition, position = read_add_partitions_to_txn_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.results_by_partition = []
+        if version >= 3:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_add_partitions_to_txn_topic_result(
@@ -357,13 +382,11 @@ class AddPartitionsToTxnPartitionResult:
         self,
         partition_index: int = 0,
         partition_error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.partition_error_code = partition_error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddPartitionsToTxnPartitionResult):
@@ -374,23 +397,33 @@ class AddPartitionsToTxnPartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_add_partitions_to_txn_partition_result(
-    buffer: Buffer,
+def read_add_partitions_to_txn_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AddPartitionsToTxnPartitionResult, int]:
-    message = AddPartitionsToTxnPartitionResult.__new__(AddPartitionsToTxnPartitionResult)
-    message.partition_index, message.partition_error_code = _unpack_ih(buffer, position)
-    position += 6
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AddPartitionsToTxnPartitionResult], int]:
+    messages: list[AddPartitionsToTxnPartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(AddPartitionsToTxnPartitionResult)
+        if version >= 3:
+            (
+                message.partition_index,
+                message.partition_error_code,
+                tag_count,
+            ) = _unpack_ihB(buffer, position)
+            position += 7
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.partition_error_code = _unpack_ih(buffer, position)
+            position += 6
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_add_partitions_to_txn_partition_result(

@@ -15,12 +15,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -35,8 +37,8 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
-_unpack_H = Struct(">H").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_iiu = Struct(">ii16s").unpack_from
 _pack_t = Struct(">?").pack
 _pack_H = Struct(">H").pack
@@ -65,7 +67,7 @@ class AddRaftVoterRequest:
         voter_directory_id: bytes = ZERO_UUID,
         listeners: list[Listener] | None = None,
         ack_when_committed: bool = True,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id: str | None = cluster_id
         self.timeout_ms = timeout_ms
@@ -73,9 +75,7 @@ class AddRaftVoterRequest:
         self.voter_directory_id = voter_directory_id
         self.listeners: list[Listener] = [] if listeners is None else listeners
         self.ack_when_committed = ack_when_committed
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddRaftVoterRequest):
@@ -93,30 +93,36 @@ def read_add_raft_voter_request(
 ) -> tuple[AddRaftVoterRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AddRaftVoterRequest", version))
-    message = AddRaftVoterRequest.__new__(AddRaftVoterRequest)
-    message.cluster_id, position = read_compact_nullable_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AddRaftVoterRequest)
+    message.cluster_id, position = read_short_nullable_string(buffer, position)
     (
         message.timeout_ms,
         message.voter_id,
         message.voter_directory_id,
     ) = _unpack_iiu(buffer, position)
     position += 24
-    count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
-    listeners: list[Listener] = []
-    for _ in range(count):
-        listener, position = read_listener(buffer, position, version)
-        listeners.append(listener)
-    message.listeners = listeners
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
+    if count > 0:
+        message.listeners, position = read_listener_array(buffer, position, version, count)
+    else:
+        message.listeners = []
     if version == 1:
-        (message.ack_when_committed,) = _unpack_t(buffer, position)
-        position += 1
+        message.ack_when_committed, tag_count = _unpack_tB(buffer, position)
+        position += 2
     else:
+        tag_count = buffer[position]
+        position += 1
         message.ack_when_committed = True
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -156,14 +162,12 @@ class Listener:
         name: str = "",
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Listener):
@@ -174,18 +178,26 @@ class Listener:
         return describe(self, self.FIELDS)
 
 
-def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    message = Listener.__new__(Listener)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_listener_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Listener], int]:
+    messages: list[Listener] = []
+    while left > 0:
+        left -= 1
+        message = new(Listener)
+        message.name, position = read_short_string(buffer, position)
+        message.host, position = read_short_string(buffer, position)
+        message.port, tag_count = _unpack_HB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:

@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_iq = Struct(">iq").pack
 
 
@@ -40,13 +42,11 @@ class AllocateProducerIdsRequest:
         self,
         broker_id: int = 0,
         broker_epoch: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AllocateProducerIdsRequest):
@@ -64,14 +64,15 @@ def read_allocate_producer_ids_request(
 ) -> tuple[AllocateProducerIdsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AllocateProducerIdsRequest", version))
-    message = AllocateProducerIdsRequest.__new__(AllocateProducerIdsRequest)
-    message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AllocateProducerIdsRequest)
+    message.broker_id, message.broker_epoch, tag_count = _unpack_iqB(buffer, position)
+    position += 13
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_ihqi = Struct(">ihqi").unpack_from
+_unpack_ihqiB = Struct(">ihqiB").unpack_from
 _pack_ihqi = Struct(">ihqi").pack
 
 
@@ -48,15 +50,13 @@ class AllocateProducerIdsResponse:
         error_code: int = 0,
         producer_id_start: int = 0,
         producer_id_len: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.producer_id_start = producer_id_start
         self.producer_id_len = producer_id_len
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AllocateProducerIdsResponse):
@@ -74,19 +74,21 @@ def read_allocate_producer_ids_response(
 ) -> tuple[AllocateProducerIdsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AllocateProducerIdsResponse", version))
-    message = AllocateProducerIdsResponse.__new__(AllocateProducerIdsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AllocateProducerIdsResponse)
     (
         message.throttle_time_ms,
         message.error_code,
         message.producer_id_start,
         message.producer_id_len,
-    ) = _unpack_ihqi(buffer, position)
-    position += 18
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+        tag_count,
+    ) = _unpack_ihqiB(buffer, position)
+    position += 19
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

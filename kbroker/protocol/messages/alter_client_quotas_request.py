@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -41,7 +43,9 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 1
 
 _unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _unpack_dt = Struct(">d?").unpack_from
+_unpack_dtB = Struct(">d?B").unpack_from
 _pack_t = Struct(">?").pack
 _pack_dt = Struct(">d?").pack
 
@@ -56,13 +60,11 @@ class AlterClientQuotasRequest:
         self,
         entries: list[EntryData] | None = None,
         validate_only: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entries: list[EntryData] = [] if entries is None else entries
         self.validate_only = validate_only
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterClientQuotasRequest):
@@ -80,26 +82,32 @@ def read_alter_client_quotas_request(
 ) -> tuple[AlterClientQuotasRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterClientQuotasRequest", version))
-    message = AlterClientQuotasRequest.__new__(AlterClientQuotasRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterClientQuotasRequest)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
-    entries: list[EntryData] = []
-    for _ in range(count):
-        entry_data, position = read_entry_data(buffer, position, version)
-        entries.append(entry_data)
-    message.entries = entries
-    (message.validate_only,) = _unpack_t(buffer, position)
-    position += 1
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
+    if count > 0:
+        message.entries, position = read_entry_data_array(buffer, position, version, count)
+    else:
+        message.entries = []
+    if version == 1:
+        message.validate_only, tag_count = _unpack_tB(buffer, position)
+        position += 2
+    else:
+        (message.validate_only,) = _unpack_t(buffer, position)
+        position += 1
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -138,13 +146,11 @@ class EntryData:
         self,
         entity: list[EntityData] | None = None,
         ops: list[OpData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity: list[EntityData] = [] if entity is None else entity
         self.ops: list[OpData] = [] if ops is None else ops
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntryData):
@@ -155,35 +161,50 @@ class EntryData:
         return describe(self, self.FIELDS)
 
 
-def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryData, int]:
-    message = EntryData.__new__(EntryData)
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
-    entity: list[EntityData] = []
-    for _ in range(count):
-        entity_data, position = read_entity_data(buffer, position, version)
-        entity.append(entity_data)
-    message.entity = entity
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 11, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 11, MAX_ELEMENTS)
-    ops: list[OpData] = []
-    for _ in range(count):
-        op_data, position = read_op_data(buffer, position, version)
-        ops.append(op_data)
-    message.ops = ops
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_entry_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[EntryData], int]:
+    messages: list[EntryData] = []
+    while left > 0:
+        left -= 1
+        message = new(EntryData)
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
+        if count > 0:
+            message.entity, position = read_entity_data_array(buffer, position, version, count)
+        else:
+            message.entity = []
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 11, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 11, MAX_ELEMENTS)
+        if count > 0:
+            message.ops, position = read_op_data_array(buffer, position, version, count)
+        else:
+            message.ops = []
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None:
@@ -218,13 +239,11 @@ class EntityData:
         self,
         entity_type: str = "",
         entity_name: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntityData):
@@ -235,25 +254,34 @@ class EntityData:
         return describe(self, self.FIELDS)
 
 
-def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
-    message = EntityData.__new__(EntityData)
-    if version == 1:
-        message.entity_type, position = read_compact_string(buffer, position)
-    else:
-        message.entity_type, position = read_string(buffer, position)
-    if version == 1:
-        message.entity_name, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.entity_name, position = read_nullable_string(buffer, position)
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_entity_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[EntityData], int]:
+    messages: list[EntityData] = []
+    while left > 0:
+        left -= 1
+        message = new(EntityData)
+        if version == 1:
+            message.entity_type, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.entity_type, position = read_string(buffer, position)
+        if version == 1:
+            message.entity_name, position = read_short_nullable_string(buffer, position)
+        else:
+            message.entity_name, position = read_nullable_string(buffer, position)
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:
@@ -285,14 +313,12 @@ class OpData:
         key: str = "",
         value: float = 0.0,
         remove: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.value = value
         self.remove = remove
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OpData):
@@ -303,23 +329,33 @@ class OpData:
         return describe(self, self.FIELDS)
 
 
-def read_op_data(buffer: Buffer, position: int, version: int) -> tuple[OpData, int]:
-    message = OpData.__new__(OpData)
-    if version == 1:
-        message.key, position = read_compact_string(buffer, position)
-    else:
-        message.key, position = read_string(buffer, position)
-    message.value, message.remove = _unpack_dt(buffer, position)
-    position += 9
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_op_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[OpData], int]:
+    messages: list[OpData] = []
+    while left > 0:
+        left -= 1
+        message = new(OpData)
+        if version == 1:
+            message.key, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.key, position = read_string(buffer, position)
+        if version == 1:
+            message.value, message.remove, tag_count = _unpack_dtB(buffer, position)
+            position += 10
+        else:
+            message.value, message.remove = _unpack_dt(buffer, position)
+            position += 9
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_op_data(parts: list[Any], message: OpData, version: int) -> None:

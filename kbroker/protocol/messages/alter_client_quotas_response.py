@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -55,13 +57,11 @@ class AlterClientQuotasResponse:
         self,
         throttle_time_ms: int = 0,
         entries: list[EntryData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.entries: list[EntryData] = [] if entries is None else entries
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterClientQuotasResponse):
@@ -79,26 +79,31 @@ def read_alter_client_quotas_response(
 ) -> tuple[AlterClientQuotasResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterClientQuotasResponse", version))
-    message = AlterClientQuotasResponse.__new__(AlterClientQuotasResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterClientQuotasResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 1:
-        count, position = read_compact_count(buffer, position, 5)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
     else:
         count, position = read_count(buffer, position, 8)
-    entries: list[EntryData] = []
-    for _ in range(count):
-        entry_data, position = read_entry_data(buffer, position, version)
-        entries.append(entry_data)
-    message.entries = entries
+    if count > 0:
+        message.entries, position = read_entry_data_array(buffer, position, version, count)
+    else:
+        message.entries = []
     if version == 1:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -143,14 +148,12 @@ class EntryData:
         error_code: int = 0,
         error_message: str | None = "",
         entity: list[EntityData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.entity: list[EntityData] = [] if entity is None else entity
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntryData):
@@ -161,32 +164,44 @@ class EntryData:
         return describe(self, self.FIELDS)
 
 
-def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryData, int]:
-    message = EntryData.__new__(EntryData)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version == 1:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 3)
-    else:
-        count, position = read_count(buffer, position, 4)
-    entity: list[EntityData] = []
-    for _ in range(count):
-        entity_data, position = read_entity_data(buffer, position, version)
-        entity.append(entity_data)
-    message.entity = entity
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_entry_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[EntryData], int]:
+    messages: list[EntryData] = []
+    while left > 0:
+        left -= 1
+        message = new(EntryData)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version == 1:
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message, position = read_nullable_string(buffer, position)
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3)
+        else:
+            count, position = read_count(buffer, position, 4)
+        if count > 0:
+            message.entity, position = read_entity_data_array(buffer, position, version, count)
+        else:
+            message.entity = []
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None:
@@ -220,13 +235,11 @@ class EntityData:
         self,
         entity_type: str = "",
         entity_name: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntityData):
@@ -237,25 +250,34 @@ class EntityData:
         return describe(self, self.FIELDS)
 
 
-def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
-    message = EntityData.__new__(EntityData)
-    if version == 1:
-        message.entity_type, position = read_compact_string(buffer, position)
-    else:
-        message.entity_type, position = read_string(buffer, position)
-    if version == 1:
-        message.entity_name, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.entity_name, position = read_nullable_string(buffer, position)
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_entity_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[EntityData], int]:
+    messages: list[EntityData] = []
+    while left > 0:
+        left -= 1
+        message = new(EntityData)
+        if version == 1:
+            message.entity_type, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.entity_type, position = read_string(buffer, position)
+        if version == 1:
+            message.entity_name, position = read_short_nullable_string(buffer, position)
+        else:
+            message.entity_name, position = read_nullable_string(buffer, position)
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:

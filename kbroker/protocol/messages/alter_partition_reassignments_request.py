@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_string,
     read_fixed_array,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -58,14 +60,12 @@ class AlterPartitionReassignmentsRequest:
         timeout_ms: int = 60000,
         allow_replication_factor_change: bool = True,  # 1+
         topics: list[ReassignableTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.timeout_ms = timeout_ms
         self.allow_replication_factor_change = allow_replication_factor_change
         self.topics: list[ReassignableTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterPartitionReassignmentsRequest):
@@ -83,7 +83,9 @@ def read_alter_partition_reassignments_request(
 ) -> tuple[AlterPartitionReassignmentsRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterPartitionReassignmentsRequest", version))
-    message = AlterPartitionReassignmentsRequest.__new__(AlterPartitionReassignmentsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterPartitionReassignmentsRequest)
     if version == 1:
         (message.timeout_ms, message.allow_replication_factor_change) = _unpack_it(buffer, position)
         position += 5
@@ -91,14 +93,17 @@ def read_alter_partition_reassignments_request(
         (message.timeout_ms,) = _unpack_i(buffer, position)
         position += 4
         message.allow_replication_factor_change = True
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topics: list[ReassignableTopic] = []
-    for _ in range(count):
-        reassignable_topic, position = read_reassignable_topic(buffer, position, version)
-        topics.append(reassignable_topic)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_reassignable_topic_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -142,13 +147,11 @@ class ReassignableTopic:
         self,
         name: str = "",
         partitions: list[ReassignablePartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[ReassignablePartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReassignableTopic):
@@ -159,25 +162,38 @@ class ReassignableTopic:
         return describe(self, self.FIELDS)
 
 
-def read_reassignable_topic(
-    buffer: Buffer,
+def read_reassignable_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReassignableTopic, int]:
-    message = ReassignableTopic.__new__(ReassignableTopic)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
-    partitions: list[ReassignablePartition] = []
-    for _ in range(count):
-        reassignable_partition, position = read_reassignable_partition(buffer, position, version)
-        partitions.append(reassignable_partition)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ReassignableTopic], int]:
+    messages: list[ReassignableTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(ReassignableTopic)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_reassignable_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_reassignable_topic(parts: list[Any], message: ReassignableTopic, version: int) -> None:
@@ -201,13 +217,11 @@ class ReassignablePartition:
         self,
         partition_index: int = 0,
         replicas: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.replicas: list[int] | None = replicas
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReassignablePartition):
@@ -218,25 +232,34 @@ class ReassignablePartition:
         return describe(self, self.FIELDS)
 
 
-def read_reassignable_partition(
-    buffer: Buffer,
+def read_reassignable_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReassignablePartition, int]:
-    message = ReassignablePartition.__new__(ReassignablePartition)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    count, position = read_compact_nullable_count(buffer, position, 4)
-    if count < 0:
-        message.replicas = None
-    else:
-        message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ReassignablePartition], int]:
+    messages: list[ReassignablePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(ReassignablePartition)
+        (message.partition_index,) = _unpack_i(buffer, position)
+        position += 4
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 4)
+        if count < 0:
+            message.replicas = None
+        else:
+            message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_reassignable_partition(

@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -58,16 +60,14 @@ class AlterPartitionReassignmentsResponse:
         error_code: int = 0,
         error_message: str | None = "",
         responses: list[ReassignableTopicResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.allow_replication_factor_change = allow_replication_factor_change
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.responses: list[ReassignableTopicResponse] = [] if responses is None else responses
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterPartitionReassignmentsResponse):
@@ -85,7 +85,9 @@ def read_alter_partition_reassignments_response(
 ) -> tuple[AlterPartitionReassignmentsResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("AlterPartitionReassignmentsResponse", version))
-    message = AlterPartitionReassignmentsResponse.__new__(AlterPartitionReassignmentsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterPartitionReassignmentsResponse)
     if version == 1:
         (
             message.throttle_time_ms,
@@ -97,19 +99,23 @@ def read_alter_partition_reassignments_response(
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
         message.allow_replication_factor_change = True
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 3)
-    responses: list[ReassignableTopicResponse] = []
-    for _ in range(count):
-        reassignable_topic_response, position = read_reassignable_topic_response(
+    message.error_message, position = read_short_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.responses, position = read_reassignable_topic_response_array(
             buffer,
             position,
             version,
+            count,
         )
-        responses.append(reassignable_topic_response)
-    message.responses = responses
+    else:
+        message.responses = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -155,15 +161,13 @@ class ReassignableTopicResponse:
         self,
         name: str = "",
         partitions: list[ReassignablePartitionResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[ReassignablePartitionResponse] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReassignableTopicResponse):
@@ -174,25 +178,38 @@ class ReassignableTopicResponse:
         return describe(self, self.FIELDS)
 
 
-def read_reassignable_topic_response(
-    buffer: Buffer,
+def read_reassignable_topic_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReassignableTopicResponse, int]:
-    message = ReassignableTopicResponse.__new__(ReassignableTopicResponse)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 8)
-    partitions: list[ReassignablePartitionResponse] = []
-    for _ in range(count):
-        partitions_item, position = read_reassignable_partition_response(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ReassignableTopicResponse], int]:
+    messages: list[ReassignableTopicResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(ReassignableTopicResponse)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 8)
+        if count > 0:
+            message.partitions, position = read_reassignable_partition_response_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_reassignable_topic_response(
@@ -226,14 +243,12 @@ class ReassignablePartitionResponse:
         partition_index: int = 0,
         error_code: int = 0,
         error_message: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReassignablePartitionResponse):
@@ -244,21 +259,26 @@ class ReassignablePartitionResponse:
         return describe(self, self.FIELDS)
 
 
-def read_reassignable_partition_response(
-    buffer: Buffer,
+def read_reassignable_partition_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReassignablePartitionResponse, int]:
-    message = ReassignablePartitionResponse.__new__(ReassignablePartitionResponse)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ReassignablePartitionResponse], int]:
+    messages: list[ReassignablePartitionResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(ReassignablePartitionResponse)
+        message.partition_index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_reassignable_partition_response(

@@ -15,9 +15,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_fixed_array,
     read_tagged_fields,
@@ -34,9 +36,10 @@ MAX_VERSION: Final = 3
 FLEXIBLE_FROM: Final = 2
 
 _unpack_u = Struct(">16s").unpack_from
-_unpack_bi = Struct(">bi").unpack_from
+_unpack_biB = Struct(">biB").unpack_from
 _unpack_ii = Struct(">ii").unpack_from
 _unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_bi = Struct(">bi").pack
 _pack_ii = Struct(">ii").pack
@@ -59,14 +62,12 @@ class AlterPartitionRequest:
         broker_id: int = 0,
         broker_epoch: int = -1,
         topics: list[TopicData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
         self.topics: list[TopicData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterPartitionRequest):
@@ -84,17 +85,22 @@ def read_alter_partition_request(
 ) -> tuple[AlterPartitionRequest, int]:
     if not 2 <= version <= 3:
         raise DecodeError(unsupported_version("AlterPartitionRequest", version))
-    message = AlterPartitionRequest.__new__(AlterPartitionRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterPartitionRequest)
     message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
     position += 12
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_topic_data_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -130,13 +136,11 @@ class TopicData:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -147,22 +151,39 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 15, MAX_ELEMENTS)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 15, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -198,7 +219,7 @@ class PartitionData:
         new_isr_with_epochs: list[BrokerState] | None = None,  # 3+
         leader_recovery_state: int = 0,
         partition_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.leader_epoch = leader_epoch
@@ -208,9 +229,7 @@ class PartitionData:
         )
         self.leader_recovery_state = leader_recovery_state
         self.partition_epoch = partition_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -221,32 +240,56 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    message.partition_index, message.leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 4)
-        message.new_isr, position = read_fixed_array(buffer, position, count, "i", 4)
-    else:
-        message.new_isr = []
-    if version == 3:
-        count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
-        new_isr_with_epochs: list[BrokerState] = []
-        for _ in range(count):
-            broker_state, position = read_broker_state(buffer, position, version)
-            new_isr_with_epochs.append(broker_state)
-        message.new_isr_with_epochs = new_isr_with_epochs
-    else:
-        message.new_isr_with_epochs = []
-    message.leader_recovery_state, message.partition_epoch = _unpack_bi(buffer, position)
-    position += 5
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        message.partition_index, message.leader_epoch = _unpack_ii(buffer, position)
+        position += 8
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+            message.new_isr, position = read_fixed_array(buffer, position, count, "i", 4)
+        else:
+            message.new_isr = []
+        if version == 3:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
+            if count > 0:
+                message.new_isr_with_epochs, position = read_broker_state_array(
+                    buffer,
+                    position,
+                    version,
+                    count,
+                )
+            else:
+                message.new_isr_with_epochs = []
+        else:
+            message.new_isr_with_epochs = []
+        (
+            message.leader_recovery_state,
+            message.partition_epoch,
+            tag_count,
+        ) = _unpack_biB(buffer, position)
+        position += 6
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -279,13 +322,11 @@ class BrokerState:
         self,
         broker_id: int = 0,
         broker_epoch: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerState):
@@ -296,16 +337,24 @@ class BrokerState:
         return describe(self, self.FIELDS)
 
 
-def read_broker_state(buffer: Buffer, position: int, version: int) -> tuple[BrokerState, int]:
-    message = BrokerState.__new__(BrokerState)
-    message.broker_id, message.broker_epoch = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_broker_state_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[BrokerState], int]:
+    messages: list[BrokerState] = []
+    while left > 0:
+        left -= 1
+        message = new(BrokerState)
+        message.broker_id, message.broker_epoch, tag_count = _unpack_iqB(buffer, position)
+        position += 13
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_broker_state(parts: list[Any], message: BrokerState, version: int) -> None:

@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_fixed_array,
     read_tagged_fields,
@@ -32,7 +34,7 @@ MAX_VERSION: Final = 3
 FLEXIBLE_FROM: Final = 2
 
 _unpack_u = Struct(">16s").unpack_from
-_unpack_bi = Struct(">bi").unpack_from
+_unpack_biB = Struct(">biB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _unpack_ihii = Struct(">ihii").unpack_from
 _pack_u = Struct(">16s").pack
@@ -57,14 +59,12 @@ class AlterPartitionResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,
         topics: list[TopicData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.topics: list[TopicData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterPartitionResponse):
@@ -82,17 +82,22 @@ def read_alter_partition_response(
 ) -> tuple[AlterPartitionResponse, int]:
     if not 2 <= version <= 3:
         raise DecodeError(unsupported_version("AlterPartitionResponse", version))
-    message = AlterPartitionResponse.__new__(AlterPartitionResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterPartitionResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    count, position = read_compact_count(buffer, position, 18)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.topics, position = read_topic_data_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -128,13 +133,11 @@ class TopicData:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -145,22 +148,39 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 21)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 21)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -198,7 +218,7 @@ class PartitionData:
         isr: list[int] | None = None,
         leader_recovery_state: int = 0,
         partition_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
@@ -207,9 +227,7 @@ class PartitionData:
         self.isr: list[int] = [] if isr is None else isr
         self.leader_recovery_state = leader_recovery_state
         self.partition_epoch = partition_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -220,25 +238,41 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    (
-        message.partition_index,
-        message.error_code,
-        message.leader_id,
-        message.leader_epoch,
-    ) = _unpack_ihii(buffer, position)
-    position += 14
-    count, position = read_compact_count(buffer, position, 4)
-    message.isr, position = read_fixed_array(buffer, position, count, "i", 4)
-    message.leader_recovery_state, message.partition_epoch = _unpack_bi(buffer, position)
-    position += 5
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        (
+            message.partition_index,
+            message.error_code,
+            message.leader_id,
+            message.leader_epoch,
+        ) = _unpack_ihii(buffer, position)
+        position += 14
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.isr, position = read_fixed_array(buffer, position, count, "i", 4)
+        (
+            message.leader_recovery_state,
+            message.partition_epoch,
+            tag_count,
+        ) = _unpack_biB(buffer, position)
+        position += 6
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -13,13 +13,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
     read_fixed_array,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -47,12 +49,10 @@ class AlterReplicaLogDirsRequest:
     def __init__(
         self,
         dirs: list[AlterReplicaLogDir] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.dirs: list[AlterReplicaLogDir] = [] if dirs is None else dirs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterReplicaLogDirsRequest):
@@ -70,24 +70,29 @@ def read_alter_replica_log_dirs_request(
 ) -> tuple[AlterReplicaLogDirsRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("AlterReplicaLogDirsRequest", version))
-    message = AlterReplicaLogDirsRequest.__new__(AlterReplicaLogDirsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterReplicaLogDirsRequest)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    dirs: list[AlterReplicaLogDir] = []
-    for _ in range(count):
-        alter_replica_log_dir, position = read_alter_replica_log_dir(buffer, position, version)
-        dirs.append(alter_replica_log_dir)
-    message.dirs = dirs
+    if count > 0:
+        message.dirs, position = read_alter_replica_log_dir_array(buffer, position, version, count)
+    else:
+        message.dirs = []
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -125,13 +130,11 @@ class AlterReplicaLogDir:
         self,
         path: str = "",
         topics: list[AlterReplicaLogDirTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.path = path
         self.topics: list[AlterReplicaLogDirTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterReplicaLogDir):
@@ -142,38 +145,47 @@ class AlterReplicaLogDir:
         return describe(self, self.FIELDS)
 
 
-def read_alter_replica_log_dir(
-    buffer: Buffer,
+def read_alter_replica_log_dir_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterReplicaLogDir, int]:
-    message = AlterReplicaLogDir.__new__(AlterReplicaLogDir)
-    if version == 2:
-        message.path, position = read_compact_string(buffer, position)
-    else:
-        message.path, position = read_string(buffer, position)
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[AlterReplicaLogDirTopic] = []
-    for _ in range(count):
-        alter_replica_log_dir_topic, position = read_alter_replica_log_dir_topic(
-            buffer,
-            position,
-            version,
-        )
-        topics.append(alter_replica_log_dir_topic)
-    message.topics = topics
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AlterReplicaLogDir], int]:
+    messages: list[AlterReplicaLogDir] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterReplicaLogDir)
+        if version == 2:
+            message.path, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.path, position = read_string(buffer, position)
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
+        if count > 0:
+            message.topics, position = read_alter_replica_log_dir_topic_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_replica_log_dir(
@@ -210,13 +222,11 @@ class AlterReplicaLogDirTopic:
         self,
         name: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterReplicaLogDirTopic):
@@ -227,30 +237,39 @@ class AlterReplicaLogDirTopic:
         return describe(self, self.FIELDS)
 
 
-def read_alter_replica_log_dir_topic(
-    buffer: Buffer,
+def read_alter_replica_log_dir_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterReplicaLogDirTopic, int]:
-    message = AlterReplicaLogDirTopic.__new__(AlterReplicaLogDirTopic)
-    if version == 2:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AlterReplicaLogDirTopic], int]:
+    messages: list[AlterReplicaLogDirTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterReplicaLogDirTopic)
+        if version == 2:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_replica_log_dir_topic(

@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -37,6 +39,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
@@ -51,13 +54,11 @@ class AlterReplicaLogDirsResponse:
         self,
         throttle_time_ms: int = 0,
         results: list[AlterReplicaLogDirTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[AlterReplicaLogDirTopicResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterReplicaLogDirsResponse):
@@ -75,26 +76,36 @@ def read_alter_replica_log_dirs_response(
 ) -> tuple[AlterReplicaLogDirsResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("AlterReplicaLogDirsResponse", version))
-    message = AlterReplicaLogDirsResponse.__new__(AlterReplicaLogDirsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterReplicaLogDirsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    results: list[AlterReplicaLogDirTopicResult] = []
-    for _ in range(count):
-        results_item, position = read_alter_replica_log_dir_topic_result(buffer, position, version)
-        results.append(results_item)
-    message.results = results
+    if count > 0:
+        message.results, position = read_alter_replica_log_dir_topic_result_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.results = []
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -133,15 +144,13 @@ class AlterReplicaLogDirTopicResult:
         self,
         topic_name: str = "",
         partitions: list[AlterReplicaLogDirPartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partitions: list[AlterReplicaLogDirPartitionResult] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterReplicaLogDirTopicResult):
@@ -152,38 +161,47 @@ class AlterReplicaLogDirTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_alter_replica_log_dir_topic_result(
-    buffer: Buffer,
+def read_alter_replica_log_dir_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterReplicaLogDirTopicResult, int]:
-    message = AlterReplicaLogDirTopicResult.__new__(AlterReplicaLogDirTopicResult)
-    if version == 2:
-        message.topic_name, position = read_compact_string(buffer, position)
-    else:
-        message.topic_name, position = read_string(buffer, position)
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 7)
-    else:
-        count, position = read_count(buffer, position, 6)
-    partitions: list[AlterReplicaLogDirPartitionResult] = []
-    for _ in range(count):
-        partitions_item, position = read_alter_replica_log_dir_partition_result(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AlterReplicaLogDirTopicResult], int]:
+    messages: list[AlterReplicaLogDirTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterReplicaLogDirTopicResult)
+        if version == 2:
+            message.topic_name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic_name, position = read_string(buffer, position)
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 7)
+        else:
+            count, position = read_count(buffer, position, 6)
+        if count > 0:
+            message.partitions, position = read_alter_replica_log_dir_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_replica_log_dir_topic_result(
@@ -220,13 +238,11 @@ class AlterReplicaLogDirPartitionResult:
         self,
         partition_index: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterReplicaLogDirPartitionResult):
@@ -237,23 +253,29 @@ class AlterReplicaLogDirPartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_alter_replica_log_dir_partition_result(
-    buffer: Buffer,
+def read_alter_replica_log_dir_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterReplicaLogDirPartitionResult, int]:
-    message = AlterReplicaLogDirPartitionResult.__new__(AlterReplicaLogDirPartitionResult)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AlterReplicaLogDirPartitionResult], int]:
+    messages: list[AlterReplicaLogDirPartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterReplicaLogDirPartitionResult)
+        if version == 2:
+            message.partition_index, message.error_code, tag_count = _unpack_ihB(buffer, position)
+            position += 7
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.error_code = _unpack_ih(buffer, position)
+            position += 6
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_replica_log_dir_partition_result(

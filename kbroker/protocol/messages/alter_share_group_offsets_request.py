@@ -14,10 +14,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -31,7 +33,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_iq = Struct(">iq").pack
 
 
@@ -45,13 +47,11 @@ class AlterShareGroupOffsetsRequest:
         self,
         group_id: str = "",
         topics: list[AlterShareGroupOffsetsRequestTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[AlterShareGroupOffsetsRequestTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterShareGroupOffsetsRequest):
@@ -69,20 +69,26 @@ def read_alter_share_group_offsets_request(
 ) -> tuple[AlterShareGroupOffsetsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterShareGroupOffsetsRequest", version))
-    message = AlterShareGroupOffsetsRequest.__new__(AlterShareGroupOffsetsRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topics: list[AlterShareGroupOffsetsRequestTopic] = []
-    for _ in range(count):
-        topics_item, position = read_alter_share_group_offsets_request_topic(
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterShareGroupOffsetsRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_alter_share_group_offsets_request_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(topics_item)
-    message.topics = topics
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -118,15 +124,13 @@ class AlterShareGroupOffsetsRequestTopic:
         self,
         topic_name: str = "",
         partitions: list[AlterShareGroupOffsetsRequestPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partitions: list[AlterShareGroupOffsetsRequestPartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterShareGroupOffsetsRequestTopic):
@@ -137,29 +141,38 @@ class AlterShareGroupOffsetsRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_alter_share_group_offsets_request_topic(
-    buffer: Buffer,
+def read_alter_share_group_offsets_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterShareGroupOffsetsRequestTopic, int]:
-    message = AlterShareGroupOffsetsRequestTopic.__new__(AlterShareGroupOffsetsRequestTopic)
-    message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
-    partitions: list[AlterShareGroupOffsetsRequestPartition] = []
-    for _ in range(count):
-        partitions_item, position = read_alter_share_group_offsets_request_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AlterShareGroupOffsetsRequestTopic], int]:
+    messages: list[AlterShareGroupOffsetsRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterShareGroupOffsetsRequestTopic)
+        message.topic_name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_alter_share_group_offsets_request_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_share_group_offsets_request_topic(
@@ -187,13 +200,11 @@ class AlterShareGroupOffsetsRequestPartition:
         self,
         partition_index: int = 0,
         start_offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.start_offset = start_offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterShareGroupOffsetsRequestPartition):
@@ -204,20 +215,24 @@ class AlterShareGroupOffsetsRequestPartition:
         return describe(self, self.FIELDS)
 
 
-def read_alter_share_group_offsets_request_partition(
-    buffer: Buffer,
+def read_alter_share_group_offsets_request_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterShareGroupOffsetsRequestPartition, int]:
-    message = AlterShareGroupOffsetsRequestPartition.__new__(AlterShareGroupOffsetsRequestPartition)
-    message.partition_index, message.start_offset = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AlterShareGroupOffsetsRequestPartition], int]:
+    messages: list[AlterShareGroupOffsetsRequestPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterShareGroupOffsetsRequestPartition)
+        message.partition_index, message.start_offset, tag_count = _unpack_iqB(buffer, position)
+        position += 13
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_share_group_offsets_request_partition(

@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -57,7 +59,7 @@ class AlterShareGroupOffsetsResponse:
         error_code: int = 0,
         error_message: str | None = None,
         responses: list[AlterShareGroupOffsetsResponseTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -65,9 +67,7 @@ class AlterShareGroupOffsetsResponse:
         self.responses: list[AlterShareGroupOffsetsResponseTopic] = (
             [] if responses is None else responses
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterShareGroupOffsetsResponse):
@@ -85,22 +85,28 @@ def read_alter_share_group_offsets_response(
 ) -> tuple[AlterShareGroupOffsetsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterShareGroupOffsetsResponse", version))
-    message = AlterShareGroupOffsetsResponse.__new__(AlterShareGroupOffsetsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterShareGroupOffsetsResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 19)
-    responses: list[AlterShareGroupOffsetsResponseTopic] = []
-    for _ in range(count):
-        responses_item, position = read_alter_share_group_offsets_response_topic(
+    message.error_message, position = read_short_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 19)
+    if count > 0:
+        message.responses, position = read_alter_share_group_offsets_response_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        responses.append(responses_item)
-    message.responses = responses
+    else:
+        message.responses = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -143,16 +149,14 @@ class AlterShareGroupOffsetsResponseTopic:
         topic_name: str = "",
         topic_id: bytes = ZERO_UUID,
         partitions: list[AlterShareGroupOffsetsResponsePartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.topic_id = topic_id
         self.partitions: list[AlterShareGroupOffsetsResponsePartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterShareGroupOffsetsResponseTopic):
@@ -163,31 +167,40 @@ class AlterShareGroupOffsetsResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_alter_share_group_offsets_response_topic(
-    buffer: Buffer,
+def read_alter_share_group_offsets_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterShareGroupOffsetsResponseTopic, int]:
-    message = AlterShareGroupOffsetsResponseTopic.__new__(AlterShareGroupOffsetsResponseTopic)
-    message.topic_name, position = read_compact_string(buffer, position)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 8)
-    partitions: list[AlterShareGroupOffsetsResponsePartition] = []
-    for _ in range(count):
-        partitions_item, position = read_alter_share_group_offsets_response_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AlterShareGroupOffsetsResponseTopic], int]:
+    messages: list[AlterShareGroupOffsetsResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterShareGroupOffsetsResponseTopic)
+        message.topic_name, position = read_short_string(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 8)
+        if count > 0:
+            message.partitions, position = read_alter_share_group_offsets_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_share_group_offsets_response_topic(
@@ -222,14 +235,12 @@ class AlterShareGroupOffsetsResponsePartition:
         partition_index: int = 0,
         error_code: int = 0,
         error_message: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterShareGroupOffsetsResponsePartition):
@@ -240,23 +251,26 @@ class AlterShareGroupOffsetsResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_alter_share_group_offsets_response_partition(
-    buffer: Buffer,
+def read_alter_share_group_offsets_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterShareGroupOffsetsResponsePartition, int]:
-    message = AlterShareGroupOffsetsResponsePartition.__new__(
-        AlterShareGroupOffsetsResponsePartition,
-    )
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AlterShareGroupOffsetsResponsePartition], int]:
+    messages: list[AlterShareGroupOffsetsResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterShareGroupOffsetsResponsePartition)
+        message.partition_index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_share_group_offsets_response_partition(

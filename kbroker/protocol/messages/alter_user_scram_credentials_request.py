@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_bytes,
     read_compact_count,
     read_compact_string,
@@ -33,7 +35,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _unpack_bi = Struct(">bi").unpack_from
 _pack_b = Struct(">b").pack
 _pack_bi = Struct(">bi").pack
@@ -49,13 +51,11 @@ class AlterUserScramCredentialsRequest:
         self,
         deletions: list[ScramCredentialDeletion] | None = None,
         upsertions: list[ScramCredentialUpsertion] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.deletions: list[ScramCredentialDeletion] = [] if deletions is None else deletions
         self.upsertions: list[ScramCredentialUpsertion] = [] if upsertions is None else upsertions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterUserScramCredentialsRequest):
@@ -73,29 +73,37 @@ def read_alter_user_scram_credentials_request(
 ) -> tuple[AlterUserScramCredentialsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterUserScramCredentialsRequest", version))
-    message = AlterUserScramCredentialsRequest.__new__(AlterUserScramCredentialsRequest)
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    deletions: list[ScramCredentialDeletion] = []
-    for _ in range(count):
-        scram_credential_deletion, position = read_scram_credential_deletion(
+    message = new(AlterUserScramCredentialsRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+    if count > 0:
+        message.deletions, position = read_scram_credential_deletion_array(
             buffer,
             position,
             version,
+            count,
         )
-        deletions.append(scram_credential_deletion)
-    message.deletions = deletions
-    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
-    upsertions: list[ScramCredentialUpsertion] = []
-    for _ in range(count):
-        scram_credential_upsertion, position = read_scram_credential_upsertion(
+    else:
+        message.deletions = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
+    if count > 0:
+        message.upsertions, position = read_scram_credential_upsertion_array(
             buffer,
             position,
             version,
+            count,
         )
-        upsertions.append(scram_credential_upsertion)
-    message.upsertions = upsertions
+    else:
+        message.upsertions = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -133,13 +141,11 @@ class ScramCredentialDeletion:
         self,
         name: str = "",
         mechanism: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.mechanism = mechanism
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScramCredentialDeletion):
@@ -150,21 +156,25 @@ class ScramCredentialDeletion:
         return describe(self, self.FIELDS)
 
 
-def read_scram_credential_deletion(
+def read_scram_credential_deletion_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[ScramCredentialDeletion, int]:
-    message = ScramCredentialDeletion.__new__(ScramCredentialDeletion)
-    message.name, position = read_compact_string(buffer, position)
-    (message.mechanism,) = _unpack_b(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ScramCredentialDeletion], int]:
+    messages: list[ScramCredentialDeletion] = []
+    while left > 0:
+        left -= 1
+        message = new(ScramCredentialDeletion)
+        message.name, position = read_compact_string(buffer, position)
+        message.mechanism, tag_count = _unpack_bB(buffer, position)
+        position += 2
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_scram_credential_deletion(
@@ -200,16 +210,14 @@ class ScramCredentialUpsertion:
         iterations: int = 0,
         salt: bytes = b"",
         salted_password: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.mechanism = mechanism
         self.iterations = iterations
         self.salt = salt
         self.salted_password = salted_password
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScramCredentialUpsertion):
@@ -220,23 +228,28 @@ class ScramCredentialUpsertion:
         return describe(self, self.FIELDS)
 
 
-def read_scram_credential_upsertion(
+def read_scram_credential_upsertion_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[ScramCredentialUpsertion, int]:
-    message = ScramCredentialUpsertion.__new__(ScramCredentialUpsertion)
-    message.name, position = read_compact_string(buffer, position)
-    message.mechanism, message.iterations = _unpack_bi(buffer, position)
-    position += 5
-    message.salt, position = read_compact_bytes(buffer, position)
-    message.salted_password, position = read_compact_bytes(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ScramCredentialUpsertion], int]:
+    messages: list[ScramCredentialUpsertion] = []
+    while left > 0:
+        left -= 1
+        message = new(ScramCredentialUpsertion)
+        message.name, position = read_compact_string(buffer, position)
+        message.mechanism, message.iterations = _unpack_bi(buffer, position)
+        position += 5
+        message.salt, position = read_compact_bytes(buffer, position)
+        message.salted_password, position = read_compact_bytes(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_scram_credential_upsertion(

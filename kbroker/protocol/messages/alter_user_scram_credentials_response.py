@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -48,13 +50,11 @@ class AlterUserScramCredentialsResponse:
         self,
         throttle_time_ms: int = 0,
         results: list[AlterUserScramCredentialsResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[AlterUserScramCredentialsResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterUserScramCredentialsResponse):
@@ -72,17 +72,27 @@ def read_alter_user_scram_credentials_response(
 ) -> tuple[AlterUserScramCredentialsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AlterUserScramCredentialsResponse", version))
-    message = AlterUserScramCredentialsResponse.__new__(AlterUserScramCredentialsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AlterUserScramCredentialsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 5)
-    results: list[AlterUserScramCredentialsResult] = []
-    for _ in range(count):
-        results_item, position = read_alter_user_scram_credentials_result(buffer, position, version)
-        results.append(results_item)
-    message.results = results
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 5)
+    if count > 0:
+        message.results, position = read_alter_user_scram_credentials_result_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.results = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -124,14 +134,12 @@ class AlterUserScramCredentialsResult:
         user: str = "",
         error_code: int = 0,
         error_message: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.user = user
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterUserScramCredentialsResult):
@@ -142,22 +150,27 @@ class AlterUserScramCredentialsResult:
         return describe(self, self.FIELDS)
 
 
-def read_alter_user_scram_credentials_result(
-    buffer: Buffer,
+def read_alter_user_scram_credentials_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterUserScramCredentialsResult, int]:
-    message = AlterUserScramCredentialsResult.__new__(AlterUserScramCredentialsResult)
-    message.user, position = read_compact_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AlterUserScramCredentialsResult], int]:
+    messages: list[AlterUserScramCredentialsResult] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterUserScramCredentialsResult)
+        message.user, position = read_short_string(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_user_scram_credentials_result(

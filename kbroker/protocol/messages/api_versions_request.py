@@ -12,10 +12,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
-    read_compact_string,
+    new,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_string,
@@ -43,13 +45,11 @@ class ApiVersionsRequest:
         self,
         client_software_name: str = "",  # 3+
         client_software_version: str = "",  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.client_software_name = client_software_name
         self.client_software_version = client_software_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiVersionsRequest):
@@ -67,23 +67,25 @@ def read_api_versions_request(
 ) -> tuple[ApiVersionsRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("ApiVersionsRequest", version))
-    message = ApiVersionsRequest.__new__(ApiVersionsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ApiVersionsRequest)
     if version >= 3:
-        message.client_software_name, position = read_compact_string(buffer, position)
+        message.client_software_name, position = read_short_string(buffer, position)
     else:
         message.client_software_name = ""
     if version >= 3:
-        message.client_software_version, position = read_compact_string(buffer, position)
+        message.client_software_version, position = read_short_string(buffer, position)
     else:
         message.client_software_version = ""
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

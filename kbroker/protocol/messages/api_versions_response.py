@@ -13,13 +13,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_tagged_fields,
     read_uvarint,
     unsupported_version,
@@ -37,9 +39,11 @@ FLEXIBLE_FROM: Final = 3
 
 _unpack_t = Struct(">?").unpack_from
 _unpack_h = Struct(">h").unpack_from
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _unpack_hhh = Struct(">hhh").unpack_from
+_unpack_hhhB = Struct(">hhhB").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_q = Struct(">q").unpack_from
 _pack_t = Struct(">?").pack
 _pack_h = Struct(">h").pack
@@ -73,7 +77,7 @@ class ApiVersionsResponse:
         finalized_features_epoch: int = -1,  # 3+
         finalized_features: list[FinalizedFeatureKey] | None = None,  # 3+
         zk_migration_ready: bool = False,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.api_keys: list[ApiVersion] = [] if api_keys is None else api_keys
@@ -86,9 +90,7 @@ class ApiVersionsResponse:
             [] if finalized_features is None else finalized_features
         )
         self.zk_migration_ready = zk_migration_ready
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiVersionsResponse):
@@ -106,70 +108,77 @@ def read_api_versions_response(
 ) -> tuple[ApiVersionsResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("ApiVersionsResponse", version))
-    message = ApiVersionsResponse.__new__(ApiVersionsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ApiVersionsResponse)
     (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 3:
-        count, position = read_compact_count(buffer, position, 7)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 7)
     else:
         count, position = read_count(buffer, position, 6)
-    api_keys: list[ApiVersion] = []
-    for _ in range(count):
-        api_version, position = read_api_version(buffer, position, version)
-        api_keys.append(api_version)
-    message.api_keys = api_keys
-    if version >= 1:
+    if count > 0:
+        message.api_keys, position = read_api_version_array(buffer, position, version, count)
+    else:
+        message.api_keys = []
+    if version >= 3:
+        message.throttle_time_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
+    elif version >= 1:
         (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
+        tag_count = 0
     else:
+        tag_count = 0
         message.throttle_time_ms = 0
     message.supported_features = []
     message.finalized_features_epoch = -1
     message.finalized_features = []
     message.zk_migration_ready = False
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
-                tag, position = read_uvarint(buffer, position)
-                size, position = read_uvarint(buffer, position)
-                if tag == 0:
-                    count, position = read_compact_count(buffer, position, 6)
-                    supported_features: list[SupportedFeatureKey] = []
-                    for _ in range(count):
-                        supported_feature_key, position = read_supported_feature_key(
-                            buffer,
-                            position,
-                            version,
-                        )
-                        supported_features.append(supported_feature_key)
-                    message.supported_features = supported_features
-                elif tag == 1:
-                    (message.finalized_features_epoch,) = _unpack_q(buffer, position)
-                    position += 8
-                elif tag == 2:
-                    count, position = read_compact_count(buffer, position, 6)
-                    finalized_features: list[FinalizedFeatureKey] = []
-                    for _ in range(count):
-                        finalized_feature_key, position = read_finalized_feature_key(
-                            buffer,
-                            position,
-                            version,
-                        )
-                        finalized_features.append(finalized_feature_key)
-                    message.finalized_features = finalized_features
-                elif tag == 3:
-                    (message.zk_migration_ready,) = _unpack_t(buffer, position)
-                    position += 1
-                else:
-                    position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        fields: list[tuple[int, bytes]] = []
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
+            tag, position = read_uvarint(buffer, position)
+            size, position = read_uvarint(buffer, position)
+            if tag == 0:
+                count, position = read_compact_count(buffer, position, 6)
+                if count > 0:
+                    message.supported_features, position = read_supported_feature_key_array(
+                        buffer,
+                        position,
+                        version,
+                        count,
+                    )
+                else:
+                    message.supported_features = []
+            elif tag == 1:
+                (message.finalized_features_epoch,) = _unpack_q(buffer, position)
+                position += 8
+            elif tag == 2:
+                count, position = read_compact_count(buffer, position, 6)
+                if count > 0:
+                    message.finalized_features, position = read_finalized_feature_key_array(
+                        buffer,
+                        position,
+                        version,
+                        count,
+                    )
+                else:
+                    message.finalized_features = []
+            elif tag == 3:
+                (message.zk_migration_ready,) = _unpack_t(buffer, position)
+                position += 1
+            else:
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -197,21 +206,21 @@ def write_api_versions_response(
             write_compact_count(field_parts, message.supported_features)
             for supported_feature_key in message.supported_features:
                 write_supported_feature_key(field_parts, supported_feature_key, version)
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if message.finalized_features_epoch != -1:
             field_parts = []
             field_parts.append(_pack_q(message.finalized_features_epoch))
-            fields = [*fields, (1, b"".join(field_parts))]
+            fields = (*fields, (1, b"".join(field_parts)))
         if message.finalized_features:
             field_parts = []
             write_compact_count(field_parts, message.finalized_features)
             for finalized_feature_key in message.finalized_features:
                 write_finalized_feature_key(field_parts, finalized_feature_key, version)
-            fields = [*fields, (2, b"".join(field_parts))]
+            fields = (*fields, (2, b"".join(field_parts)))
         if message.zk_migration_ready:
             field_parts = []
             field_parts.append(_pack_t(message.zk_migration_ready))
-            fields = [*fields, (3, b"".join(field_parts))]
+            fields = (*fields, (3, b"".join(field_parts)))
         if fields:
             write_tagged_fields(pieces, fields)
         else:
@@ -237,14 +246,12 @@ class ApiVersion:
         api_key: int = 0,
         min_version: int = 0,
         max_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.api_key = api_key
         self.min_version = min_version
         self.max_version = max_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiVersion):
@@ -255,19 +262,38 @@ class ApiVersion:
         return describe(self, self.FIELDS)
 
 
-def read_api_version(buffer: Buffer, position: int, version: int) -> tuple[ApiVersion, int]:
-    message = ApiVersion.__new__(ApiVersion)
-    (message.api_key, message.min_version, message.max_version) = _unpack_hhh(buffer, position)
-    position += 6
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_api_version_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ApiVersion], int]:
+    messages: list[ApiVersion] = []
+    while left > 0:
+        left -= 1
+        message = new(ApiVersion)
+        if version >= 3:
+            (
+                message.api_key,
+                message.min_version,
+                message.max_version,
+                tag_count,
+            ) = _unpack_hhhB(buffer, position)
+            position += 7
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.api_key,
+                message.min_version,
+                message.max_version,
+            ) = _unpack_hhh(buffer, position)
+            position += 6
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_api_version(parts: list[Any], message: ApiVersion, version: int) -> None:
@@ -297,14 +323,12 @@ class SupportedFeatureKey:
         name: str = "",
         min_version: int = 0,
         max_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.min_version = min_version
         self.max_version = max_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SupportedFeatureKey):
@@ -315,21 +339,25 @@ class SupportedFeatureKey:
         return describe(self, self.FIELDS)
 
 
-def read_supported_feature_key(
-    buffer: Buffer,
+def read_supported_feature_key_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[SupportedFeatureKey, int]:
-    message = SupportedFeatureKey.__new__(SupportedFeatureKey)
-    message.name, position = read_compact_string(buffer, position)
-    message.min_version, message.max_version = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[SupportedFeatureKey], int]:
+    messages: list[SupportedFeatureKey] = []
+    while left > 0:
+        left -= 1
+        message = new(SupportedFeatureKey)
+        message.name, position = read_short_string(buffer, position)
+        message.min_version, message.max_version, tag_count = _unpack_hhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_supported_feature_key(
@@ -361,14 +389,12 @@ class FinalizedFeatureKey:
         name: str = "",
         max_version_level: int = 0,
         min_version_level: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.max_version_level = max_version_level
         self.min_version_level = min_version_level
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FinalizedFeatureKey):
@@ -379,21 +405,29 @@ class FinalizedFeatureKey:
         return describe(self, self.FIELDS)
 
 
-def read_finalized_feature_key(
-    buffer: Buffer,
+def read_finalized_feature_key_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[FinalizedFeatureKey, int]:
-    message = FinalizedFeatureKey.__new__(FinalizedFeatureKey)
-    message.name, position = read_compact_string(buffer, position)
-    message.max_version_level, message.min_version_level = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[FinalizedFeatureKey], int]:
+    messages: list[FinalizedFeatureKey] = []
+    while left > 0:
+        left -= 1
+        message = new(FinalizedFeatureKey)
+        message.name, position = read_short_string(buffer, position)
+        (
+            message.max_version_level,
+            message.min_version_level,
+            tag_count,
+        ) = _unpack_hhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_finalized_feature_key(

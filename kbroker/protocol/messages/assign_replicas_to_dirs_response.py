@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_tagged_fields,
     unsupported_version,
@@ -31,6 +33,7 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_ih = Struct(">ih").pack
 
@@ -51,14 +54,12 @@ class AssignReplicasToDirsResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,
         directories: list[DirectoryData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.directories: list[DirectoryData] = [] if directories is None else directories
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AssignReplicasToDirsResponse):
@@ -76,17 +77,22 @@ def read_assign_replicas_to_dirs_response(
 ) -> tuple[AssignReplicasToDirsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("AssignReplicasToDirsResponse", version))
-    message = AssignReplicasToDirsResponse.__new__(AssignReplicasToDirsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(AssignReplicasToDirsResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    count, position = read_compact_count(buffer, position, 18)
-    directories: list[DirectoryData] = []
-    for _ in range(count):
-        directory_data, position = read_directory_data(buffer, position, version)
-        directories.append(directory_data)
-    message.directories = directories
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.directories, position = read_directory_data_array(buffer, position, version, count)
+    else:
+        message.directories = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -122,13 +128,11 @@ class DirectoryData:
         self,
         id: bytes = ZERO_UUID,
         topics: list[TopicData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.id = id
         self.topics: list[TopicData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DirectoryData):
@@ -139,22 +143,34 @@ class DirectoryData:
         return describe(self, self.FIELDS)
 
 
-def read_directory_data(buffer: Buffer, position: int, version: int) -> tuple[DirectoryData, int]:
-    message = DirectoryData.__new__(DirectoryData)
-    (message.id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 18)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_directory_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[DirectoryData], int]:
+    messages: list[DirectoryData] = []
+    while left > 0:
+        left -= 1
+        message = new(DirectoryData)
+        (message.id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 18)
+        if count > 0:
+            message.topics, position = read_topic_data_array(buffer, position, version, count)
+        else:
+            message.topics = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_directory_data(parts: list[Any], message: DirectoryData, version: int) -> None:
@@ -178,13 +194,11 @@ class TopicData:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -195,22 +209,39 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 7)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 7)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -234,13 +265,11 @@ class PartitionData:
         self,
         partition_index: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -251,16 +280,24 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        message.partition_index, message.error_code, tag_count = _unpack_ihB(buffer, position)
+        position += 7
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -15,14 +15,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -41,9 +43,9 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 1
 
-_unpack_H = Struct(">H").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_i = Struct(">i").unpack_from
-_unpack_iuii = Struct(">i16sii").unpack_from
+_unpack_iuiiB = Struct(">i16siiB").unpack_from
 _unpack_iii = Struct(">iii").unpack_from
 _pack_H = Struct(">H").pack
 _pack_i = Struct(">i").pack
@@ -69,7 +71,7 @@ class BeginQuorumEpochRequest:
         voter_id: int = -1,  # 1+
         topics: list[TopicData] | None = None,
         leader_endpoints: list[LeaderEndpoint] | None = None,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id: str | None = cluster_id
         self.voter_id = voter_id
@@ -77,9 +79,7 @@ class BeginQuorumEpochRequest:
         self.leader_endpoints: list[LeaderEndpoint] = (
             [] if leader_endpoints is None else leader_endpoints
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BeginQuorumEpochRequest):
@@ -97,9 +97,11 @@ def read_begin_quorum_epoch_request(
 ) -> tuple[BeginQuorumEpochRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("BeginQuorumEpochRequest", version))
-    message = BeginQuorumEpochRequest.__new__(BeginQuorumEpochRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(BeginQuorumEpochRequest)
     if version == 1:
-        message.cluster_id, position = read_compact_nullable_string(buffer, position)
+        message.cluster_id, position = read_short_nullable_string(buffer, position)
     else:
         message.cluster_id, position = read_nullable_string(buffer, position)
     if version == 1:
@@ -108,31 +110,42 @@ def read_begin_quorum_epoch_request(
     else:
         message.voter_id = -1
     if version == 1:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
+    if count > 0:
+        message.topics, position = read_topic_data_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if version == 1:
-        count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
-        leader_endpoints: list[LeaderEndpoint] = []
-        for _ in range(count):
-            leader_endpoint, position = read_leader_endpoint(buffer, position, version)
-            leader_endpoints.append(leader_endpoint)
-        message.leader_endpoints = leader_endpoints
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
+        if count > 0:
+            message.leader_endpoints, position = read_leader_endpoint_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.leader_endpoints = []
     else:
         message.leader_endpoints = []
     if version == 1:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -180,13 +193,11 @@ class TopicData:
         self,
         topic_name: str = "",
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -197,30 +208,47 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    if version == 1:
-        message.topic_name, position = read_compact_string(buffer, position)
-    else:
-        message.topic_name, position = read_string(buffer, position)
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 29, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        if version == 1:
+            message.topic_name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic_name, position = read_string(buffer, position)
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 29, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -261,15 +289,13 @@ class PartitionData:
         voter_directory_id: bytes = ZERO_UUID,  # 1+
         leader_id: int = 0,
         leader_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.voter_directory_id = voter_directory_id
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -280,33 +306,40 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    if version == 1:
-        (
-            message.partition_index,
-            message.voter_directory_id,
-            message.leader_id,
-            message.leader_epoch,
-        ) = _unpack_iuii(buffer, position)
-        position += 28
-    else:
-        (
-            message.partition_index,
-            message.leader_id,
-            message.leader_epoch,
-        ) = _unpack_iii(buffer, position)
-        position += 12
-        message.voter_directory_id = ZERO_UUID
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        if version == 1:
+            (
+                message.partition_index,
+                message.voter_directory_id,
+                message.leader_id,
+                message.leader_epoch,
+                tag_count,
+            ) = _unpack_iuiiB(buffer, position)
+            position += 29
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.partition_index,
+                message.leader_id,
+                message.leader_epoch,
+            ) = _unpack_iii(buffer, position)
+            position += 12
+            tag_count = 0
+            message.voter_directory_id = ZERO_UUID
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -341,14 +374,12 @@ class LeaderEndpoint:
         name: str = "",
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaderEndpoint):
@@ -359,18 +390,26 @@ class LeaderEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_leader_endpoint(buffer: Buffer, position: int, version: int) -> tuple[LeaderEndpoint, int]:
-    message = LeaderEndpoint.__new__(LeaderEndpoint)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_leader_endpoint_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[LeaderEndpoint], int]:
+    messages: list[LeaderEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(LeaderEndpoint)
+        message.name, position = read_short_string(buffer, position)
+        message.host, position = read_short_string(buffer, position)
+        message.port, tag_count = _unpack_HB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_leader_endpoint(parts: list[Any], message: LeaderEndpoint, version: int) -> None:

@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_uuid_array,
@@ -35,7 +37,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
-_unpack_iqqtt = Struct(">iqq??").unpack_from
+_unpack_iqqttB = Struct(">iqq??B").unpack_from
 _pack_iqqtt = Struct(">iqq??").pack
 
 
@@ -63,7 +65,7 @@ class BrokerHeartbeatRequest:
         want_shut_down: bool = False,
         offline_log_dirs: list[bytes] | None = None,  # 1+
         cordoned_log_dirs: list[bytes] | None = None,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
@@ -72,9 +74,7 @@ class BrokerHeartbeatRequest:
         self.want_shut_down = want_shut_down
         self.offline_log_dirs: list[bytes] = [] if offline_log_dirs is None else offline_log_dirs
         self.cordoned_log_dirs: list[bytes] | None = cordoned_log_dirs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerHeartbeatRequest):
@@ -92,24 +92,27 @@ def read_broker_heartbeat_request(
 ) -> tuple[BrokerHeartbeatRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("BrokerHeartbeatRequest", version))
-    message = BrokerHeartbeatRequest.__new__(BrokerHeartbeatRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(BrokerHeartbeatRequest)
     (
         message.broker_id,
         message.broker_epoch,
         message.current_metadata_offset,
         message.want_fence,
         message.want_shut_down,
-    ) = _unpack_iqqtt(buffer, position)
-    position += 22
+        tag_count,
+    ) = _unpack_iqqttB(buffer, position)
+    position += 23
     message.offline_log_dirs = []
     message.cordoned_log_dirs = None
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
@@ -127,7 +130,7 @@ def read_broker_heartbeat_request(
                     message.cordoned_log_dirs, position = read_uuid_array(buffer, position, count)
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -157,13 +160,13 @@ def write_broker_heartbeat_request(
         field_parts: list[Any] = []
         write_compact_count(field_parts, message.offline_log_dirs)
         write_uuid_array(field_parts, message.offline_log_dirs)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if version == 2 and message.cordoned_log_dirs is not None:
         field_parts = []
         write_compact_nullable_count(field_parts, message.cordoned_log_dirs)
         if message.cordoned_log_dirs is not None:
             write_uuid_array(field_parts, message.cordoned_log_dirs)
-        fields = [*fields, (1, b"".join(field_parts))]
+        fields = (*fields, (1, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:

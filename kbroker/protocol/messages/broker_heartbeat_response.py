@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
-_unpack_ihttt = Struct(">ih???").unpack_from
+_unpack_ihtttB = Struct(">ih???B").unpack_from
 _pack_ihttt = Struct(">ih???").pack
 
 
@@ -50,16 +52,14 @@ class BrokerHeartbeatResponse:
         is_caught_up: bool = False,
         is_fenced: bool = True,
         should_shut_down: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.is_caught_up = is_caught_up
         self.is_fenced = is_fenced
         self.should_shut_down = should_shut_down
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerHeartbeatResponse):
@@ -77,20 +77,22 @@ def read_broker_heartbeat_response(
 ) -> tuple[BrokerHeartbeatResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("BrokerHeartbeatResponse", version))
-    message = BrokerHeartbeatResponse.__new__(BrokerHeartbeatResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(BrokerHeartbeatResponse)
     (
         message.throttle_time_ms,
         message.error_code,
         message.is_caught_up,
         message.is_fenced,
         message.should_shut_down,
-    ) = _unpack_ihttt(buffer, position)
-    position += 9
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+        tag_count,
+    ) = _unpack_ihtttB(buffer, position)
+    position += 10
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,12 +15,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     read_uuid_array,
     unsupported_version,
@@ -39,10 +41,10 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_t = Struct(">?").unpack_from
-_unpack_Hh = Struct(">Hh").unpack_from
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_HhB = Struct(">HhB").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _unpack_i = Struct(">i").unpack_from
-_unpack_q = Struct(">q").unpack_from
+_unpack_qB = Struct(">qB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_t = Struct(">?").pack
 _pack_Hh = Struct(">Hh").pack
@@ -79,7 +81,7 @@ class BrokerRegistrationRequest:
         is_migrating_zk_broker: bool = False,  # 1+
         log_dirs: list[bytes] | None = None,  # 2+
         previous_broker_epoch: int = -1,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.cluster_id = cluster_id
@@ -90,9 +92,7 @@ class BrokerRegistrationRequest:
         self.is_migrating_zk_broker = is_migrating_zk_broker
         self.log_dirs: list[bytes] = [] if log_dirs is None else log_dirs
         self.previous_broker_epoch = previous_broker_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerRegistrationRequest):
@@ -110,45 +110,58 @@ def read_broker_registration_request(
 ) -> tuple[BrokerRegistrationRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("BrokerRegistrationRequest", version))
-    message = BrokerRegistrationRequest.__new__(BrokerRegistrationRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(BrokerRegistrationRequest)
     (message.broker_id,) = _unpack_i(buffer, position)
     position += 4
-    message.cluster_id, position = read_compact_string(buffer, position)
+    message.cluster_id, position = read_short_string(buffer, position)
     (message.incarnation_id,) = _unpack_u(buffer, position)
     position += 16
-    count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
-    listeners: list[Listener] = []
-    for _ in range(count):
-        listener, position = read_listener(buffer, position, version)
-        listeners.append(listener)
-    message.listeners = listeners
-    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
-    features: list[Feature] = []
-    for _ in range(count):
-        feature, position = read_feature(buffer, position, version)
-        features.append(feature)
-    message.features = features
-    message.rack, position = read_compact_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
+    if count > 0:
+        message.listeners, position = read_listener_array(buffer, position, version, count)
+    else:
+        message.listeners = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
+    if count > 0:
+        message.features, position = read_feature_array(buffer, position, version, count)
+    else:
+        message.features = []
+    message.rack, position = read_short_nullable_string(buffer, position)
     if version >= 1:
         (message.is_migrating_zk_broker,) = _unpack_t(buffer, position)
         position += 1
     else:
         message.is_migrating_zk_broker = False
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 16)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 16)
         message.log_dirs, position = read_uuid_array(buffer, position, count)
     else:
         message.log_dirs = []
     if version >= 3:
-        (message.previous_broker_epoch,) = _unpack_q(buffer, position)
-        position += 8
+        message.previous_broker_epoch, tag_count = _unpack_qB(buffer, position)
+        position += 9
     else:
-        message.previous_broker_epoch = -1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        tag_count = buffer[position]
         position += 1
+        message.previous_broker_epoch = -1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -205,15 +218,13 @@ class Listener:
         host: str = "",
         port: int = 0,
         security_protocol: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.security_protocol = security_protocol
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Listener):
@@ -224,18 +235,26 @@ class Listener:
         return describe(self, self.FIELDS)
 
 
-def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    message = Listener.__new__(Listener)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    message.port, message.security_protocol = _unpack_Hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_listener_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Listener], int]:
+    messages: list[Listener] = []
+    while left > 0:
+        left -= 1
+        message = new(Listener)
+        message.name, position = read_short_string(buffer, position)
+        message.host, position = read_short_string(buffer, position)
+        message.port, message.security_protocol, tag_count = _unpack_HhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:
@@ -264,14 +283,12 @@ class Feature:
         name: str = "",
         min_supported_version: int = 0,
         max_supported_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Feature):
@@ -282,17 +299,29 @@ class Feature:
         return describe(self, self.FIELDS)
 
 
-def read_feature(buffer: Buffer, position: int, version: int) -> tuple[Feature, int]:
-    message = Feature.__new__(Feature)
-    message.name, position = read_compact_string(buffer, position)
-    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_feature_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Feature], int]:
+    messages: list[Feature] = []
+    while left > 0:
+        left -= 1
+        message = new(Feature)
+        message.name, position = read_short_string(buffer, position)
+        (
+            message.min_supported_version,
+            message.max_supported_version,
+            tag_count,
+        ) = _unpack_hhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_feature(parts: list[Any], message: Feature, version: int) -> None:

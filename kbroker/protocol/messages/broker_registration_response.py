@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 4
 FLEXIBLE_FROM: Final = 0
 
-_unpack_ihq = Struct(">ihq").unpack_from
+_unpack_ihqB = Struct(">ihqB").unpack_from
 _pack_ihq = Struct(">ihq").pack
 
 
@@ -46,14 +48,12 @@ class BrokerRegistrationResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,
         broker_epoch: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.broker_epoch = broker_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BrokerRegistrationResponse):
@@ -71,18 +71,20 @@ def read_broker_registration_response(
 ) -> tuple[BrokerRegistrationResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("BrokerRegistrationResponse", version))
-    message = BrokerRegistrationResponse.__new__(BrokerRegistrationResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(BrokerRegistrationResponse)
     (
         message.throttle_time_ms,
         message.error_code,
         message.broker_epoch,
-    ) = _unpack_ihq(buffer, position)
-    position += 14
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+        tag_count,
+    ) = _unpack_ihqB(buffer, position)
+    position += 15
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -36,9 +38,10 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
 _unpack_u = Struct(">16s").unpack_from
-_unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_ii = Struct(">ii").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_b = Struct(">b").pack
@@ -57,13 +60,11 @@ class ConsumerGroupDescribeResponse:
         self,
         throttle_time_ms: int = 0,
         groups: list[DescribedGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribedGroup] = [] if groups is None else groups
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupDescribeResponse):
@@ -81,17 +82,22 @@ def read_consumer_group_describe_response(
 ) -> tuple[ConsumerGroupDescribeResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ConsumerGroupDescribeResponse", version))
-    message = ConsumerGroupDescribeResponse.__new__(ConsumerGroupDescribeResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ConsumerGroupDescribeResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 20)
-    groups: list[DescribedGroup] = []
-    for _ in range(count):
-        described_group, position = read_described_group(buffer, position, version)
-        groups.append(described_group)
-    message.groups = groups
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 20)
+    if count > 0:
+        message.groups, position = read_described_group_array(buffer, position, version, count)
+    else:
+        message.groups = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -145,7 +151,7 @@ class DescribedGroup:
         assignor_name: str = "",
         members: list[Member] | None = None,
         authorized_operations: int = -2147483648,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
@@ -156,9 +162,7 @@ class DescribedGroup:
         self.assignor_name = assignor_name
         self.members: list[Member] = [] if members is None else members
         self.authorized_operations = authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribedGroup):
@@ -169,30 +173,41 @@ class DescribedGroup:
         return describe(self, self.FIELDS)
 
 
-def read_described_group(buffer: Buffer, position: int, version: int) -> tuple[DescribedGroup, int]:
-    message = DescribedGroup.__new__(DescribedGroup)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    message.group_id, position = read_compact_string(buffer, position)
-    message.group_state, position = read_compact_string(buffer, position)
-    message.group_epoch, message.assignment_epoch = _unpack_ii(buffer, position)
-    position += 8
-    message.assignor_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 16)
-    members: list[Member] = []
-    for _ in range(count):
-        member, position = read_member(buffer, position, version)
-        members.append(member)
-    message.members = members
-    (message.authorized_operations,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_described_group_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[DescribedGroup], int]:
+    messages: list[DescribedGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribedGroup)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        message.group_id, position = read_short_string(buffer, position)
+        message.group_state, position = read_short_string(buffer, position)
+        message.group_epoch, message.assignment_epoch = _unpack_ii(buffer, position)
+        position += 8
+        message.assignor_name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 16)
+        if count > 0:
+            message.members, position = read_member_array(buffer, position, version, count)
+        else:
+            message.members = []
+        message.authorized_operations, tag_count = _unpack_iB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_described_group(parts: list[Any], message: DescribedGroup, version: int) -> None:
@@ -244,7 +259,7 @@ class Member:
         assignment: Assignment | None = None,
         target_assignment: Assignment | None = None,
         member_type: int = -1,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.instance_id: str | None = instance_id
@@ -261,9 +276,7 @@ class Member:
             Assignment() if target_assignment is None else target_assignment
         )
         self.member_type = member_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Member):
@@ -274,35 +287,50 @@ class Member:
         return describe(self, self.FIELDS)
 
 
-def read_member(buffer: Buffer, position: int, version: int) -> tuple[Member, int]:
-    message = Member.__new__(Member)
-    message.member_id, position = read_compact_string(buffer, position)
-    message.instance_id, position = read_compact_nullable_string(buffer, position)
-    message.rack_id, position = read_compact_nullable_string(buffer, position)
-    (message.member_epoch,) = _unpack_i(buffer, position)
-    position += 4
-    message.client_id, position = read_compact_string(buffer, position)
-    message.client_host, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1)
-    subscribed_topic_names: list[str] = []
-    for _ in range(count):
-        subscribed_topic_names_item, position = read_compact_string(buffer, position)
-        subscribed_topic_names.append(subscribed_topic_names_item)
-    message.subscribed_topic_names = subscribed_topic_names
-    message.subscribed_topic_regex, position = read_compact_nullable_string(buffer, position)
-    message.assignment, position = read_assignment(buffer, position, version)
-    message.target_assignment, position = read_assignment(buffer, position, version)
-    if version == 1:
-        (message.member_type,) = _unpack_b(buffer, position)
-        position += 1
-    else:
-        message.member_type = -1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_member_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Member], int]:
+    messages: list[Member] = []
+    while left > 0:
+        left -= 1
+        message = new(Member)
+        message.member_id, position = read_short_string(buffer, position)
+        message.instance_id, position = read_short_nullable_string(buffer, position)
+        message.rack_id, position = read_short_nullable_string(buffer, position)
+        (message.member_epoch,) = _unpack_i(buffer, position)
+        position += 4
+        message.client_id, position = read_short_string(buffer, position)
+        message.client_host, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        subscribed_topic_names: list[str] = []
+        while count > 0:
+            count -= 1
+            subscribed_topic_names_item, position = read_short_string(buffer, position)
+            subscribed_topic_names.append(subscribed_topic_names_item)
+        message.subscribed_topic_names = subscribed_topic_names
+        message.subscribed_topic_regex, position = read_short_nullable_string(buffer, position)
+        message.assignment, position = read_assignment(buffer, position, version)
+        message.target_assignment, position = read_assignment(buffer, position, version)
+        if version == 1:
+            message.member_type, tag_count = _unpack_bB(buffer, position)
+            position += 2
+        else:
+            tag_count = buffer[position]
+            position += 1
+            message.member_type = -1
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_member(parts: list[Any], message: Member, version: int) -> None:
@@ -337,14 +365,12 @@ class Assignment:
     def __init__(
         self,
         topic_partitions: list[TopicPartitions] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_partitions: list[TopicPartitions] = (
             [] if topic_partitions is None else topic_partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Assignment):
@@ -355,16 +381,24 @@ class Assignment:
         return describe(self, self.FIELDS)
 
 
-def read_assignment(buffer: Buffer, position: int, version: int) -> tuple[Assignment, int]:
-    message = Assignment.__new__(Assignment)
-    count, position = read_compact_count(buffer, position, 19)
-    topic_partitions: list[TopicPartitions] = []
-    for _ in range(count):
-        topic_partitions_item, position = read_topic_partitions(buffer, position, version)
-        topic_partitions.append(topic_partitions_item)
-    message.topic_partitions = topic_partitions
+def read_assignment(buffer: bytes, position: int, version: int) -> tuple[Assignment, int]:
+    message = new(Assignment)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 19)
+    if count > 0:
+        message.topic_partitions, position = read_topic_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topic_partitions = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -400,14 +434,12 @@ class TopicPartitions:
         topic_id: bytes = ZERO_UUID,
         topic_name: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.topic_name = topic_name
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartitions):
@@ -418,23 +450,32 @@ class TopicPartitions:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partitions(
-    buffer: Buffer,
+def read_topic_partitions_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TopicPartitions, int]:
-    message = TopicPartitions.__new__(TopicPartitions)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[TopicPartitions], int]:
+    messages: list[TopicPartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartitions)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        message.topic_name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

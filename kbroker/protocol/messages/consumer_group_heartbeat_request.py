@@ -15,14 +15,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -75,7 +77,7 @@ class ConsumerGroupHeartbeatRequest:
         subscribed_topic_regex: str | None = None,  # 1+
         server_assignor: str | None = None,
         topic_partitions: list[TopicPartitions] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.member_id = member_id
@@ -87,9 +89,7 @@ class ConsumerGroupHeartbeatRequest:
         self.subscribed_topic_regex: str | None = subscribed_topic_regex
         self.server_assignor: str | None = server_assignor
         self.topic_partitions: list[TopicPartitions] | None = topic_partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupHeartbeatRequest):
@@ -107,40 +107,52 @@ def read_consumer_group_heartbeat_request(
 ) -> tuple[ConsumerGroupHeartbeatRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ConsumerGroupHeartbeatRequest", version))
-    message = ConsumerGroupHeartbeatRequest.__new__(ConsumerGroupHeartbeatRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    message.member_id, position = read_compact_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ConsumerGroupHeartbeatRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    message.member_id, position = read_short_string(buffer, position)
     (message.member_epoch,) = _unpack_i(buffer, position)
     position += 4
-    message.instance_id, position = read_compact_nullable_string(buffer, position)
-    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    message.instance_id, position = read_short_nullable_string(buffer, position)
+    message.rack_id, position = read_short_nullable_string(buffer, position)
     (message.rebalance_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
     if count < 0:
         message.subscribed_topic_names = None
     else:
         subscribed_topic_names: list[str] = []
-        for _ in range(count):
-            subscribed_topic_names_item, position = read_compact_string(buffer, position)
+        while count > 0:
+            count -= 1
+            subscribed_topic_names_item, position = read_short_string(buffer, position)
             subscribed_topic_names.append(subscribed_topic_names_item)
         message.subscribed_topic_names = subscribed_topic_names
     if version == 1:
-        message.subscribed_topic_regex, position = read_compact_nullable_string(buffer, position)
+        message.subscribed_topic_regex, position = read_short_nullable_string(buffer, position)
     else:
         message.subscribed_topic_regex = None
-    message.server_assignor, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_nullable_count(buffer, position, 18, MAX_ELEMENTS)
+    message.server_assignor, position = read_short_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 18, MAX_ELEMENTS)
     if count < 0:
         message.topic_partitions = None
     else:
-        topic_partitions: list[TopicPartitions] = []
-        for _ in range(count):
-            topic_partitions_item, position = read_topic_partitions(buffer, position, version)
-            topic_partitions.append(topic_partitions_item)
-        message.topic_partitions = topic_partitions
+        message.topic_partitions, position = read_topic_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -191,13 +203,11 @@ class TopicPartitions:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartitions):
@@ -208,22 +218,31 @@ class TopicPartitions:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partitions(
-    buffer: Buffer,
+def read_topic_partitions_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TopicPartitions, int]:
-    message = TopicPartitions.__new__(TopicPartitions)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[TopicPartitions], int]:
+    messages: list[TopicPartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartitions)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
     read_fixed_array,
     read_presence,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -66,7 +68,7 @@ class ConsumerGroupHeartbeatResponse:
         member_epoch: int = 0,
         heartbeat_interval_ms: int = 0,
         assignment: Assignment | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -75,9 +77,7 @@ class ConsumerGroupHeartbeatResponse:
         self.member_epoch = member_epoch
         self.heartbeat_interval_ms = heartbeat_interval_ms
         self.assignment: Assignment | None = assignment
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConsumerGroupHeartbeatResponse):
@@ -95,11 +95,13 @@ def read_consumer_group_heartbeat_response(
 ) -> tuple[ConsumerGroupHeartbeatResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ConsumerGroupHeartbeatResponse", version))
-    message = ConsumerGroupHeartbeatResponse.__new__(ConsumerGroupHeartbeatResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ConsumerGroupHeartbeatResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    message.member_id, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_short_nullable_string(buffer, position)
+    message.member_id, position = read_short_nullable_string(buffer, position)
     message.member_epoch, message.heartbeat_interval_ms = _unpack_ii(buffer, position)
     position += 8
     if read_presence(buffer, position):
@@ -108,7 +110,7 @@ def read_consumer_group_heartbeat_response(
         message.assignment = None
         position += 1
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -148,14 +150,12 @@ class Assignment:
     def __init__(
         self,
         topic_partitions: list[TopicPartitions] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_partitions: list[TopicPartitions] = (
             [] if topic_partitions is None else topic_partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Assignment):
@@ -166,16 +166,24 @@ class Assignment:
         return describe(self, self.FIELDS)
 
 
-def read_assignment(buffer: Buffer, position: int, version: int) -> tuple[Assignment, int]:
-    message = Assignment.__new__(Assignment)
-    count, position = read_compact_count(buffer, position, 18)
-    topic_partitions: list[TopicPartitions] = []
-    for _ in range(count):
-        topic_partitions_item, position = read_topic_partitions(buffer, position, version)
-        topic_partitions.append(topic_partitions_item)
-    message.topic_partitions = topic_partitions
+def read_assignment(buffer: bytes, position: int, version: int) -> tuple[Assignment, int]:
+    message = new(Assignment)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.topic_partitions, position = read_topic_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topic_partitions = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -202,13 +210,11 @@ class TopicPartitions:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartitions):
@@ -219,22 +225,31 @@ class TopicPartitions:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partitions(
-    buffer: Buffer,
+def read_topic_partitions_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TopicPartitions, int]:
-    message = TopicPartitions.__new__(TopicPartitions)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[TopicPartitions], int]:
+    messages: list[TopicPartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartitions)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

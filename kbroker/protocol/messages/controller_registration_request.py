@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -32,8 +34,8 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_Hh = Struct(">Hh").unpack_from
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_HhB = Struct(">HhB").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _unpack_iut = Struct(">i16s?").unpack_from
 _pack_Hh = Struct(">Hh").pack
 _pack_hh = Struct(">hh").pack
@@ -60,16 +62,14 @@ class ControllerRegistrationRequest:
         zk_migration_ready: bool = False,
         listeners: list[Listener] | None = None,
         features: list[Feature] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.controller_id = controller_id
         self.incarnation_id = incarnation_id
         self.zk_migration_ready = zk_migration_ready
         self.listeners: list[Listener] = [] if listeners is None else listeners
         self.features: list[Feature] = [] if features is None else features
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ControllerRegistrationRequest):
@@ -87,27 +87,35 @@ def read_controller_registration_request(
 ) -> tuple[ControllerRegistrationRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ControllerRegistrationRequest", version))
-    message = ControllerRegistrationRequest.__new__(ControllerRegistrationRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ControllerRegistrationRequest)
     (
         message.controller_id,
         message.incarnation_id,
         message.zk_migration_ready,
     ) = _unpack_iut(buffer, position)
     position += 21
-    count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
-    listeners: list[Listener] = []
-    for _ in range(count):
-        listener, position = read_listener(buffer, position, version)
-        listeners.append(listener)
-    message.listeners = listeners
-    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
-    features: list[Feature] = []
-    for _ in range(count):
-        feature, position = read_feature(buffer, position, version)
-        features.append(feature)
-    message.features = features
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
+    if count > 0:
+        message.listeners, position = read_listener_array(buffer, position, version, count)
+    else:
+        message.listeners = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
+    if count > 0:
+        message.features, position = read_feature_array(buffer, position, version, count)
+    else:
+        message.features = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -156,15 +164,13 @@ class Listener:
         host: str = "",
         port: int = 0,
         security_protocol: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.security_protocol = security_protocol
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Listener):
@@ -175,18 +181,26 @@ class Listener:
         return describe(self, self.FIELDS)
 
 
-def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    message = Listener.__new__(Listener)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    message.port, message.security_protocol = _unpack_Hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_listener_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Listener], int]:
+    messages: list[Listener] = []
+    while left > 0:
+        left -= 1
+        message = new(Listener)
+        message.name, position = read_short_string(buffer, position)
+        message.host, position = read_short_string(buffer, position)
+        message.port, message.security_protocol, tag_count = _unpack_HhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:
@@ -215,14 +229,12 @@ class Feature:
         name: str = "",
         min_supported_version: int = 0,
         max_supported_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Feature):
@@ -233,17 +245,29 @@ class Feature:
         return describe(self, self.FIELDS)
 
 
-def read_feature(buffer: Buffer, position: int, version: int) -> tuple[Feature, int]:
-    message = Feature.__new__(Feature)
-    message.name, position = read_compact_string(buffer, position)
-    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_feature_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Feature], int]:
+    messages: list[Feature] = []
+    while left > 0:
+        left -= 1
+        message = new(Feature)
+        message.name, position = read_short_string(buffer, position)
+        (
+            message.min_supported_version,
+            message.max_supported_version,
+            tag_count,
+        ) = _unpack_hhB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_feature(parts: list[Any], message: Feature, version: int) -> None:

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
-    read_compact_nullable_string,
+    new,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_nullable_string,
@@ -48,14 +50,12 @@ class ControllerRegistrationResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,
         error_message: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ControllerRegistrationResponse):
@@ -73,12 +73,14 @@ def read_controller_registration_response(
 ) -> tuple[ControllerRegistrationResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ControllerRegistrationResponse", version))
-    message = ControllerRegistrationResponse.__new__(ControllerRegistrationResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ControllerRegistrationResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_short_nullable_string(buffer, position)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -38,6 +40,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_b = Struct(">b").unpack_from
 _unpack_bb = Struct(">bb").unpack_from
+_unpack_bbB = Struct(">bbB").unpack_from
 _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
 
@@ -51,12 +54,10 @@ class CreateAclsRequest:
     def __init__(
         self,
         creations: list[AclCreation] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.creations: list[AclCreation] = [] if creations is None else creations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreateAclsRequest):
@@ -74,24 +75,29 @@ def read_create_acls_request(
 ) -> tuple[CreateAclsRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateAclsRequest", version))
-    message = CreateAclsRequest.__new__(CreateAclsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(CreateAclsRequest)
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 10, MAX_ELEMENTS)
-    creations: list[AclCreation] = []
-    for _ in range(count):
-        acl_creation, position = read_acl_creation(buffer, position, version)
-        creations.append(acl_creation)
-    message.creations = creations
+    if count > 0:
+        message.creations, position = read_acl_creation_array(buffer, position, version, count)
+    else:
+        message.creations = []
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -139,7 +145,7 @@ class AclCreation:
         host: str = "",
         operation: int = 0,
         permission_type: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
@@ -148,9 +154,7 @@ class AclCreation:
         self.host = host
         self.operation = operation
         self.permission_type = permission_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AclCreation):
@@ -161,35 +165,45 @@ class AclCreation:
         return describe(self, self.FIELDS)
 
 
-def read_acl_creation(buffer: Buffer, position: int, version: int) -> tuple[AclCreation, int]:
-    message = AclCreation.__new__(AclCreation)
-    (message.resource_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        message.resource_name, position = read_compact_string(buffer, position)
-    else:
-        message.resource_name, position = read_string(buffer, position)
-    (message.resource_pattern_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        message.principal, position = read_compact_string(buffer, position)
-    else:
-        message.principal, position = read_string(buffer, position)
-    if version >= 2:
-        message.host, position = read_compact_string(buffer, position)
-    else:
-        message.host, position = read_string(buffer, position)
-    message.operation, message.permission_type = _unpack_bb(buffer, position)
-    position += 2
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_acl_creation_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[AclCreation], int]:
+    messages: list[AclCreation] = []
+    while left > 0:
+        left -= 1
+        message = new(AclCreation)
+        (message.resource_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            message.resource_name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.resource_name, position = read_string(buffer, position)
+        (message.resource_pattern_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            message.principal, position = read_short_string(buffer, position)
+        else:
+            message.principal, position = read_string(buffer, position)
+        if version >= 2:
+            message.host, position = read_short_string(buffer, position)
+        else:
+            message.host, position = read_string(buffer, position)
+        if version >= 2:
+            message.operation, message.permission_type, tag_count = _unpack_bbB(buffer, position)
+            position += 3
+        else:
+            message.operation, message.permission_type = _unpack_bb(buffer, position)
+            position += 2
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_acl_creation(parts: list[Any], message: AclCreation, version: int) -> None:

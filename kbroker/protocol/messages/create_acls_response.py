@@ -13,13 +13,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -51,13 +53,11 @@ class CreateAclsResponse:
         self,
         throttle_time_ms: int = 0,
         results: list[AclCreationResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[AclCreationResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreateAclsResponse):
@@ -75,26 +75,31 @@ def read_create_acls_response(
 ) -> tuple[CreateAclsResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateAclsResponse", version))
-    message = CreateAclsResponse.__new__(CreateAclsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(CreateAclsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    results: list[AclCreationResult] = []
-    for _ in range(count):
-        acl_creation_result, position = read_acl_creation_result(buffer, position, version)
-        results.append(acl_creation_result)
-    message.results = results
+    if count > 0:
+        message.results, position = read_acl_creation_result_array(buffer, position, version, count)
+    else:
+        message.results = []
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -129,13 +134,11 @@ class AclCreationResult:
         self,
         error_code: int = 0,
         error_message: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AclCreationResult):
@@ -146,27 +149,32 @@ class AclCreationResult:
         return describe(self, self.FIELDS)
 
 
-def read_acl_creation_result(
-    buffer: Buffer,
+def read_acl_creation_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AclCreationResult, int]:
-    message = AclCreationResult.__new__(AclCreationResult)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AclCreationResult], int]:
+    messages: list[AclCreationResult] = []
+    while left > 0:
+        left -= 1
+        message = new(AclCreationResult)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version >= 2:
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message, position = read_nullable_string(buffer, position)
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_acl_creation_result(parts: list[Any], message: AclCreationResult, version: int) -> None:

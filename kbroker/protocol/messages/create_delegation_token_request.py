@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -39,6 +41,7 @@ MAX_VERSION: Final = 3
 FLEXIBLE_FROM: Final = 2
 
 _unpack_q = Struct(">q").unpack_from
+_unpack_qB = Struct(">qB").unpack_from
 _pack_q = Struct(">q").pack
 
 
@@ -60,15 +63,13 @@ class CreateDelegationTokenRequest:
         owner_principal_name: str | None = "",  # 3+
         renewers: list[CreatableRenewers] | None = None,
         max_lifetime_ms: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.owner_principal_type: str | None = owner_principal_type
         self.owner_principal_name: str | None = owner_principal_name
         self.renewers: list[CreatableRenewers] = [] if renewers is None else renewers
         self.max_lifetime_ms = max_lifetime_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreateDelegationTokenRequest):
@@ -86,34 +87,40 @@ def read_create_delegation_token_request(
 ) -> tuple[CreateDelegationTokenRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateDelegationTokenRequest", version))
-    message = CreateDelegationTokenRequest.__new__(CreateDelegationTokenRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(CreateDelegationTokenRequest)
     if version == 3:
-        message.owner_principal_type, position = read_compact_nullable_string(buffer, position)
+        message.owner_principal_type, position = read_short_nullable_string(buffer, position)
     else:
         message.owner_principal_type = ""
     if version == 3:
-        message.owner_principal_name, position = read_compact_nullable_string(buffer, position)
+        message.owner_principal_name, position = read_short_nullable_string(buffer, position)
     else:
         message.owner_principal_name = ""
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
-    renewers: list[CreatableRenewers] = []
-    for _ in range(count):
-        creatable_renewers, position = read_creatable_renewers(buffer, position, version)
-        renewers.append(creatable_renewers)
-    message.renewers = renewers
-    (message.max_lifetime_ms,) = _unpack_q(buffer, position)
-    position += 8
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
+    if count > 0:
+        message.renewers, position = read_creatable_renewers_array(buffer, position, version, count)
+    else:
+        message.renewers = []
+    if version >= 2:
+        message.max_lifetime_ms, tag_count = _unpack_qB(buffer, position)
+        position += 9
+    else:
+        (message.max_lifetime_ms,) = _unpack_q(buffer, position)
+        position += 8
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -164,13 +171,11 @@ class CreatableRenewers:
         self,
         principal_type: str = "",
         principal_name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.principal_type = principal_type
         self.principal_name = principal_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatableRenewers):
@@ -181,29 +186,34 @@ class CreatableRenewers:
         return describe(self, self.FIELDS)
 
 
-def read_creatable_renewers(
-    buffer: Buffer,
+def read_creatable_renewers_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatableRenewers, int]:
-    message = CreatableRenewers.__new__(CreatableRenewers)
-    if version >= 2:
-        message.principal_type, position = read_compact_string(buffer, position)
-    else:
-        message.principal_type, position = read_string(buffer, position)
-    if version >= 2:
-        message.principal_name, position = read_compact_string(buffer, position)
-    else:
-        message.principal_name, position = read_string(buffer, position)
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[CreatableRenewers], int]:
+    messages: list[CreatableRenewers] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatableRenewers)
+        if version >= 2:
+            message.principal_type, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.principal_type, position = read_string(buffer, position)
+        if version >= 2:
+            message.principal_name, position = read_short_string(buffer, position)
+        else:
+            message.principal_name, position = read_string(buffer, position)
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_creatable_renewers(parts: list[Any], message: CreatableRenewers, version: int) -> None:

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_string,
@@ -37,6 +39,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_qqq = Struct(">qqq").unpack_from
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
@@ -75,7 +78,7 @@ class CreateDelegationTokenResponse:
         token_id: str = "",
         hmac: bytes = b"",
         throttle_time_ms: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.principal_type = principal_type
@@ -88,9 +91,7 @@ class CreateDelegationTokenResponse:
         self.token_id = token_id
         self.hmac = hmac
         self.throttle_time_ms = throttle_time_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreateDelegationTokenResponse):
@@ -108,7 +109,7 @@ def read_create_delegation_token_response(
 ) -> tuple[CreateDelegationTokenResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("CreateDelegationTokenResponse", version))
-    message = CreateDelegationTokenResponse.__new__(CreateDelegationTokenResponse)
+    message = new(CreateDelegationTokenResponse)
     (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
@@ -141,16 +142,17 @@ def read_create_delegation_token_response(
         message.hmac, position = read_compact_bytes(buffer, position)
     else:
         message.hmac, position = read_bytes(buffer, position)
-    (message.throttle_time_ms,) = _unpack_i(buffer, position)
-    position += 4
     if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.throttle_time_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
     else:
-        message.unknown_tagged_fields = []
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

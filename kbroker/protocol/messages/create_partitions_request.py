@@ -15,16 +15,18 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_string,
     read_count,
     read_fixed_array,
     read_nullable_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -46,6 +48,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_it = Struct(">i?").unpack_from
+_unpack_itB = Struct(">i?B").unpack_from
 _pack_i = Struct(">i").pack
 _pack_it = Struct(">i?").pack
 
@@ -66,14 +69,12 @@ class CreatePartitionsRequest:
         topics: list[CreatePartitionsTopic] | None = None,
         timeout_ms: int = 0,
         validate_only: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[CreatePartitionsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
         self.validate_only = validate_only
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatePartitionsRequest):
@@ -91,26 +92,37 @@ def read_create_partitions_request(
 ) -> tuple[CreatePartitionsRequest, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("CreatePartitionsRequest", version))
-    message = CreatePartitionsRequest.__new__(CreatePartitionsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(CreatePartitionsRequest)
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 10, MAX_ELEMENTS)
-    topics: list[CreatePartitionsTopic] = []
-    for _ in range(count):
-        create_partitions_topic, position = read_create_partitions_topic(buffer, position, version)
-        topics.append(create_partitions_topic)
-    message.topics = topics
-    message.timeout_ms, message.validate_only = _unpack_it(buffer, position)
-    position += 5
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 7, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 10, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_create_partitions_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
+    if version >= 2:
+        message.timeout_ms, message.validate_only, tag_count = _unpack_itB(buffer, position)
+        position += 6
+    else:
+        message.timeout_ms, message.validate_only = _unpack_it(buffer, position)
+        position += 5
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -150,16 +162,14 @@ class CreatePartitionsTopic:
         name: str = "",
         count: int = 0,
         assignments: list[CreatePartitionsAssignment] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.count = count
         self.assignments: list[CreatePartitionsAssignment] | None = (
             [] if isinstance(assignments, Unset) else assignments
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatePartitionsTopic):
@@ -170,43 +180,49 @@ class CreatePartitionsTopic:
         return describe(self, self.FIELDS)
 
 
-def read_create_partitions_topic(
-    buffer: Buffer,
+def read_create_partitions_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatePartitionsTopic, int]:
-    message = CreatePartitionsTopic.__new__(CreatePartitionsTopic)
-    if version >= 2:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    (message.count,) = _unpack_i(buffer, position)
-    position += 4
-    if version >= 2:
-        count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
-    else:
-        count, position = read_nullable_count(buffer, position, 4, MAX_ELEMENTS)
-    if count < 0:
-        message.assignments = None
-    else:
-        assignments: list[CreatePartitionsAssignment] = []
-        for _ in range(count):
-            create_partitions_assignment, position = read_create_partitions_assignment(
+    left: int,
+) -> tuple[list[CreatePartitionsTopic], int]:
+    messages: list[CreatePartitionsTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatePartitionsTopic)
+        if version >= 2:
+            message.name, position = read_short_string(buffer, position)
+        else:
+            message.name, position = read_string(buffer, position)
+        (message.count,) = _unpack_i(buffer, position)
+        position += 4
+        if version >= 2:
+            count = buffer[position] - 1
+            if -1 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
+        else:
+            count, position = read_nullable_count(buffer, position, 4, MAX_ELEMENTS)
+        if count < 0:
+            message.assignments = None
+        else:
+            message.assignments, position = read_create_partitions_assignment_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            assignments.append(create_partitions_assignment)
-        message.assignments = assignments
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_create_partitions_topic(
@@ -244,12 +260,10 @@ class CreatePartitionsAssignment:
     def __init__(
         self,
         broker_ids: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_ids: list[int] = [] if broker_ids is None else broker_ids
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatePartitionsAssignment):
@@ -260,26 +274,35 @@ class CreatePartitionsAssignment:
         return describe(self, self.FIELDS)
 
 
-def read_create_partitions_assignment(
-    buffer: Buffer,
+def read_create_partitions_assignment_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatePartitionsAssignment, int]:
-    message = CreatePartitionsAssignment.__new__(CreatePartitionsAssignment)
-    if version >= 2:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[CreatePartitionsAssignment], int]:
+    messages: list[CreatePartitionsAssignment] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatePartitionsAssignment)
+        if version >= 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            count, position = read_count(buffer, position, 4)
+        message.broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_create_partitions_assignment(

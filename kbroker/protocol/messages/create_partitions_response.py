@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -55,13 +57,11 @@ class CreatePartitionsResponse:
         self,
         throttle_time_ms: int = 0,
         results: list[CreatePartitionsTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[CreatePartitionsTopicResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatePartitionsResponse):
@@ -79,30 +79,36 @@ def read_create_partitions_response(
 ) -> tuple[CreatePartitionsResponse, int]:
     if not 0 <= version <= 3:
         raise DecodeError(unsupported_version("CreatePartitionsResponse", version))
-    message = CreatePartitionsResponse.__new__(CreatePartitionsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(CreatePartitionsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 5)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
     else:
         count, position = read_count(buffer, position, 6)
-    results: list[CreatePartitionsTopicResult] = []
-    for _ in range(count):
-        create_partitions_topic_result, position = read_create_partitions_topic_result(
+    if count > 0:
+        message.results, position = read_create_partitions_topic_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        results.append(create_partitions_topic_result)
-    message.results = results
+    else:
+        message.results = []
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -147,14 +153,12 @@ class CreatePartitionsTopicResult:
         name: str = "",
         error_code: int = 0,
         error_message: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatePartitionsTopicResult):
@@ -165,31 +169,36 @@ class CreatePartitionsTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_create_partitions_topic_result(
-    buffer: Buffer,
+def read_create_partitions_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatePartitionsTopicResult, int]:
-    message = CreatePartitionsTopicResult.__new__(CreatePartitionsTopicResult)
-    if version >= 2:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[CreatePartitionsTopicResult], int]:
+    messages: list[CreatePartitionsTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatePartitionsTopicResult)
+        if version >= 2:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version >= 2:
+            message.error_message, position = read_short_nullable_string(buffer, position)
+        else:
+            message.error_message, position = read_nullable_string(buffer, position)
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_create_partitions_topic_result(

@@ -14,15 +14,17 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_fixed_array,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -44,6 +46,7 @@ FLEXIBLE_FROM: Final = 5
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_it = Struct(">i?").unpack_from
+_unpack_itB = Struct(">i?B").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _pack_i = Struct(">i").pack
 _pack_it = Struct(">i?").pack
@@ -66,14 +69,12 @@ class CreateTopicsRequest:
         topics: list[CreatableTopic] | None = None,
         timeout_ms: int = 60000,
         validate_only: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[CreatableTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
         self.validate_only = validate_only
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreateTopicsRequest):
@@ -91,26 +92,32 @@ def read_create_topics_request(
 ) -> tuple[CreateTopicsRequest, int]:
     if not 2 <= version <= 7:
         raise DecodeError(unsupported_version("CreateTopicsRequest", version))
-    message = CreateTopicsRequest.__new__(CreateTopicsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(CreateTopicsRequest)
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 10, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 16, MAX_ELEMENTS)
-    topics: list[CreatableTopic] = []
-    for _ in range(count):
-        creatable_topic, position = read_creatable_topic(buffer, position, version)
-        topics.append(creatable_topic)
-    message.topics = topics
-    message.timeout_ms, message.validate_only = _unpack_it(buffer, position)
-    position += 5
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 10, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 16, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_creatable_topic_array(buffer, position, version, count)
+    else:
+        message.topics = []
+    if version >= 5:
+        message.timeout_ms, message.validate_only, tag_count = _unpack_itB(buffer, position)
+        position += 6
+    else:
+        message.timeout_ms, message.validate_only = _unpack_it(buffer, position)
+        position += 5
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -159,7 +166,7 @@ class CreatableTopic:
         replication_factor: int = 0,
         assignments: list[CreatableReplicaAssignment] | None = None,
         configs: list[CreatableTopicConfig] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.num_partitions = num_partitions
@@ -168,9 +175,7 @@ class CreatableTopic:
             [] if assignments is None else assignments
         )
         self.configs: list[CreatableTopicConfig] = [] if configs is None else configs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatableTopic):
@@ -181,45 +186,66 @@ class CreatableTopic:
         return describe(self, self.FIELDS)
 
 
-def read_creatable_topic(buffer: Buffer, position: int, version: int) -> tuple[CreatableTopic, int]:
-    message = CreatableTopic.__new__(CreatableTopic)
-    if version >= 5:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    message.num_partitions, message.replication_factor = _unpack_ih(buffer, position)
-    position += 6
-    if version >= 5:
-        count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
-    assignments: list[CreatableReplicaAssignment] = []
-    for _ in range(count):
-        creatable_replica_assignment, position = read_creatable_replica_assignment(
-            buffer,
-            position,
-            version,
-        )
-        assignments.append(creatable_replica_assignment)
-    message.assignments = assignments
-    if version >= 5:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
-    configs: list[CreatableTopicConfig] = []
-    for _ in range(count):
-        creatable_topic_config, position = read_creatable_topic_config(buffer, position, version)
-        configs.append(creatable_topic_config)
-    message.configs = configs
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_creatable_topic_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[CreatableTopic], int]:
+    messages: list[CreatableTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatableTopic)
+        if version >= 5:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        message.num_partitions, message.replication_factor = _unpack_ih(buffer, position)
+        position += 6
+        if version >= 5:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
+        if count > 0:
+            message.assignments, position = read_creatable_replica_assignment_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.assignments = []
+        if version >= 5:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
+        if count > 0:
+            message.configs, position = read_creatable_topic_config_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.configs = []
+        if version >= 5:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_creatable_topic(parts: list[Any], message: CreatableTopic, version: int) -> None:
@@ -259,13 +285,11 @@ class CreatableReplicaAssignment:
         self,
         partition_index: int = 0,
         broker_ids: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.broker_ids: list[int] = [] if broker_ids is None else broker_ids
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatableReplicaAssignment):
@@ -276,28 +300,37 @@ class CreatableReplicaAssignment:
         return describe(self, self.FIELDS)
 
 
-def read_creatable_replica_assignment(
-    buffer: Buffer,
+def read_creatable_replica_assignment_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatableReplicaAssignment, int]:
-    message = CreatableReplicaAssignment.__new__(CreatableReplicaAssignment)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    if version >= 5:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[CreatableReplicaAssignment], int]:
+    messages: list[CreatableReplicaAssignment] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatableReplicaAssignment)
+        (message.partition_index,) = _unpack_i(buffer, position)
+        position += 4
+        if version >= 5:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            count, position = read_count(buffer, position, 4)
+        message.broker_ids, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 5:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_creatable_replica_assignment(
@@ -330,13 +363,11 @@ class CreatableTopicConfig:
         self,
         name: str = "",
         value: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.value: str | None = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatableTopicConfig):
@@ -347,29 +378,34 @@ class CreatableTopicConfig:
         return describe(self, self.FIELDS)
 
 
-def read_creatable_topic_config(
-    buffer: Buffer,
+def read_creatable_topic_config_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatableTopicConfig, int]:
-    message = CreatableTopicConfig.__new__(CreatableTopicConfig)
-    if version >= 5:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 5:
-        message.value, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.value, position = read_nullable_string(buffer, position)
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[CreatableTopicConfig], int]:
+    messages: list[CreatableTopicConfig] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatableTopicConfig)
+        if version >= 5:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 5:
+            message.value, position = read_short_nullable_string(buffer, position)
+        else:
+            message.value, position = read_nullable_string(buffer, position)
+        if version >= 5:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_creatable_topic_config(

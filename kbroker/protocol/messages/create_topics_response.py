@@ -15,17 +15,19 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     read_uvarint,
@@ -47,7 +49,7 @@ MAX_VERSION: Final = 7
 FLEXIBLE_FROM: Final = 5
 
 _unpack_uh = Struct(">16sh").unpack_from
-_unpack_tbt = Struct(">?b?").unpack_from
+_unpack_tbtB = Struct(">?b?B").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
@@ -68,13 +70,11 @@ class CreateTopicsResponse:
         self,
         throttle_time_ms: int = 0,
         topics: list[CreatableTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[CreatableTopicResult] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreateTopicsResponse):
@@ -92,26 +92,36 @@ def read_create_topics_response(
 ) -> tuple[CreateTopicsResponse, int]:
     if not 2 <= version <= 7:
         raise DecodeError(unsupported_version("CreateTopicsResponse", version))
-    message = CreateTopicsResponse.__new__(CreateTopicsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(CreateTopicsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 12)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 12)
     else:
         count, position = read_count(buffer, position, 6)
-    topics: list[CreatableTopicResult] = []
-    for _ in range(count):
-        creatable_topic_result, position = read_creatable_topic_result(buffer, position, version)
-        topics.append(creatable_topic_result)
-    message.topics = topics
+    if count > 0:
+        message.topics, position = read_creatable_topic_result_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
     if version >= 5:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -166,7 +176,7 @@ class CreatableTopicResult:
         num_partitions: int = -1,  # 5+
         replication_factor: int = -1,  # 5+
         configs: list[CreatableTopicConfigs] | None | Unset = UNSET,  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.topic_id = topic_id
@@ -178,9 +188,7 @@ class CreatableTopicResult:
         self.configs: list[CreatableTopicConfigs] | None = (
             [] if isinstance(configs, Unset) else configs
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatableTopicResult):
@@ -191,69 +199,76 @@ class CreatableTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_creatable_topic_result(
-    buffer: Buffer,
+def read_creatable_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatableTopicResult, int]:
-    message = CreatableTopicResult.__new__(CreatableTopicResult)
-    if version >= 5:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version == 7:
-        message.topic_id, message.error_code = _unpack_uh(buffer, position)
-        position += 18
-    else:
-        (message.error_code,) = _unpack_h(buffer, position)
-        position += 2
-        message.topic_id = ZERO_UUID
-    if version >= 5:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    if version >= 5:
-        message.num_partitions, message.replication_factor = _unpack_ih(buffer, position)
-        position += 6
-    else:
-        message.num_partitions = -1
-        message.replication_factor = -1
-    if version >= 5:
-        count, position = read_compact_nullable_count(buffer, position, 6)
-        if count < 0:
-            message.configs = None
+    left: int,
+) -> tuple[list[CreatableTopicResult], int]:
+    messages: list[CreatableTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatableTopicResult)
+        if version >= 5:
+            message.name, position = read_short_string(buffer, position)
         else:
-            configs: list[CreatableTopicConfigs] = []
-            for _ in range(count):
-                creatable_topic_configs, position = read_creatable_topic_configs(
+            message.name, position = read_string(buffer, position)
+        if version == 7:
+            message.topic_id, message.error_code = _unpack_uh(buffer, position)
+            position += 18
+        else:
+            (message.error_code,) = _unpack_h(buffer, position)
+            position += 2
+            message.topic_id = ZERO_UUID
+        if version >= 5:
+            message.error_message, position = read_short_nullable_string(buffer, position)
+        else:
+            message.error_message, position = read_nullable_string(buffer, position)
+        if version >= 5:
+            message.num_partitions, message.replication_factor = _unpack_ih(buffer, position)
+            position += 6
+        else:
+            message.num_partitions = -1
+            message.replication_factor = -1
+        if version >= 5:
+            count = buffer[position] - 1
+            if -1 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_nullable_count(buffer, position, 6)
+            if count < 0:
+                message.configs = None
+            else:
+                message.configs, position = read_creatable_topic_configs_array(
                     buffer,
                     position,
                     version,
+                    count,
                 )
-                configs.append(creatable_topic_configs)
-            message.configs = configs
-    else:
-        message.configs = []
-    message.topic_config_error_code = 0
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
         else:
-            fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
-                tag, position = read_uvarint(buffer, position)
-                size, position = read_uvarint(buffer, position)
-                if tag == 0:
-                    (message.topic_config_error_code,) = _unpack_h(buffer, position)
-                    position += 2
-                else:
-                    position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.configs = []
+        message.topic_config_error_code = 0
+        if version >= 5:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                fields: list[tuple[int, bytes]] = []
+                tag_count, position = read_uvarint(buffer, position)
+                while tag_count > 0:
+                    tag_count -= 1
+                    tag, position = read_uvarint(buffer, position)
+                    size, position = read_uvarint(buffer, position)
+                    if tag == 0:
+                        (message.topic_config_error_code,) = _unpack_h(buffer, position)
+                        position += 2
+                    else:
+                        position = keep_tagged_field(fields, buffer, position, tag, size)
+                message.unknown_tagged_fields = tuple(fields)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_creatable_topic_result(
@@ -285,7 +300,7 @@ def write_creatable_topic_result(
         if message.topic_config_error_code != 0:
             field_parts: list[Any] = []
             field_parts.append(_pack_h(message.topic_config_error_code))
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if fields:
             write_tagged_fields(parts, fields)
         else:
@@ -314,16 +329,14 @@ class CreatableTopicConfigs:
         read_only: bool = False,
         config_source: int = -1,
         is_sensitive: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.value: str | None = value
         self.read_only = read_only
         self.config_source = config_source
         self.is_sensitive = is_sensitive
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CreatableTopicConfigs):
@@ -334,22 +347,31 @@ class CreatableTopicConfigs:
         return describe(self, self.FIELDS)
 
 
-def read_creatable_topic_configs(
-    buffer: Buffer,
+def read_creatable_topic_configs_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CreatableTopicConfigs, int]:
-    message = CreatableTopicConfigs.__new__(CreatableTopicConfigs)
-    message.name, position = read_compact_string(buffer, position)
-    message.value, position = read_compact_nullable_string(buffer, position)
-    (message.read_only, message.config_source, message.is_sensitive) = _unpack_tbt(buffer, position)
-    position += 3
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[CreatableTopicConfigs], int]:
+    messages: list[CreatableTopicConfigs] = []
+    while left > 0:
+        left -= 1
+        message = new(CreatableTopicConfigs)
+        message.name, position = read_short_string(buffer, position)
+        message.value, position = read_short_nullable_string(buffer, position)
+        (
+            message.read_only,
+            message.config_source,
+            message.is_sensitive,
+            tag_count,
+        ) = _unpack_tbtB(buffer, position)
+        position += 4
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_creatable_topic_configs(

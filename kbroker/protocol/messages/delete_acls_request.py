@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -38,6 +40,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_b = Struct(">b").unpack_from
 _unpack_bb = Struct(">bb").unpack_from
+_unpack_bbB = Struct(">bbB").unpack_from
 _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
 
@@ -51,12 +54,10 @@ class DeleteAclsRequest:
     def __init__(
         self,
         filters: list[DeleteAclsFilter] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.filters: list[DeleteAclsFilter] = [] if filters is None else filters
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteAclsRequest):
@@ -74,24 +75,29 @@ def read_delete_acls_request(
 ) -> tuple[DeleteAclsRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DeleteAclsRequest", version))
-    message = DeleteAclsRequest.__new__(DeleteAclsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteAclsRequest)
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 10, MAX_ELEMENTS)
-    filters: list[DeleteAclsFilter] = []
-    for _ in range(count):
-        delete_acls_filter, position = read_delete_acls_filter(buffer, position, version)
-        filters.append(delete_acls_filter)
-    message.filters = filters
+    if count > 0:
+        message.filters, position = read_delete_acls_filter_array(buffer, position, version, count)
+    else:
+        message.filters = []
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -139,7 +145,7 @@ class DeleteAclsFilter:
         host_filter: str | None = "",
         operation: int = 0,
         permission_type: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_type_filter = resource_type_filter
         self.resource_name_filter: str | None = resource_name_filter
@@ -148,9 +154,7 @@ class DeleteAclsFilter:
         self.host_filter: str | None = host_filter
         self.operation = operation
         self.permission_type = permission_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteAclsFilter):
@@ -161,39 +165,45 @@ class DeleteAclsFilter:
         return describe(self, self.FIELDS)
 
 
-def read_delete_acls_filter(
-    buffer: Buffer,
+def read_delete_acls_filter_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteAclsFilter, int]:
-    message = DeleteAclsFilter.__new__(DeleteAclsFilter)
-    (message.resource_type_filter,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        message.resource_name_filter, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.resource_name_filter, position = read_nullable_string(buffer, position)
-    (message.pattern_type_filter,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        message.principal_filter, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.principal_filter, position = read_nullable_string(buffer, position)
-    if version >= 2:
-        message.host_filter, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.host_filter, position = read_nullable_string(buffer, position)
-    message.operation, message.permission_type = _unpack_bb(buffer, position)
-    position += 2
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeleteAclsFilter], int]:
+    messages: list[DeleteAclsFilter] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteAclsFilter)
+        (message.resource_type_filter,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            message.resource_name_filter, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.resource_name_filter, position = read_nullable_string(buffer, position)
+        (message.pattern_type_filter,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            message.principal_filter, position = read_short_nullable_string(buffer, position)
+        else:
+            message.principal_filter, position = read_nullable_string(buffer, position)
+        if version >= 2:
+            message.host_filter, position = read_short_nullable_string(buffer, position)
+        else:
+            message.host_filter, position = read_nullable_string(buffer, position)
+        if version >= 2:
+            message.operation, message.permission_type, tag_count = _unpack_bbB(buffer, position)
+            position += 3
+        else:
+            message.operation, message.permission_type = _unpack_bb(buffer, position)
+            position += 2
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_acls_filter(parts: list[Any], message: DeleteAclsFilter, version: int) -> None:

@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -41,6 +43,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_b = Struct(">b").unpack_from
 _unpack_bb = Struct(">bb").unpack_from
+_unpack_bbB = Struct(">bbB").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _pack_b = Struct(">b").pack
@@ -63,15 +66,13 @@ class DeleteAclsResponse:
         self,
         throttle_time_ms: int = 0,
         filter_results: list[DeleteAclsFilterResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.filter_results: list[DeleteAclsFilterResult] = (
             [] if filter_results is None else filter_results
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteAclsResponse):
@@ -89,30 +90,36 @@ def read_delete_acls_response(
 ) -> tuple[DeleteAclsResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DeleteAclsResponse", version))
-    message = DeleteAclsResponse.__new__(DeleteAclsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteAclsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 5)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
     else:
         count, position = read_count(buffer, position, 8)
-    filter_results: list[DeleteAclsFilterResult] = []
-    for _ in range(count):
-        delete_acls_filter_result, position = read_delete_acls_filter_result(
+    if count > 0:
+        message.filter_results, position = read_delete_acls_filter_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        filter_results.append(delete_acls_filter_result)
-    message.filter_results = filter_results
+    else:
+        message.filter_results = []
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -153,16 +160,14 @@ class DeleteAclsFilterResult:
         error_code: int = 0,
         error_message: str | None = "",
         matching_acls: list[DeleteAclsMatchingAcl] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.matching_acls: list[DeleteAclsMatchingAcl] = (
             [] if matching_acls is None else matching_acls
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteAclsFilterResult):
@@ -173,40 +178,49 @@ class DeleteAclsFilterResult:
         return describe(self, self.FIELDS)
 
 
-def read_delete_acls_filter_result(
-    buffer: Buffer,
+def read_delete_acls_filter_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteAclsFilterResult, int]:
-    message = DeleteAclsFilterResult.__new__(DeleteAclsFilterResult)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    if version >= 2:
-        count, position = read_compact_count(buffer, position, 11)
-    else:
-        count, position = read_count(buffer, position, 14)
-    matching_acls: list[DeleteAclsMatchingAcl] = []
-    for _ in range(count):
-        delete_acls_matching_acl, position = read_delete_acls_matching_acl(
-            buffer,
-            position,
-            version,
-        )
-        matching_acls.append(delete_acls_matching_acl)
-    message.matching_acls = matching_acls
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeleteAclsFilterResult], int]:
+    messages: list[DeleteAclsFilterResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteAclsFilterResult)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version >= 2:
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message, position = read_nullable_string(buffer, position)
+        if version >= 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 11)
+        else:
+            count, position = read_count(buffer, position, 14)
+        if count > 0:
+            message.matching_acls, position = read_delete_acls_matching_acl_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.matching_acls = []
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_acls_filter_result(
@@ -262,7 +276,7 @@ class DeleteAclsMatchingAcl:
         host: str = "",
         operation: int = 0,
         permission_type: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
@@ -273,9 +287,7 @@ class DeleteAclsMatchingAcl:
         self.host = host
         self.operation = operation
         self.permission_type = permission_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteAclsMatchingAcl):
@@ -286,45 +298,51 @@ class DeleteAclsMatchingAcl:
         return describe(self, self.FIELDS)
 
 
-def read_delete_acls_matching_acl(
-    buffer: Buffer,
+def read_delete_acls_matching_acl_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteAclsMatchingAcl, int]:
-    message = DeleteAclsMatchingAcl.__new__(DeleteAclsMatchingAcl)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    (message.resource_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        message.resource_name, position = read_compact_string(buffer, position)
-    else:
-        message.resource_name, position = read_string(buffer, position)
-    (message.pattern_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        message.principal, position = read_compact_string(buffer, position)
-    else:
-        message.principal, position = read_string(buffer, position)
-    if version >= 2:
-        message.host, position = read_compact_string(buffer, position)
-    else:
-        message.host, position = read_string(buffer, position)
-    message.operation, message.permission_type = _unpack_bb(buffer, position)
-    position += 2
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeleteAclsMatchingAcl], int]:
+    messages: list[DeleteAclsMatchingAcl] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteAclsMatchingAcl)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version >= 2:
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message, position = read_nullable_string(buffer, position)
+        (message.resource_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            message.resource_name, position = read_short_string(buffer, position)
+        else:
+            message.resource_name, position = read_string(buffer, position)
+        (message.pattern_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            message.principal, position = read_short_string(buffer, position)
+        else:
+            message.principal, position = read_string(buffer, position)
+        if version >= 2:
+            message.host, position = read_short_string(buffer, position)
+        else:
+            message.host, position = read_string(buffer, position)
+        if version >= 2:
+            message.operation, message.permission_type, tag_count = _unpack_bbB(buffer, position)
+            position += 3
+        else:
+            message.operation, message.permission_type = _unpack_bb(buffer, position)
+            position += 2
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_acls_matching_acl(

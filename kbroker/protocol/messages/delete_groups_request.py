@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -45,12 +47,10 @@ class DeleteGroupsRequest:
     def __init__(
         self,
         groups_names: list[str] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.groups_names: list[str] = [] if groups_names is None else groups_names
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteGroupsRequest):
@@ -68,27 +68,34 @@ def read_delete_groups_request(
 ) -> tuple[DeleteGroupsRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteGroupsRequest", version))
-    message = DeleteGroupsRequest.__new__(DeleteGroupsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteGroupsRequest)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 2, MAX_ELEMENTS)
     groups_names: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         if version == 2:
-            groups_names_item, position = read_compact_string(buffer, position)
+            groups_names_item, position = read_short_string(buffer, position)
         else:
             groups_names_item, position = read_string(buffer, position)
         groups_names.append(groups_names_item)
     message.groups_names = groups_names
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

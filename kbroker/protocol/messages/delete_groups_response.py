@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -36,6 +38,7 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 2
 
 _unpack_h = Struct(">h").unpack_from
+_unpack_hB = Struct(">hB").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
@@ -51,13 +54,11 @@ class DeleteGroupsResponse:
         self,
         throttle_time_ms: int = 0,
         results: list[DeletableGroupResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[DeletableGroupResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteGroupsResponse):
@@ -75,26 +76,36 @@ def read_delete_groups_response(
 ) -> tuple[DeleteGroupsResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteGroupsResponse", version))
-    message = DeleteGroupsResponse.__new__(DeleteGroupsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteGroupsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 2:
-        count, position = read_compact_count(buffer, position, 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    results: list[DeletableGroupResult] = []
-    for _ in range(count):
-        deletable_group_result, position = read_deletable_group_result(buffer, position, version)
-        results.append(deletable_group_result)
-    message.results = results
+    if count > 0:
+        message.results, position = read_deletable_group_result_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.results = []
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -133,13 +144,11 @@ class DeletableGroupResult:
         self,
         group_id: str = "",
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeletableGroupResult):
@@ -150,27 +159,33 @@ class DeletableGroupResult:
         return describe(self, self.FIELDS)
 
 
-def read_deletable_group_result(
-    buffer: Buffer,
+def read_deletable_group_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeletableGroupResult, int]:
-    message = DeletableGroupResult.__new__(DeletableGroupResult)
-    if version == 2:
-        message.group_id, position = read_compact_string(buffer, position)
-    else:
-        message.group_id, position = read_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeletableGroupResult], int]:
+    messages: list[DeletableGroupResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DeletableGroupResult)
+        if version == 2:
+            message.group_id, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.group_id, position = read_string(buffer, position)
+        if version == 2:
+            message.error_code, tag_count = _unpack_hB(buffer, position)
+            position += 3
+        else:
+            (message.error_code,) = _unpack_h(buffer, position)
+            position += 2
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_deletable_group_result(

@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -37,7 +39,9 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 2
 
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_iq = Struct(">iq").pack
 
@@ -52,13 +56,11 @@ class DeleteRecordsRequest:
         self,
         topics: list[DeleteRecordsTopic] | None = None,
         timeout_ms: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[DeleteRecordsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteRecordsRequest):
@@ -76,26 +78,32 @@ def read_delete_records_request(
 ) -> tuple[DeleteRecordsRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteRecordsRequest", version))
-    message = DeleteRecordsRequest.__new__(DeleteRecordsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteRecordsRequest)
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[DeleteRecordsTopic] = []
-    for _ in range(count):
-        delete_records_topic, position = read_delete_records_topic(buffer, position, version)
-        topics.append(delete_records_topic)
-    message.topics = topics
-    (message.timeout_ms,) = _unpack_i(buffer, position)
-    position += 4
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_delete_records_topic_array(buffer, position, version, count)
+    else:
+        message.topics = []
+    if version == 2:
+        message.timeout_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
+    else:
+        (message.timeout_ms,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -134,13 +142,11 @@ class DeleteRecordsTopic:
         self,
         name: str = "",
         partitions: list[DeleteRecordsPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[DeleteRecordsPartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteRecordsTopic):
@@ -151,38 +157,47 @@ class DeleteRecordsTopic:
         return describe(self, self.FIELDS)
 
 
-def read_delete_records_topic(
-    buffer: Buffer,
+def read_delete_records_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteRecordsTopic, int]:
-    message = DeleteRecordsTopic.__new__(DeleteRecordsTopic)
-    if version == 2:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
-    partitions: list[DeleteRecordsPartition] = []
-    for _ in range(count):
-        delete_records_partition, position = read_delete_records_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(delete_records_partition)
-    message.partitions = partitions
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeleteRecordsTopic], int]:
+    messages: list[DeleteRecordsTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteRecordsTopic)
+        if version == 2:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_delete_records_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_records_topic(parts: list[Any], message: DeleteRecordsTopic, version: int) -> None:
@@ -215,13 +230,11 @@ class DeleteRecordsPartition:
         self,
         partition_index: int = 0,
         offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.offset = offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteRecordsPartition):
@@ -232,23 +245,29 @@ class DeleteRecordsPartition:
         return describe(self, self.FIELDS)
 
 
-def read_delete_records_partition(
-    buffer: Buffer,
+def read_delete_records_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteRecordsPartition, int]:
-    message = DeleteRecordsPartition.__new__(DeleteRecordsPartition)
-    message.partition_index, message.offset = _unpack_iq(buffer, position)
-    position += 12
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeleteRecordsPartition], int]:
+    messages: list[DeleteRecordsPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteRecordsPartition)
+        if version == 2:
+            message.partition_index, message.offset, tag_count = _unpack_iqB(buffer, position)
+            position += 13
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.offset = _unpack_iq(buffer, position)
+            position += 12
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_records_partition(

@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -37,6 +39,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_iqh = Struct(">iqh").unpack_from
+_unpack_iqhB = Struct(">iqhB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_iqh = Struct(">iqh").pack
 
@@ -51,13 +54,11 @@ class DeleteRecordsResponse:
         self,
         throttle_time_ms: int = 0,
         topics: list[DeleteRecordsTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[DeleteRecordsTopicResult] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteRecordsResponse):
@@ -75,30 +76,36 @@ def read_delete_records_response(
 ) -> tuple[DeleteRecordsResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DeleteRecordsResponse", version))
-    message = DeleteRecordsResponse.__new__(DeleteRecordsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteRecordsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    topics: list[DeleteRecordsTopicResult] = []
-    for _ in range(count):
-        delete_records_topic_result, position = read_delete_records_topic_result(
+    if count > 0:
+        message.topics, position = read_delete_records_topic_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(delete_records_topic_result)
-    message.topics = topics
+    else:
+        message.topics = []
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -137,15 +144,13 @@ class DeleteRecordsTopicResult:
         self,
         name: str = "",
         partitions: list[DeleteRecordsPartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[DeleteRecordsPartitionResult] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteRecordsTopicResult):
@@ -156,34 +161,47 @@ class DeleteRecordsTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_delete_records_topic_result(
-    buffer: Buffer,
+def read_delete_records_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteRecordsTopicResult, int]:
-    message = DeleteRecordsTopicResult.__new__(DeleteRecordsTopicResult)
-    if version == 2:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 15)
-    else:
-        count, position = read_count(buffer, position, 14)
-    partitions: list[DeleteRecordsPartitionResult] = []
-    for _ in range(count):
-        partitions_item, position = read_delete_records_partition_result(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeleteRecordsTopicResult], int]:
+    messages: list[DeleteRecordsTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteRecordsTopicResult)
+        if version == 2:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 15)
+        else:
+            count, position = read_count(buffer, position, 14)
+        if count > 0:
+            message.partitions, position = read_delete_records_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_records_topic_result(
@@ -226,14 +244,12 @@ class DeleteRecordsPartitionResult:
         partition_index: int = 0,
         low_watermark: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.low_watermark = low_watermark
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteRecordsPartitionResult):
@@ -244,27 +260,38 @@ class DeleteRecordsPartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_delete_records_partition_result(
-    buffer: Buffer,
+def read_delete_records_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteRecordsPartitionResult, int]:
-    message = DeleteRecordsPartitionResult.__new__(DeleteRecordsPartitionResult)
-    (
-        message.partition_index,
-        message.low_watermark,
-        message.error_code,
-    ) = _unpack_iqh(buffer, position)
-    position += 14
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeleteRecordsPartitionResult], int]:
+    messages: list[DeleteRecordsPartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteRecordsPartitionResult)
+        if version == 2:
+            (
+                message.partition_index,
+                message.low_watermark,
+                message.error_code,
+                tag_count,
+            ) = _unpack_iqhB(buffer, position)
+            position += 15
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.partition_index,
+                message.low_watermark,
+                message.error_code,
+            ) = _unpack_iqh(buffer, position)
+            position += 14
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_records_partition_result(

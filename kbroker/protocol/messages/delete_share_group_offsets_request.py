@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -41,13 +43,11 @@ class DeleteShareGroupOffsetsRequest:
         self,
         group_id: str = "",
         topics: list[DeleteShareGroupOffsetsRequestTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[DeleteShareGroupOffsetsRequestTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteShareGroupOffsetsRequest):
@@ -65,20 +65,26 @@ def read_delete_share_group_offsets_request(
 ) -> tuple[DeleteShareGroupOffsetsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DeleteShareGroupOffsetsRequest", version))
-    message = DeleteShareGroupOffsetsRequest.__new__(DeleteShareGroupOffsetsRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 2, MAX_ELEMENTS)
-    topics: list[DeleteShareGroupOffsetsRequestTopic] = []
-    for _ in range(count):
-        topics_item, position = read_delete_share_group_offsets_request_topic(
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteShareGroupOffsetsRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 2, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_delete_share_group_offsets_request_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(topics_item)
-    message.topics = topics
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -113,12 +119,10 @@ class DeleteShareGroupOffsetsRequestTopic:
     def __init__(
         self,
         topic_name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteShareGroupOffsetsRequestTopic):
@@ -129,19 +133,24 @@ class DeleteShareGroupOffsetsRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_delete_share_group_offsets_request_topic(
-    buffer: Buffer,
+def read_delete_share_group_offsets_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteShareGroupOffsetsRequestTopic, int]:
-    message = DeleteShareGroupOffsetsRequestTopic.__new__(DeleteShareGroupOffsetsRequestTopic)
-    message.topic_name, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DeleteShareGroupOffsetsRequestTopic], int]:
+    messages: list[DeleteShareGroupOffsetsRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteShareGroupOffsetsRequestTopic)
+        message.topic_name, position = read_short_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_share_group_offsets_request_topic(

@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -57,7 +59,7 @@ class DeleteShareGroupOffsetsResponse:
         error_code: int = 0,
         error_message: str | None = None,
         responses: list[DeleteShareGroupOffsetsResponseTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -65,9 +67,7 @@ class DeleteShareGroupOffsetsResponse:
         self.responses: list[DeleteShareGroupOffsetsResponseTopic] = (
             [] if responses is None else responses
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteShareGroupOffsetsResponse):
@@ -85,22 +85,28 @@ def read_delete_share_group_offsets_response(
 ) -> tuple[DeleteShareGroupOffsetsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DeleteShareGroupOffsetsResponse", version))
-    message = DeleteShareGroupOffsetsResponse.__new__(DeleteShareGroupOffsetsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteShareGroupOffsetsResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 21)
-    responses: list[DeleteShareGroupOffsetsResponseTopic] = []
-    for _ in range(count):
-        responses_item, position = read_delete_share_group_offsets_response_topic(
+    message.error_message, position = read_short_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 21)
+    if count > 0:
+        message.responses, position = read_delete_share_group_offsets_response_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        responses.append(responses_item)
-    message.responses = responses
+    else:
+        message.responses = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -145,15 +151,13 @@ class DeleteShareGroupOffsetsResponseTopic:
         topic_id: bytes = ZERO_UUID,
         error_code: int = 0,
         error_message: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.topic_id = topic_id
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteShareGroupOffsetsResponseTopic):
@@ -164,22 +168,27 @@ class DeleteShareGroupOffsetsResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_delete_share_group_offsets_response_topic(
-    buffer: Buffer,
+def read_delete_share_group_offsets_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteShareGroupOffsetsResponseTopic, int]:
-    message = DeleteShareGroupOffsetsResponseTopic.__new__(DeleteShareGroupOffsetsResponseTopic)
-    message.topic_name, position = read_compact_string(buffer, position)
-    message.topic_id, message.error_code = _unpack_uh(buffer, position)
-    position += 18
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DeleteShareGroupOffsetsResponseTopic], int]:
+    messages: list[DeleteShareGroupOffsetsResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteShareGroupOffsetsResponseTopic)
+        message.topic_name, position = read_short_string(buffer, position)
+        message.topic_id, message.error_code = _unpack_uh(buffer, position)
+        position += 18
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_share_group_offsets_response_topic(

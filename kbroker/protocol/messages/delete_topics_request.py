@@ -15,13 +15,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -39,8 +41,9 @@ MIN_VERSION: Final = 1
 MAX_VERSION: Final = 6
 FLEXIBLE_FROM: Final = 4
 
-_unpack_u = Struct(">16s").unpack_from
+_unpack_uB = Struct(">16sB").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 
@@ -61,14 +64,12 @@ class DeleteTopicsRequest:
         topics: list[DeleteTopicState] | None = None,  # 6+
         topic_names: list[str] | None = None,  # 0-5
         timeout_ms: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[DeleteTopicState] = [] if topics is None else topics
         self.topic_names: list[str] = [] if topic_names is None else topic_names
         self.timeout_ms = timeout_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteTopicsRequest):
@@ -86,41 +87,57 @@ def read_delete_topics_request(
 ) -> tuple[DeleteTopicsRequest, int]:
     if not 1 <= version <= 6:
         raise DecodeError(unsupported_version("DeleteTopicsRequest", version))
-    message = DeleteTopicsRequest.__new__(DeleteTopicsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteTopicsRequest)
     if version == 6:
-        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-        topics: list[DeleteTopicState] = []
-        for _ in range(count):
-            delete_topic_state, position = read_delete_topic_state(buffer, position, version)
-            topics.append(delete_topic_state)
-        message.topics = topics
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+        if count > 0:
+            message.topics, position = read_delete_topic_state_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
     else:
         message.topics = []
     if version <= 5:
         if version >= 4:
-            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         else:
             count, position = read_count(buffer, position, 2, MAX_ELEMENTS)
         topic_names: list[str] = []
-        for _ in range(count):
+        while count > 0:
+            count -= 1
             if version >= 4:
-                topic_names_item, position = read_compact_string(buffer, position)
+                topic_names_item, position = read_short_string(buffer, position)
             else:
                 topic_names_item, position = read_string(buffer, position)
             topic_names.append(topic_names_item)
         message.topic_names = topic_names
     else:
         message.topic_names = []
-    (message.timeout_ms,) = _unpack_i(buffer, position)
-    position += 4
     if version >= 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.timeout_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
     else:
-        message.unknown_tagged_fields = []
+        (message.timeout_ms,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -169,13 +186,11 @@ class DeleteTopicState:
         self,
         name: str | None = None,
         topic_id: bytes = ZERO_UUID,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name: str | None = name
         self.topic_id = topic_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteTopicState):
@@ -186,21 +201,25 @@ class DeleteTopicState:
         return describe(self, self.FIELDS)
 
 
-def read_delete_topic_state(
-    buffer: Buffer,
+def read_delete_topic_state_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeleteTopicState, int]:
-    message = DeleteTopicState.__new__(DeleteTopicState)
-    message.name, position = read_compact_nullable_string(buffer, position)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DeleteTopicState], int]:
+    messages: list[DeleteTopicState] = []
+    while left > 0:
+        left -= 1
+        message = new(DeleteTopicState)
+        message.name, position = read_short_nullable_string(buffer, position)
+        message.topic_id, tag_count = _unpack_uB(buffer, position)
+        position += 17
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_delete_topic_state(parts: list[Any], message: DeleteTopicState, version: int) -> None:

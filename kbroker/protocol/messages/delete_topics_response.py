@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     required,
@@ -57,13 +59,11 @@ class DeleteTopicsResponse:
         self,
         throttle_time_ms: int = 0,
         responses: list[DeletableTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.responses: list[DeletableTopicResult] = [] if responses is None else responses
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeleteTopicsResponse):
@@ -81,26 +81,36 @@ def read_delete_topics_response(
 ) -> tuple[DeleteTopicsResponse, int]:
     if not 1 <= version <= 6:
         raise DecodeError(unsupported_version("DeleteTopicsResponse", version))
-    message = DeleteTopicsResponse.__new__(DeleteTopicsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DeleteTopicsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 4)
-    responses: list[DeletableTopicResult] = []
-    for _ in range(count):
-        deletable_topic_result, position = read_deletable_topic_result(buffer, position, version)
-        responses.append(deletable_topic_result)
-    message.responses = responses
+    if count > 0:
+        message.responses, position = read_deletable_topic_result_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.responses = []
     if version >= 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -147,15 +157,13 @@ class DeletableTopicResult:
         topic_id: bytes = ZERO_UUID,  # 6+
         error_code: int = 0,
         error_message: str | None = None,  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name: str | None = name
         self.topic_id = topic_id
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeletableTopicResult):
@@ -166,38 +174,43 @@ class DeletableTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_deletable_topic_result(
-    buffer: Buffer,
+def read_deletable_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DeletableTopicResult, int]:
-    message = DeletableTopicResult.__new__(DeletableTopicResult)
-    if version == 6:
-        message.name, position = read_compact_nullable_string(buffer, position)
-    elif version >= 4:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version == 6:
-        message.topic_id, message.error_code = _unpack_uh(buffer, position)
-        position += 18
-    else:
-        (message.error_code,) = _unpack_h(buffer, position)
-        position += 2
-        message.topic_id = ZERO_UUID
-    if version >= 5:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message = None
-    if version >= 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DeletableTopicResult], int]:
+    messages: list[DeletableTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DeletableTopicResult)
+        if version == 6:
+            message.name, position = read_short_nullable_string(buffer, position)
+        elif version >= 4:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version == 6:
+            message.topic_id, message.error_code = _unpack_uh(buffer, position)
+            position += 18
+        else:
+            (message.error_code,) = _unpack_h(buffer, position)
+            position += 2
+            message.topic_id = ZERO_UUID
+        if version >= 5:
+            message.error_message, position = read_short_nullable_string(buffer, position)
+        else:
+            message.error_message = None
+        if version >= 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_deletable_topic_result(

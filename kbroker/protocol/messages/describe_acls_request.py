@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
-    read_compact_nullable_string,
+    new,
     read_nullable_string,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_nullable_string,
@@ -33,6 +35,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_b = Struct(">b").unpack_from
 _unpack_bb = Struct(">bb").unpack_from
+_unpack_bbB = Struct(">bbB").unpack_from
 _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
 
@@ -61,7 +64,7 @@ class DescribeAclsRequest:
         host_filter: str | None = "",
         operation: int = 0,
         permission_type: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_type_filter = resource_type_filter
         self.resource_name_filter: str | None = resource_name_filter
@@ -70,9 +73,7 @@ class DescribeAclsRequest:
         self.host_filter: str | None = host_filter
         self.operation = operation
         self.permission_type = permission_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeAclsRequest):
@@ -90,33 +91,36 @@ def read_describe_acls_request(
 ) -> tuple[DescribeAclsRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeAclsRequest", version))
-    message = DescribeAclsRequest.__new__(DescribeAclsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeAclsRequest)
     (message.resource_type_filter,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        message.resource_name_filter, position = read_compact_nullable_string(buffer, position)
+        message.resource_name_filter, position = read_short_nullable_string(buffer, position)
     else:
         message.resource_name_filter, position = read_nullable_string(buffer, position)
     (message.pattern_type_filter,) = _unpack_b(buffer, position)
     position += 1
     if version >= 2:
-        message.principal_filter, position = read_compact_nullable_string(buffer, position)
+        message.principal_filter, position = read_short_nullable_string(buffer, position)
     else:
         message.principal_filter, position = read_nullable_string(buffer, position)
     if version >= 2:
-        message.host_filter, position = read_compact_nullable_string(buffer, position)
+        message.host_filter, position = read_short_nullable_string(buffer, position)
     else:
         message.host_filter, position = read_nullable_string(buffer, position)
-    message.operation, message.permission_type = _unpack_bb(buffer, position)
-    position += 2
     if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.operation, message.permission_type, tag_count = _unpack_bbB(buffer, position)
+        position += 3
     else:
-        message.unknown_tagged_fields = []
+        message.operation, message.permission_type = _unpack_bb(buffer, position)
+        position += 2
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -41,6 +43,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_b = Struct(">b").unpack_from
 _unpack_bb = Struct(">bb").unpack_from
+_unpack_bbB = Struct(">bbB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
@@ -65,15 +68,13 @@ class DescribeAclsResponse:
         error_code: int = 0,
         error_message: str | None = "",
         resources: list[DescribeAclsResource] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.resources: list[DescribeAclsResource] = [] if resources is None else resources
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeAclsResponse):
@@ -91,30 +92,40 @@ def read_describe_acls_response(
 ) -> tuple[DescribeAclsResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeAclsResponse", version))
-    message = DescribeAclsResponse.__new__(DescribeAclsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeAclsResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     if version >= 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_short_nullable_string(buffer, position)
     else:
         message.error_message, position = read_nullable_string(buffer, position)
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 5)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
     else:
         count, position = read_count(buffer, position, 8)
-    resources: list[DescribeAclsResource] = []
-    for _ in range(count):
-        describe_acls_resource, position = read_describe_acls_resource(buffer, position, version)
-        resources.append(describe_acls_resource)
-    message.resources = resources
+    if count > 0:
+        message.resources, position = read_describe_acls_resource_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.resources = []
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -165,15 +176,13 @@ class DescribeAclsResource:
         resource_name: str = "",
         pattern_type: int = 3,
         acls: list[AclDescription] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.pattern_type = pattern_type
         self.acls: list[AclDescription] = [] if acls is None else acls
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeAclsResource):
@@ -184,38 +193,46 @@ class DescribeAclsResource:
         return describe(self, self.FIELDS)
 
 
-def read_describe_acls_resource(
-    buffer: Buffer,
+def read_describe_acls_resource_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeAclsResource, int]:
-    message = DescribeAclsResource.__new__(DescribeAclsResource)
-    (message.resource_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        message.resource_name, position = read_compact_string(buffer, position)
-    else:
-        message.resource_name, position = read_string(buffer, position)
-    (message.pattern_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version >= 2:
-        count, position = read_compact_count(buffer, position, 5)
-    else:
-        count, position = read_count(buffer, position, 6)
-    acls: list[AclDescription] = []
-    for _ in range(count):
-        acl_description, position = read_acl_description(buffer, position, version)
-        acls.append(acl_description)
-    message.acls = acls
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeAclsResource], int]:
+    messages: list[DescribeAclsResource] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeAclsResource)
+        (message.resource_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            message.resource_name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.resource_name, position = read_string(buffer, position)
+        (message.pattern_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version >= 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 5)
+        else:
+            count, position = read_count(buffer, position, 6)
+        if count > 0:
+            message.acls, position = read_acl_description_array(buffer, position, version, count)
+        else:
+            message.acls = []
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_acls_resource(
@@ -262,15 +279,13 @@ class AclDescription:
         host: str = "",
         operation: int = 0,
         permission_type: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.principal = principal
         self.host = host
         self.operation = operation
         self.permission_type = permission_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AclDescription):
@@ -281,27 +296,37 @@ class AclDescription:
         return describe(self, self.FIELDS)
 
 
-def read_acl_description(buffer: Buffer, position: int, version: int) -> tuple[AclDescription, int]:
-    message = AclDescription.__new__(AclDescription)
-    if version >= 2:
-        message.principal, position = read_compact_string(buffer, position)
-    else:
-        message.principal, position = read_string(buffer, position)
-    if version >= 2:
-        message.host, position = read_compact_string(buffer, position)
-    else:
-        message.host, position = read_string(buffer, position)
-    message.operation, message.permission_type = _unpack_bb(buffer, position)
-    position += 2
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_acl_description_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[AclDescription], int]:
+    messages: list[AclDescription] = []
+    while left > 0:
+        left -= 1
+        message = new(AclDescription)
+        if version >= 2:
+            message.principal, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.principal, position = read_string(buffer, position)
+        if version >= 2:
+            message.host, position = read_short_string(buffer, position)
+        else:
+            message.host, position = read_string(buffer, position)
+        if version >= 2:
+            message.operation, message.permission_type, tag_count = _unpack_bbB(buffer, position)
+            position += 3
+        else:
+            message.operation, message.permission_type = _unpack_bb(buffer, position)
+            position += 2
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_acl_description(parts: list[Any], message: AclDescription, version: int) -> None:

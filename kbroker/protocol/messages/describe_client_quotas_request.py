@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -41,6 +43,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 1
 
 _unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _unpack_b = Struct(">b").unpack_from
 _pack_t = Struct(">?").pack
 _pack_b = Struct(">b").pack
@@ -56,13 +59,11 @@ class DescribeClientQuotasRequest:
         self,
         components: list[ComponentData] | None = None,
         strict: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.components: list[ComponentData] = [] if components is None else components
         self.strict = strict
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeClientQuotasRequest):
@@ -80,26 +81,32 @@ def read_describe_client_quotas_request(
 ) -> tuple[DescribeClientQuotasRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeClientQuotasRequest", version))
-    message = DescribeClientQuotasRequest.__new__(DescribeClientQuotasRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeClientQuotasRequest)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 5, MAX_ELEMENTS)
-    components: list[ComponentData] = []
-    for _ in range(count):
-        component_data, position = read_component_data(buffer, position, version)
-        components.append(component_data)
-    message.components = components
-    (message.strict,) = _unpack_t(buffer, position)
-    position += 1
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 5, MAX_ELEMENTS)
+    if count > 0:
+        message.components, position = read_component_data_array(buffer, position, version, count)
+    else:
+        message.components = []
+    if version == 1:
+        message.strict, tag_count = _unpack_tB(buffer, position)
+        position += 2
+    else:
+        (message.strict,) = _unpack_t(buffer, position)
+        position += 1
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -144,14 +151,12 @@ class ComponentData:
         entity_type: str = "",
         match_type: int = 0,
         match: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity_type = entity_type
         self.match_type = match_type
         self.match: str | None = match
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ComponentData):
@@ -162,27 +167,36 @@ class ComponentData:
         return describe(self, self.FIELDS)
 
 
-def read_component_data(buffer: Buffer, position: int, version: int) -> tuple[ComponentData, int]:
-    message = ComponentData.__new__(ComponentData)
-    if version == 1:
-        message.entity_type, position = read_compact_string(buffer, position)
-    else:
-        message.entity_type, position = read_string(buffer, position)
-    (message.match_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version == 1:
-        message.match, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.match, position = read_nullable_string(buffer, position)
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_component_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ComponentData], int]:
+    messages: list[ComponentData] = []
+    while left > 0:
+        left -= 1
+        message = new(ComponentData)
+        if version == 1:
+            message.entity_type, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.entity_type, position = read_string(buffer, position)
+        (message.match_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version == 1:
+            message.match, position = read_short_nullable_string(buffer, position)
+        else:
+            message.match, position = read_nullable_string(buffer, position)
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_component_data(parts: list[Any], message: ComponentData, version: int) -> None:

@@ -14,17 +14,19 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -46,6 +48,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 1
 
 _unpack_d = Struct(">d").unpack_from
+_unpack_dB = Struct(">dB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _pack_d = Struct(">d").pack
 _pack_ih = Struct(">ih").pack
@@ -69,15 +72,13 @@ class DescribeClientQuotasResponse:
         error_code: int = 0,
         error_message: str | None = "",
         entries: list[EntryData] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.entries: list[EntryData] | None = [] if isinstance(entries, Unset) else entries
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeClientQuotasResponse):
@@ -95,33 +96,35 @@ def read_describe_client_quotas_response(
 ) -> tuple[DescribeClientQuotasResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeClientQuotasResponse", version))
-    message = DescribeClientQuotasResponse.__new__(DescribeClientQuotasResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeClientQuotasResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     if version == 1:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_short_nullable_string(buffer, position)
     else:
         message.error_message, position = read_nullable_string(buffer, position)
     if version == 1:
-        count, position = read_compact_nullable_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 3)
     else:
         count, position = read_nullable_count(buffer, position, 8)
     if count < 0:
         message.entries = None
     else:
-        entries: list[EntryData] = []
-        for _ in range(count):
-            entry_data, position = read_entry_data(buffer, position, version)
-            entries.append(entry_data)
-        message.entries = entries
+        message.entries, position = read_entry_data_array(buffer, position, version, count)
     if version == 1:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -165,13 +168,11 @@ class EntryData:
         self,
         entity: list[EntityData] | None = None,
         values: list[ValueData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity: list[EntityData] = [] if entity is None else entity
         self.values: list[ValueData] = [] if values is None else values
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntryData):
@@ -182,35 +183,50 @@ class EntryData:
         return describe(self, self.FIELDS)
 
 
-def read_entry_data(buffer: Buffer, position: int, version: int) -> tuple[EntryData, int]:
-    message = EntryData.__new__(EntryData)
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 3)
-    else:
-        count, position = read_count(buffer, position, 4)
-    entity: list[EntityData] = []
-    for _ in range(count):
-        entity_data, position = read_entity_data(buffer, position, version)
-        entity.append(entity_data)
-    message.entity = entity
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 10)
-    else:
-        count, position = read_count(buffer, position, 10)
-    values: list[ValueData] = []
-    for _ in range(count):
-        value_data, position = read_value_data(buffer, position, version)
-        values.append(value_data)
-    message.values = values
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_entry_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[EntryData], int]:
+    messages: list[EntryData] = []
+    while left > 0:
+        left -= 1
+        message = new(EntryData)
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            count, position = read_count(buffer, position, 4)
+        if count > 0:
+            message.entity, position = read_entity_data_array(buffer, position, version, count)
+        else:
+            message.entity = []
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 10)
+        else:
+            count, position = read_count(buffer, position, 10)
+        if count > 0:
+            message.values, position = read_value_data_array(buffer, position, version, count)
+        else:
+            message.values = []
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None:
@@ -245,13 +261,11 @@ class EntityData:
         self,
         entity_type: str = "",
         entity_name: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntityData):
@@ -262,25 +276,34 @@ class EntityData:
         return describe(self, self.FIELDS)
 
 
-def read_entity_data(buffer: Buffer, position: int, version: int) -> tuple[EntityData, int]:
-    message = EntityData.__new__(EntityData)
-    if version == 1:
-        message.entity_type, position = read_compact_string(buffer, position)
-    else:
-        message.entity_type, position = read_string(buffer, position)
-    if version == 1:
-        message.entity_name, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.entity_name, position = read_nullable_string(buffer, position)
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_entity_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[EntityData], int]:
+    messages: list[EntityData] = []
+    while left > 0:
+        left -= 1
+        message = new(EntityData)
+        if version == 1:
+            message.entity_type, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.entity_type, position = read_string(buffer, position)
+        if version == 1:
+            message.entity_name, position = read_short_nullable_string(buffer, position)
+        else:
+            message.entity_name, position = read_nullable_string(buffer, position)
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_entity_data(parts: list[Any], message: EntityData, version: int) -> None:
@@ -311,13 +334,11 @@ class ValueData:
         self,
         key: str = "",
         value: float = 0.0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.value = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ValueData):
@@ -328,23 +349,33 @@ class ValueData:
         return describe(self, self.FIELDS)
 
 
-def read_value_data(buffer: Buffer, position: int, version: int) -> tuple[ValueData, int]:
-    message = ValueData.__new__(ValueData)
-    if version == 1:
-        message.key, position = read_compact_string(buffer, position)
-    else:
-        message.key, position = read_string(buffer, position)
-    (message.value,) = _unpack_d(buffer, position)
-    position += 8
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_value_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ValueData], int]:
+    messages: list[ValueData] = []
+    while left > 0:
+        left -= 1
+        message = new(ValueData)
+        if version == 1:
+            message.key, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.key, position = read_string(buffer, position)
+        if version == 1:
+            message.value, tag_count = _unpack_dB(buffer, position)
+            position += 9
+        else:
+            (message.value,) = _unpack_d(buffer, position)
+            position += 8
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_value_data(parts: list[Any], message: ValueData, version: int) -> None:

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -27,9 +29,9 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
-_unpack_tb = Struct(">?b").unpack_from
-_unpack_tbt = Struct(">?b?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
+_unpack_tbtB = Struct(">?b?B").unpack_from
+_unpack_tbB = Struct(">?bB").unpack_from
 _pack_t = Struct(">?").pack
 _pack_tb = Struct(">?b").pack
 _pack_tbt = Struct(">?b?").pack
@@ -51,14 +53,12 @@ class DescribeClusterRequest:
         include_cluster_authorized_operations: bool = False,
         endpoint_type: int = 1,  # 1+
         include_fenced_brokers: bool = False,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.include_cluster_authorized_operations = include_cluster_authorized_operations
         self.endpoint_type = endpoint_type
         self.include_fenced_brokers = include_fenced_brokers
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeClusterRequest):
@@ -76,31 +76,34 @@ def read_describe_cluster_request(
 ) -> tuple[DescribeClusterRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeClusterRequest", version))
-    message = DescribeClusterRequest.__new__(DescribeClusterRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeClusterRequest)
     if version == 2:
         (
             message.include_cluster_authorized_operations,
             message.endpoint_type,
             message.include_fenced_brokers,
-        ) = _unpack_tbt(buffer, position)
-        position += 3
+            tag_count,
+        ) = _unpack_tbtB(buffer, position)
+        position += 4
     elif version == 1:
         (
             message.include_cluster_authorized_operations,
             message.endpoint_type,
-        ) = _unpack_tb(buffer, position)
-        position += 2
+            tag_count,
+        ) = _unpack_tbB(buffer, position)
+        position += 3
         message.include_fenced_brokers = False
     else:
-        (message.include_cluster_authorized_operations,) = _unpack_t(buffer, position)
-        position += 1
+        message.include_cluster_authorized_operations, tag_count = _unpack_tB(buffer, position)
+        position += 2
         message.endpoint_type = 1
         message.include_fenced_brokers = False
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

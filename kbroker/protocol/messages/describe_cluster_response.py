@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -33,9 +35,10 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _unpack_b = Struct(">b").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _pack_t = Struct(">?").pack
 _pack_b = Struct(">b").pack
@@ -69,7 +72,7 @@ class DescribeClusterResponse:
         controller_id: int = -1,
         brokers: list[DescribeClusterBroker] | None = None,
         cluster_authorized_operations: int = -2147483648,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -79,9 +82,7 @@ class DescribeClusterResponse:
         self.controller_id = controller_id
         self.brokers: list[DescribeClusterBroker] = [] if brokers is None else brokers
         self.cluster_authorized_operations = cluster_authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeClusterResponse):
@@ -99,31 +100,40 @@ def read_describe_cluster_response(
 ) -> tuple[DescribeClusterResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeClusterResponse", version))
-    message = DescribeClusterResponse.__new__(DescribeClusterResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeClusterResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_short_nullable_string(buffer, position)
     if version >= 1:
         (message.endpoint_type,) = _unpack_b(buffer, position)
         position += 1
     else:
         message.endpoint_type = 1
-    message.cluster_id, position = read_compact_string(buffer, position)
+    message.cluster_id, position = read_short_string(buffer, position)
     (message.controller_id,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 11)
-    brokers: list[DescribeClusterBroker] = []
-    for _ in range(count):
-        describe_cluster_broker, position = read_describe_cluster_broker(buffer, position, version)
-        brokers.append(describe_cluster_broker)
-    message.brokers = brokers
-    (message.cluster_authorized_operations,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
         position += 1
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        count, position = read_compact_count(buffer, position, 11)
+    if count > 0:
+        message.brokers, position = read_describe_cluster_broker_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.brokers = []
+    message.cluster_authorized_operations, tag_count = _unpack_iB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -175,16 +185,14 @@ class DescribeClusterBroker:
         port: int = 0,
         rack: str | None = None,
         is_fenced: bool = False,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
         self.host = host
         self.port = port
         self.rack: str | None = rack
         self.is_fenced = is_fenced
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeClusterBroker):
@@ -195,29 +203,35 @@ class DescribeClusterBroker:
         return describe(self, self.FIELDS)
 
 
-def read_describe_cluster_broker(
-    buffer: Buffer,
+def read_describe_cluster_broker_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeClusterBroker, int]:
-    message = DescribeClusterBroker.__new__(DescribeClusterBroker)
-    (message.broker_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_i(buffer, position)
-    position += 4
-    message.rack, position = read_compact_nullable_string(buffer, position)
-    if version == 2:
-        (message.is_fenced,) = _unpack_t(buffer, position)
-        position += 1
-    else:
-        message.is_fenced = False
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeClusterBroker], int]:
+    messages: list[DescribeClusterBroker] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeClusterBroker)
+        (message.broker_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_short_string(buffer, position)
+        (message.port,) = _unpack_i(buffer, position)
+        position += 4
+        message.rack, position = read_short_nullable_string(buffer, position)
+        if version == 2:
+            message.is_fenced, tag_count = _unpack_tB(buffer, position)
+            position += 2
+        else:
+            tag_count = buffer[position]
+            position += 1
+            message.is_fenced = False
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_cluster_broker(

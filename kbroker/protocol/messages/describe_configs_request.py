@@ -15,15 +15,17 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_string,
     read_count,
     read_nullable_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -44,6 +46,7 @@ FLEXIBLE_FROM: Final = 4
 
 _unpack_t = Struct(">?").unpack_from
 _unpack_tt = Struct(">??").unpack_from
+_unpack_ttB = Struct(">??B").unpack_from
 _unpack_b = Struct(">b").unpack_from
 _pack_t = Struct(">?").pack
 _pack_tt = Struct(">??").pack
@@ -66,14 +69,12 @@ class DescribeConfigsRequest:
         resources: list[DescribeConfigsResource] | None = None,
         include_synonyms: bool = False,
         include_documentation: bool = False,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resources: list[DescribeConfigsResource] = [] if resources is None else resources
         self.include_synonyms = include_synonyms
         self.include_documentation = include_documentation
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeConfigsRequest):
@@ -91,35 +92,46 @@ def read_describe_configs_request(
 ) -> tuple[DescribeConfigsRequest, int]:
     if not 1 <= version <= 4:
         raise DecodeError(unsupported_version("DescribeConfigsRequest", version))
-    message = DescribeConfigsRequest.__new__(DescribeConfigsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeConfigsRequest)
     if version == 4:
-        count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 7, MAX_ELEMENTS)
-    resources: list[DescribeConfigsResource] = []
-    for _ in range(count):
-        describe_configs_resource, position = read_describe_configs_resource(
+    if count > 0:
+        message.resources, position = read_describe_configs_resource_array(
             buffer,
             position,
             version,
+            count,
         )
-        resources.append(describe_configs_resource)
-    message.resources = resources
-    if version >= 3:
+    else:
+        message.resources = []
+    if version == 4:
+        (
+            message.include_synonyms,
+            message.include_documentation,
+            tag_count,
+        ) = _unpack_ttB(buffer, position)
+        position += 3
+    elif version == 3:
         message.include_synonyms, message.include_documentation = _unpack_tt(buffer, position)
         position += 2
+        tag_count = 0
     else:
         (message.include_synonyms,) = _unpack_t(buffer, position)
         position += 1
+        tag_count = 0
         message.include_documentation = False
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -169,16 +181,14 @@ class DescribeConfigsResource:
         resource_type: int = 0,
         resource_name: str = "",
         configuration_keys: list[str] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.configuration_keys: list[str] | None = (
             [] if isinstance(configuration_keys, Unset) else configuration_keys
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeConfigsResource):
@@ -189,42 +199,52 @@ class DescribeConfigsResource:
         return describe(self, self.FIELDS)
 
 
-def read_describe_configs_resource(
-    buffer: Buffer,
+def read_describe_configs_resource_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeConfigsResource, int]:
-    message = DescribeConfigsResource.__new__(DescribeConfigsResource)
-    (message.resource_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version == 4:
-        message.resource_name, position = read_compact_string(buffer, position)
-    else:
-        message.resource_name, position = read_string(buffer, position)
-    if version == 4:
-        count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
-    else:
-        count, position = read_nullable_count(buffer, position, 2, MAX_ELEMENTS)
-    if count < 0:
-        message.configuration_keys = None
-    else:
-        configuration_keys: list[str] = []
-        for _ in range(count):
-            if version == 4:
-                configuration_keys_item, position = read_compact_string(buffer, position)
-            else:
-                configuration_keys_item, position = read_string(buffer, position)
-            configuration_keys.append(configuration_keys_item)
-        message.configuration_keys = configuration_keys
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeConfigsResource], int]:
+    messages: list[DescribeConfigsResource] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeConfigsResource)
+        (message.resource_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version == 4:
+            message.resource_name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.resource_name, position = read_string(buffer, position)
+        if version == 4:
+            count = buffer[position] - 1
+            if -1 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
+        else:
+            count, position = read_nullable_count(buffer, position, 2, MAX_ELEMENTS)
+        if count < 0:
+            message.configuration_keys = None
+        else:
+            configuration_keys: list[str] = []
+            while count > 0:
+                count -= 1
+                if version == 4:
+                    configuration_keys_item, position = read_short_string(buffer, position)
+                else:
+                    configuration_keys_item, position = read_string(buffer, position)
+                configuration_keys.append(configuration_keys_item)
+            message.configuration_keys = configuration_keys
+        if version == 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_configs_resource(

@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -41,6 +43,7 @@ FLEXIBLE_FROM: Final = 4
 
 _unpack_tbt = Struct(">?b?").unpack_from
 _unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _pack_tbt = Struct(">?b?").pack
@@ -59,13 +62,11 @@ class DescribeConfigsResponse:
         self,
         throttle_time_ms: int = 0,
         results: list[DescribeConfigsResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[DescribeConfigsResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeConfigsResponse):
@@ -83,26 +84,36 @@ def read_describe_configs_response(
 ) -> tuple[DescribeConfigsResponse, int]:
     if not 1 <= version <= 4:
         raise DecodeError(unsupported_version("DescribeConfigsResponse", version))
-    message = DescribeConfigsResponse.__new__(DescribeConfigsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeConfigsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 4:
-        count, position = read_compact_count(buffer, position, 7)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 7)
     else:
         count, position = read_count(buffer, position, 11)
-    results: list[DescribeConfigsResult] = []
-    for _ in range(count):
-        describe_configs_result, position = read_describe_configs_result(buffer, position, version)
-        results.append(describe_configs_result)
-    message.results = results
+    if count > 0:
+        message.results, position = read_describe_configs_result_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.results = []
     if version == 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -151,16 +162,14 @@ class DescribeConfigsResult:
         resource_type: int = 0,
         resource_name: str = "",
         configs: list[DescribeConfigsResourceResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.configs: list[DescribeConfigsResourceResult] = [] if configs is None else configs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeConfigsResult):
@@ -171,42 +180,55 @@ class DescribeConfigsResult:
         return describe(self, self.FIELDS)
 
 
-def read_describe_configs_result(
-    buffer: Buffer,
+def read_describe_configs_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeConfigsResult, int]:
-    message = DescribeConfigsResult.__new__(DescribeConfigsResult)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version == 4:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    (message.resource_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version == 4:
-        message.resource_name, position = read_compact_string(buffer, position)
-    else:
-        message.resource_name, position = read_string(buffer, position)
-    if version == 4:
-        count, position = read_compact_count(buffer, position, 9)
-    else:
-        count, position = read_count(buffer, position, 11)
-    configs: list[DescribeConfigsResourceResult] = []
-    for _ in range(count):
-        configs_item, position = read_describe_configs_resource_result(buffer, position, version)
-        configs.append(configs_item)
-    message.configs = configs
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeConfigsResult], int]:
+    messages: list[DescribeConfigsResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeConfigsResult)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version == 4:
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message, position = read_nullable_string(buffer, position)
+        (message.resource_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version == 4:
+            message.resource_name, position = read_short_string(buffer, position)
+        else:
+            message.resource_name, position = read_string(buffer, position)
+        if version == 4:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 9)
+        else:
+            count, position = read_count(buffer, position, 11)
+        if count > 0:
+            message.configs, position = read_describe_configs_resource_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.configs = []
+        if version == 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_configs_result(
@@ -265,7 +287,7 @@ class DescribeConfigsResourceResult:
         synonyms: list[DescribeConfigsSynonym] | None = None,
         config_type: int = 0,  # 3+
         documentation: str | None = "",  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.value: str | None = value
@@ -275,9 +297,7 @@ class DescribeConfigsResourceResult:
         self.synonyms: list[DescribeConfigsSynonym] = [] if synonyms is None else synonyms
         self.config_type = config_type
         self.documentation: str | None = documentation
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeConfigsResourceResult):
@@ -288,56 +308,69 @@ class DescribeConfigsResourceResult:
         return describe(self, self.FIELDS)
 
 
-def read_describe_configs_resource_result(
-    buffer: Buffer,
+def read_describe_configs_resource_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeConfigsResourceResult, int]:
-    message = DescribeConfigsResourceResult.__new__(DescribeConfigsResourceResult)
-    if version == 4:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version == 4:
-        message.value, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.value, position = read_nullable_string(buffer, position)
-    (message.read_only, message.config_source, message.is_sensitive) = _unpack_tbt(buffer, position)
-    position += 3
-    if version == 4:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 5)
-    synonyms: list[DescribeConfigsSynonym] = []
-    for _ in range(count):
-        describe_configs_synonym, position = read_describe_configs_synonym(
-            buffer,
-            position,
-            version,
-        )
-        synonyms.append(describe_configs_synonym)
-    message.synonyms = synonyms
-    if version >= 3:
-        (message.config_type,) = _unpack_b(buffer, position)
-        position += 1
-    else:
-        message.config_type = 0
-    if version >= 3:
+    left: int,
+) -> tuple[list[DescribeConfigsResourceResult], int]:
+    messages: list[DescribeConfigsResourceResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeConfigsResourceResult)
         if version == 4:
-            message.documentation, position = read_compact_nullable_string(buffer, position)
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.documentation, position = read_nullable_string(buffer, position)
-    else:
-        message.documentation = ""
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.name, position = read_string(buffer, position)
+        if version == 4:
+            message.value, position = read_short_nullable_string(buffer, position)
+        else:
+            message.value, position = read_nullable_string(buffer, position)
+        (
+            message.read_only,
+            message.config_source,
+            message.is_sensitive,
+        ) = _unpack_tbt(buffer, position)
+        position += 3
+        if version == 4:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 5)
+        if count > 0:
+            message.synonyms, position = read_describe_configs_synonym_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.synonyms = []
+        if version >= 3:
+            (message.config_type,) = _unpack_b(buffer, position)
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.config_type = 0
+        if version >= 3:
+            if version == 4:
+                message.documentation, position = read_short_nullable_string(buffer, position)
+            else:
+                message.documentation, position = read_nullable_string(buffer, position)
+        else:
+            message.documentation = ""
+        if version == 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_configs_resource_result(
@@ -387,14 +420,12 @@ class DescribeConfigsSynonym:
         name: str = "",
         value: str | None = "",
         source: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.value: str | None = value
         self.source = source
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeConfigsSynonym):
@@ -405,31 +436,37 @@ class DescribeConfigsSynonym:
         return describe(self, self.FIELDS)
 
 
-def read_describe_configs_synonym(
-    buffer: Buffer,
+def read_describe_configs_synonym_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeConfigsSynonym, int]:
-    message = DescribeConfigsSynonym.__new__(DescribeConfigsSynonym)
-    if version == 4:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version == 4:
-        message.value, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.value, position = read_nullable_string(buffer, position)
-    (message.source,) = _unpack_b(buffer, position)
-    position += 1
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeConfigsSynonym], int]:
+    messages: list[DescribeConfigsSynonym] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeConfigsSynonym)
+        if version == 4:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version == 4:
+            message.value, position = read_short_nullable_string(buffer, position)
+        else:
+            message.value, position = read_nullable_string(buffer, position)
+        if version == 4:
+            message.source, tag_count = _unpack_bB(buffer, position)
+            position += 2
+        else:
+            (message.source,) = _unpack_b(buffer, position)
+            position += 1
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_configs_synonym(

@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_count,
-    read_compact_string,
     read_nullable_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -47,14 +49,12 @@ class DescribeDelegationTokenRequest:
     def __init__(
         self,
         owners: list[DescribeDelegationTokenOwner] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.owners: list[DescribeDelegationTokenOwner] | None = (
             [] if isinstance(owners, Unset) else owners
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeDelegationTokenRequest):
@@ -72,27 +72,34 @@ def read_describe_delegation_token_request(
 ) -> tuple[DescribeDelegationTokenRequest, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeDelegationTokenRequest", version))
-    message = DescribeDelegationTokenRequest.__new__(DescribeDelegationTokenRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeDelegationTokenRequest)
     if version >= 2:
-        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_nullable_count(buffer, position, 4, MAX_ELEMENTS)
     if count < 0:
         message.owners = None
     else:
-        owners: list[DescribeDelegationTokenOwner] = []
-        for _ in range(count):
-            owners_item, position = read_describe_delegation_token_owner(buffer, position, version)
-            owners.append(owners_item)
-        message.owners = owners
+        message.owners, position = read_describe_delegation_token_owner_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -135,13 +142,11 @@ class DescribeDelegationTokenOwner:
         self,
         principal_type: str = "",
         principal_name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.principal_type = principal_type
         self.principal_name = principal_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeDelegationTokenOwner):
@@ -152,29 +157,34 @@ class DescribeDelegationTokenOwner:
         return describe(self, self.FIELDS)
 
 
-def read_describe_delegation_token_owner(
-    buffer: Buffer,
+def read_describe_delegation_token_owner_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeDelegationTokenOwner, int]:
-    message = DescribeDelegationTokenOwner.__new__(DescribeDelegationTokenOwner)
-    if version >= 2:
-        message.principal_type, position = read_compact_string(buffer, position)
-    else:
-        message.principal_type, position = read_string(buffer, position)
-    if version >= 2:
-        message.principal_name, position = read_compact_string(buffer, position)
-    else:
-        message.principal_name, position = read_string(buffer, position)
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeDelegationTokenOwner], int]:
+    messages: list[DescribeDelegationTokenOwner] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeDelegationTokenOwner)
+        if version >= 2:
+            message.principal_type, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.principal_type, position = read_string(buffer, position)
+        if version >= 2:
+            message.principal_name, position = read_short_string(buffer, position)
+        else:
+            message.principal_name, position = read_string(buffer, position)
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_delegation_token_owner(

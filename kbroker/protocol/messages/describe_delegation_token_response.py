@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_count,
@@ -41,6 +43,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_qqq = Struct(">qqq").unpack_from
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
@@ -63,14 +66,12 @@ class DescribeDelegationTokenResponse:
         error_code: int = 0,
         tokens: list[DescribedDelegationToken] | None = None,
         throttle_time_ms: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.tokens: list[DescribedDelegationToken] = [] if tokens is None else tokens
         self.throttle_time_ms = throttle_time_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeDelegationTokenResponse):
@@ -88,32 +89,37 @@ def read_describe_delegation_token_response(
 ) -> tuple[DescribeDelegationTokenResponse, int]:
     if not 1 <= version <= 3:
         raise DecodeError(unsupported_version("DescribeDelegationTokenResponse", version))
-    message = DescribeDelegationTokenResponse.__new__(DescribeDelegationTokenResponse)
+    message = new(DescribeDelegationTokenResponse)
     (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 30)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 30)
     else:
         count, position = read_count(buffer, position, 38)
-    tokens: list[DescribedDelegationToken] = []
-    for _ in range(count):
-        described_delegation_token, position = read_described_delegation_token(
+    if count > 0:
+        message.tokens, position = read_described_delegation_token_array(
             buffer,
             position,
             version,
+            count,
         )
-        tokens.append(described_delegation_token)
-    message.tokens = tokens
-    (message.throttle_time_ms,) = _unpack_i(buffer, position)
-    position += 4
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.tokens = []
+    if version >= 2:
+        message.throttle_time_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
+    else:
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -173,7 +179,7 @@ class DescribedDelegationToken:
         token_id: str = "",
         hmac: bytes = b"",
         renewers: list[DescribedDelegationTokenRenewer] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.principal_type = principal_type
         self.principal_name = principal_name
@@ -185,9 +191,7 @@ class DescribedDelegationToken:
         self.token_id = token_id
         self.hmac = hmac
         self.renewers: list[DescribedDelegationTokenRenewer] = [] if renewers is None else renewers
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribedDelegationToken):
@@ -198,60 +202,73 @@ class DescribedDelegationToken:
         return describe(self, self.FIELDS)
 
 
-def read_described_delegation_token(
+def read_described_delegation_token_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[DescribedDelegationToken, int]:
-    message = DescribedDelegationToken.__new__(DescribedDelegationToken)
-    if version >= 2:
-        message.principal_type, position = read_compact_string(buffer, position)
-    else:
-        message.principal_type, position = read_string(buffer, position)
-    if version >= 2:
-        message.principal_name, position = read_compact_string(buffer, position)
-    else:
-        message.principal_name, position = read_string(buffer, position)
-    if version == 3:
-        message.token_requester_principal_type, position = read_compact_string(buffer, position)
-    else:
-        message.token_requester_principal_type = ""
-    if version == 3:
-        message.token_requester_principal_name, position = read_compact_string(buffer, position)
-    else:
-        message.token_requester_principal_name = ""
-    (
-        message.issue_timestamp,
-        message.expiry_timestamp,
-        message.max_timestamp,
-    ) = _unpack_qqq(buffer, position)
-    position += 24
-    if version >= 2:
-        message.token_id, position = read_compact_string(buffer, position)
-    else:
-        message.token_id, position = read_string(buffer, position)
-    if version >= 2:
-        message.hmac, position = read_compact_bytes(buffer, position)
-    else:
-        message.hmac, position = read_bytes(buffer, position)
-    if version >= 2:
-        count, position = read_compact_count(buffer, position, 3)
-    else:
-        count, position = read_count(buffer, position, 4)
-    renewers: list[DescribedDelegationTokenRenewer] = []
-    for _ in range(count):
-        renewers_item, position = read_described_delegation_token_renewer(buffer, position, version)
-        renewers.append(renewers_item)
-    message.renewers = renewers
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribedDelegationToken], int]:
+    messages: list[DescribedDelegationToken] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribedDelegationToken)
+        if version >= 2:
+            message.principal_type, position = read_compact_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.principal_type, position = read_string(buffer, position)
+        if version >= 2:
+            message.principal_name, position = read_compact_string(buffer, position)
+        else:
+            message.principal_name, position = read_string(buffer, position)
+        if version == 3:
+            message.token_requester_principal_type, position = read_compact_string(buffer, position)
+        else:
+            message.token_requester_principal_type = ""
+        if version == 3:
+            message.token_requester_principal_name, position = read_compact_string(buffer, position)
+        else:
+            message.token_requester_principal_name = ""
+        (
+            message.issue_timestamp,
+            message.expiry_timestamp,
+            message.max_timestamp,
+        ) = _unpack_qqq(buffer, position)
+        position += 24
+        if version >= 2:
+            message.token_id, position = read_compact_string(buffer, position)
+        else:
+            message.token_id, position = read_string(buffer, position)
+        if version >= 2:
+            message.hmac, position = read_compact_bytes(buffer, position)
+        else:
+            message.hmac, position = read_bytes(buffer, position)
+        if version >= 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3)
+        else:
+            count, position = read_count(buffer, position, 4)
+        if count > 0:
+            message.renewers, position = read_described_delegation_token_renewer_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.renewers = []
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_described_delegation_token(
@@ -315,13 +332,11 @@ class DescribedDelegationTokenRenewer:
         self,
         principal_type: str = "",
         principal_name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.principal_type = principal_type
         self.principal_name = principal_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribedDelegationTokenRenewer):
@@ -332,29 +347,34 @@ class DescribedDelegationTokenRenewer:
         return describe(self, self.FIELDS)
 
 
-def read_described_delegation_token_renewer(
+def read_described_delegation_token_renewer_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[DescribedDelegationTokenRenewer, int]:
-    message = DescribedDelegationTokenRenewer.__new__(DescribedDelegationTokenRenewer)
-    if version >= 2:
-        message.principal_type, position = read_compact_string(buffer, position)
-    else:
-        message.principal_type, position = read_string(buffer, position)
-    if version >= 2:
-        message.principal_name, position = read_compact_string(buffer, position)
-    else:
-        message.principal_name, position = read_string(buffer, position)
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribedDelegationTokenRenewer], int]:
+    messages: list[DescribedDelegationTokenRenewer] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribedDelegationTokenRenewer)
+        if version >= 2:
+            message.principal_type, position = read_compact_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.principal_type, position = read_string(buffer, position)
+        if version >= 2:
+            message.principal_name, position = read_compact_string(buffer, position)
+        else:
+            message.principal_name, position = read_string(buffer, position)
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_described_delegation_token_renewer(

@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -37,6 +39,7 @@ MAX_VERSION: Final = 6
 FLEXIBLE_FROM: Final = 5
 
 _unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _pack_t = Struct(">?").pack
 
 
@@ -54,13 +57,11 @@ class DescribeGroupsRequest:
         self,
         groups: list[str] | None = None,
         include_authorized_operations: bool = False,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.groups: list[str] = [] if groups is None else groups
         self.include_authorized_operations = include_authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeGroupsRequest):
@@ -78,32 +79,40 @@ def read_describe_groups_request(
 ) -> tuple[DescribeGroupsRequest, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("DescribeGroupsRequest", version))
-    message = DescribeGroupsRequest.__new__(DescribeGroupsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeGroupsRequest)
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 2, MAX_ELEMENTS)
     groups: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         if version >= 5:
-            groups_item, position = read_compact_string(buffer, position)
+            groups_item, position = read_short_string(buffer, position)
         else:
             groups_item, position = read_string(buffer, position)
         groups.append(groups_item)
     message.groups = groups
-    if version >= 3:
+    if version >= 5:
+        message.include_authorized_operations, tag_count = _unpack_tB(buffer, position)
+        position += 2
+    elif version >= 3:
         (message.include_authorized_operations,) = _unpack_t(buffer, position)
         position += 1
+        tag_count = 0
     else:
+        tag_count = 0
         message.include_authorized_operations = False
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_count,
@@ -45,6 +47,7 @@ FLEXIBLE_FROM: Final = 5
 
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
@@ -59,13 +62,11 @@ class DescribeGroupsResponse:
         self,
         throttle_time_ms: int = 0,  # 1+
         groups: list[DescribedGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribedGroup] = [] if groups is None else groups
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeGroupsResponse):
@@ -83,29 +84,32 @@ def read_describe_groups_response(
 ) -> tuple[DescribeGroupsResponse, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("DescribeGroupsResponse", version))
-    message = DescribeGroupsResponse.__new__(DescribeGroupsResponse)
+    message = new(DescribeGroupsResponse)
     if version >= 1:
         (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
         message.throttle_time_ms = 0
     if version >= 5:
-        count, position = read_compact_count(buffer, position, 12)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 12)
     else:
         count, position = read_count(buffer, position, 14)
-    groups: list[DescribedGroup] = []
-    for _ in range(count):
-        described_group, position = read_described_group(buffer, position, version)
-        groups.append(described_group)
-    message.groups = groups
+    if count > 0:
+        message.groups, position = read_described_group_array(buffer, position, version, count)
+    else:
+        message.groups = []
     if version >= 5:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -161,7 +165,7 @@ class DescribedGroup:
         protocol_data: str = "",
         members: list[DescribedGroupMember] | None = None,
         authorized_operations: int = -2147483648,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
@@ -171,9 +175,7 @@ class DescribedGroup:
         self.protocol_data = protocol_data
         self.members: list[DescribedGroupMember] = [] if members is None else members
         self.authorized_operations = authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribedGroup):
@@ -184,53 +186,71 @@ class DescribedGroup:
         return describe(self, self.FIELDS)
 
 
-def read_described_group(buffer: Buffer, position: int, version: int) -> tuple[DescribedGroup, int]:
-    message = DescribedGroup.__new__(DescribedGroup)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version == 6:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message = None
-    if version >= 5:
-        message.group_id, position = read_compact_string(buffer, position)
-    else:
-        message.group_id, position = read_string(buffer, position)
-    if version >= 5:
-        message.group_state, position = read_compact_string(buffer, position)
-    else:
-        message.group_state, position = read_string(buffer, position)
-    if version >= 5:
-        message.protocol_type, position = read_compact_string(buffer, position)
-    else:
-        message.protocol_type, position = read_string(buffer, position)
-    if version >= 5:
-        message.protocol_data, position = read_compact_string(buffer, position)
-    else:
-        message.protocol_data, position = read_string(buffer, position)
-    if version >= 5:
-        count, position = read_compact_count(buffer, position, 7)
-    else:
-        count, position = read_count(buffer, position, 14)
-    members: list[DescribedGroupMember] = []
-    for _ in range(count):
-        described_group_member, position = read_described_group_member(buffer, position, version)
-        members.append(described_group_member)
-    message.members = members
-    if version >= 3:
-        (message.authorized_operations,) = _unpack_i(buffer, position)
-        position += 4
-    else:
-        message.authorized_operations = -2147483648
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_described_group_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[DescribedGroup], int]:
+    messages: list[DescribedGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribedGroup)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version == 6:
+            message.error_message, position = read_compact_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message = None
+        if version >= 5:
+            message.group_id, position = read_compact_string(buffer, position)
+        else:
+            message.group_id, position = read_string(buffer, position)
+        if version >= 5:
+            message.group_state, position = read_compact_string(buffer, position)
+        else:
+            message.group_state, position = read_string(buffer, position)
+        if version >= 5:
+            message.protocol_type, position = read_compact_string(buffer, position)
+        else:
+            message.protocol_type, position = read_string(buffer, position)
+        if version >= 5:
+            message.protocol_data, position = read_compact_string(buffer, position)
+        else:
+            message.protocol_data, position = read_string(buffer, position)
+        if version >= 5:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 7)
+        else:
+            count, position = read_count(buffer, position, 14)
+        if count > 0:
+            message.members, position = read_described_group_member_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.members = []
+        if version >= 5:
+            message.authorized_operations, tag_count = _unpack_iB(buffer, position)
+            position += 5
+        elif version >= 3:
+            (message.authorized_operations,) = _unpack_i(buffer, position)
+            position += 4
+            tag_count = 0
+        else:
+            tag_count = 0
+            message.authorized_operations = -2147483648
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_described_group(parts: list[Any], message: DescribedGroup, version: int) -> None:
@@ -297,7 +317,7 @@ class DescribedGroupMember:
         client_host: str = "",
         member_metadata: bytes = b"",
         member_assignment: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
@@ -305,9 +325,7 @@ class DescribedGroupMember:
         self.client_host = client_host
         self.member_metadata = member_metadata
         self.member_assignment = member_assignment
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribedGroupMember):
@@ -318,48 +336,53 @@ class DescribedGroupMember:
         return describe(self, self.FIELDS)
 
 
-def read_described_group_member(
+def read_described_group_member_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[DescribedGroupMember, int]:
-    message = DescribedGroupMember.__new__(DescribedGroupMember)
-    if version >= 5:
-        message.member_id, position = read_compact_string(buffer, position)
-    else:
-        message.member_id, position = read_string(buffer, position)
-    if version >= 4:
+    left: int,
+) -> tuple[list[DescribedGroupMember], int]:
+    messages: list[DescribedGroupMember] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribedGroupMember)
         if version >= 5:
-            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.member_id, position = read_compact_string(buffer, position)
         else:
-            message.group_instance_id, position = read_nullable_string(buffer, position)
-    else:
-        message.group_instance_id = None
-    if version >= 5:
-        message.client_id, position = read_compact_string(buffer, position)
-    else:
-        message.client_id, position = read_string(buffer, position)
-    if version >= 5:
-        message.client_host, position = read_compact_string(buffer, position)
-    else:
-        message.client_host, position = read_string(buffer, position)
-    if version >= 5:
-        message.member_metadata, position = read_compact_bytes(buffer, position)
-    else:
-        message.member_metadata, position = read_bytes(buffer, position)
-    if version >= 5:
-        message.member_assignment, position = read_compact_bytes(buffer, position)
-    else:
-        message.member_assignment, position = read_bytes(buffer, position)
-    if version >= 5:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            message.member_id, position = read_string(buffer, position)
+        if version >= 4:
+            if version >= 5:
+                message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            else:
+                message.group_instance_id, position = read_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.group_instance_id = None
+        if version >= 5:
+            message.client_id, position = read_compact_string(buffer, position)
+        else:
+            message.client_id, position = read_string(buffer, position)
+        if version >= 5:
+            message.client_host, position = read_compact_string(buffer, position)
+        else:
+            message.client_host, position = read_string(buffer, position)
+        if version >= 5:
+            message.member_metadata, position = read_compact_bytes(buffer, position)
+        else:
+            message.member_metadata, position = read_bytes(buffer, position)
+        if version >= 5:
+            message.member_assignment, position = read_compact_bytes(buffer, position)
+        else:
+            message.member_assignment, position = read_bytes(buffer, position)
+        if version >= 5:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_described_group_member(

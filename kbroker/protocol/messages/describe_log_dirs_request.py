@@ -14,16 +14,18 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_string,
     read_count,
     read_fixed_array,
     read_nullable_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -53,14 +55,12 @@ class DescribeLogDirsRequest:
     def __init__(
         self,
         topics: list[DescribableLogDirTopic] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[DescribableLogDirTopic] | None = (
             [] if isinstance(topics, Unset) else topics
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeLogDirsRequest):
@@ -78,31 +78,34 @@ def read_describe_log_dirs_request(
 ) -> tuple[DescribeLogDirsRequest, int]:
     if not 1 <= version <= 5:
         raise DecodeError(unsupported_version("DescribeLogDirsRequest", version))
-    message = DescribeLogDirsRequest.__new__(DescribeLogDirsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeLogDirsRequest)
     if version >= 2:
-        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_nullable_count(buffer, position, 6, MAX_ELEMENTS)
     if count < 0:
         message.topics = None
     else:
-        topics: list[DescribableLogDirTopic] = []
-        for _ in range(count):
-            describable_log_dir_topic, position = read_describable_log_dir_topic(
-                buffer,
-                position,
-                version,
-            )
-            topics.append(describable_log_dir_topic)
-        message.topics = topics
+        message.topics, position = read_describable_log_dir_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -141,13 +144,11 @@ class DescribableLogDirTopic:
         self,
         topic: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribableLogDirTopic):
@@ -158,30 +159,39 @@ class DescribableLogDirTopic:
         return describe(self, self.FIELDS)
 
 
-def read_describable_log_dir_topic(
-    buffer: Buffer,
+def read_describable_log_dir_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribableLogDirTopic, int]:
-    message = DescribableLogDirTopic.__new__(DescribableLogDirTopic)
-    if version >= 2:
-        message.topic, position = read_compact_string(buffer, position)
-    else:
-        message.topic, position = read_string(buffer, position)
-    if version >= 2:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribableLogDirTopic], int]:
+    messages: list[DescribableLogDirTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribableLogDirTopic)
+        if version >= 2:
+            message.topic, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic, position = read_string(buffer, position)
+        if version >= 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_describable_log_dir_topic(

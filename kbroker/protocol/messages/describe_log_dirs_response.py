@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -39,8 +41,9 @@ _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _unpack_iqqt = Struct(">iqq?").unpack_from
-_unpack_qq = Struct(">qq").unpack_from
-_unpack_qqt = Struct(">qq?").unpack_from
+_unpack_iqqtB = Struct(">iqq?B").unpack_from
+_unpack_qqtB = Struct(">qq?B").unpack_from
+_unpack_qqB = Struct(">qqB").unpack_from
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
@@ -65,14 +68,12 @@ class DescribeLogDirsResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,  # 3+
         results: list[DescribeLogDirsResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.results: list[DescribeLogDirsResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeLogDirsResponse):
@@ -90,7 +91,9 @@ def read_describe_log_dirs_response(
 ) -> tuple[DescribeLogDirsResponse, int]:
     if not 1 <= version <= 5:
         raise DecodeError(unsupported_version("DescribeLogDirsResponse", version))
-    message = DescribeLogDirsResponse.__new__(DescribeLogDirsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeLogDirsResponse)
     if version >= 3:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
@@ -99,26 +102,30 @@ def read_describe_log_dirs_response(
         position += 4
         message.error_code = 0
     if version >= 2:
-        count, position = read_compact_count(buffer, position, 5)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
     else:
         count, position = read_count(buffer, position, 8)
-    results: list[DescribeLogDirsResult] = []
-    for _ in range(count):
-        describe_log_dirs_result, position = read_describe_log_dirs_result(
+    if count > 0:
+        message.results, position = read_describe_log_dirs_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        results.append(describe_log_dirs_result)
-    message.results = results
+    else:
+        message.results = []
     if version >= 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -172,7 +179,7 @@ class DescribeLogDirsResult:
         total_bytes: int = -1,  # 4+
         usable_bytes: int = -1,  # 4+
         is_cordoned: bool = False,  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.log_dir = log_dir
@@ -180,9 +187,7 @@ class DescribeLogDirsResult:
         self.total_bytes = total_bytes
         self.usable_bytes = usable_bytes
         self.is_cordoned = is_cordoned
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeLogDirsResult):
@@ -193,51 +198,68 @@ class DescribeLogDirsResult:
         return describe(self, self.FIELDS)
 
 
-def read_describe_log_dirs_result(
-    buffer: Buffer,
+def read_describe_log_dirs_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeLogDirsResult, int]:
-    message = DescribeLogDirsResult.__new__(DescribeLogDirsResult)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 2:
-        message.log_dir, position = read_compact_string(buffer, position)
-    else:
-        message.log_dir, position = read_string(buffer, position)
-    if version >= 2:
-        count, position = read_compact_count(buffer, position, 3)
-    else:
-        count, position = read_count(buffer, position, 6)
-    topics: list[DescribeLogDirsTopic] = []
-    for _ in range(count):
-        describe_log_dirs_topic, position = read_describe_log_dirs_topic(buffer, position, version)
-        topics.append(describe_log_dirs_topic)
-    message.topics = topics
-    if version == 5:
-        (
-            message.total_bytes,
-            message.usable_bytes,
-            message.is_cordoned,
-        ) = _unpack_qqt(buffer, position)
-        position += 17
-    elif version == 4:
-        message.total_bytes, message.usable_bytes = _unpack_qq(buffer, position)
-        position += 16
-        message.is_cordoned = False
-    else:
-        message.total_bytes = -1
-        message.usable_bytes = -1
-        message.is_cordoned = False
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeLogDirsResult], int]:
+    messages: list[DescribeLogDirsResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeLogDirsResult)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version >= 2:
+            message.log_dir, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.log_dir, position = read_string(buffer, position)
+        if version >= 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3)
+        else:
+            count, position = read_count(buffer, position, 6)
+        if count > 0:
+            message.topics, position = read_describe_log_dirs_topic_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
+        if version == 5:
+            (
+                message.total_bytes,
+                message.usable_bytes,
+                message.is_cordoned,
+                tag_count,
+            ) = _unpack_qqtB(buffer, position)
+            position += 18
+        elif version == 4:
+            message.total_bytes, message.usable_bytes, tag_count = _unpack_qqB(buffer, position)
+            position += 17
+            message.is_cordoned = False
+        elif version >= 2:
+            tag_count = buffer[position]
+            position += 1
+            message.total_bytes = -1
+            message.usable_bytes = -1
+            message.is_cordoned = False
+        else:
+            tag_count = 0
+            message.total_bytes = -1
+            message.usable_bytes = -1
+            message.is_cordoned = False
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_log_dirs_result(
@@ -279,13 +301,11 @@ class DescribeLogDirsTopic:
         self,
         name: str = "",
         partitions: list[DescribeLogDirsPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[DescribeLogDirsPartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeLogDirsTopic):
@@ -296,38 +316,47 @@ class DescribeLogDirsTopic:
         return describe(self, self.FIELDS)
 
 
-def read_describe_log_dirs_topic(
-    buffer: Buffer,
+def read_describe_log_dirs_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeLogDirsTopic, int]:
-    message = DescribeLogDirsTopic.__new__(DescribeLogDirsTopic)
-    if version >= 2:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 2:
-        count, position = read_compact_count(buffer, position, 22)
-    else:
-        count, position = read_count(buffer, position, 21)
-    partitions: list[DescribeLogDirsPartition] = []
-    for _ in range(count):
-        describe_log_dirs_partition, position = read_describe_log_dirs_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(describe_log_dirs_partition)
-    message.partitions = partitions
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeLogDirsTopic], int]:
+    messages: list[DescribeLogDirsTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeLogDirsTopic)
+        if version >= 2:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 22)
+        else:
+            count, position = read_count(buffer, position, 21)
+        if count > 0:
+            message.partitions, position = read_describe_log_dirs_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_log_dirs_topic(
@@ -372,15 +401,13 @@ class DescribeLogDirsPartition:
         partition_size: int = 0,
         offset_lag: int = 0,
         is_future_key: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.partition_size = partition_size
         self.offset_lag = offset_lag
         self.is_future_key = is_future_key
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeLogDirsPartition):
@@ -391,28 +418,40 @@ class DescribeLogDirsPartition:
         return describe(self, self.FIELDS)
 
 
-def read_describe_log_dirs_partition(
-    buffer: Buffer,
+def read_describe_log_dirs_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeLogDirsPartition, int]:
-    message = DescribeLogDirsPartition.__new__(DescribeLogDirsPartition)
-    (
-        message.partition_index,
-        message.partition_size,
-        message.offset_lag,
-        message.is_future_key,
-    ) = _unpack_iqqt(buffer, position)
-    position += 21
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[DescribeLogDirsPartition], int]:
+    messages: list[DescribeLogDirsPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeLogDirsPartition)
+        if version >= 2:
+            (
+                message.partition_index,
+                message.partition_size,
+                message.offset_lag,
+                message.is_future_key,
+                tag_count,
+            ) = _unpack_iqqtB(buffer, position)
+            position += 22
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.partition_index,
+                message.partition_size,
+                message.offset_lag,
+                message.is_future_key,
+            ) = _unpack_iqqt(buffer, position)
+            position += 21
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_log_dirs_partition(

@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_fixed_array,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -42,12 +44,10 @@ class DescribeProducersRequest:
     def __init__(
         self,
         topics: list[TopicRequest] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[TopicRequest] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeProducersRequest):
@@ -65,15 +65,20 @@ def read_describe_producers_request(
 ) -> tuple[DescribeProducersRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeProducersRequest", version))
-    message = DescribeProducersRequest.__new__(DescribeProducersRequest)
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topics: list[TopicRequest] = []
-    for _ in range(count):
-        topic_request, position = read_topic_request(buffer, position, version)
-        topics.append(topic_request)
-    message.topics = topics
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeProducersRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_topic_request_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -108,13 +113,11 @@ class TopicRequest:
         self,
         name: str = "",
         partition_indexes: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicRequest):
@@ -125,17 +128,30 @@ class TopicRequest:
         return describe(self, self.FIELDS)
 
 
-def read_topic_request(buffer: Buffer, position: int, version: int) -> tuple[TopicRequest, int]:
-    message = TopicRequest.__new__(TopicRequest)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_request_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicRequest], int]:
+    messages: list[TopicRequest] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicRequest)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_request(parts: list[Any], message: TopicRequest, version: int) -> None:

@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -34,7 +36,7 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
-_unpack_qiiqiq = Struct(">qiiqiq").unpack_from
+_unpack_qiiqiqB = Struct(">qiiqiqB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 _pack_qiiqiq = Struct(">qiiqiq").pack
@@ -50,13 +52,11 @@ class DescribeProducersResponse:
         self,
         throttle_time_ms: int = 0,
         topics: list[TopicResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[TopicResponse] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeProducersResponse):
@@ -74,17 +74,22 @@ def read_describe_producers_response(
 ) -> tuple[DescribeProducersResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeProducersResponse", version))
-    message = DescribeProducersResponse.__new__(DescribeProducersResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeProducersResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[TopicResponse] = []
-    for _ in range(count):
-        topic_response, position = read_topic_response(buffer, position, version)
-        topics.append(topic_response)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.topics, position = read_topic_response_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -120,13 +125,11 @@ class TopicResponse:
         self,
         name: str = "",
         partitions: list[PartitionResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[PartitionResponse] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicResponse):
@@ -137,21 +140,38 @@ class TopicResponse:
         return describe(self, self.FIELDS)
 
 
-def read_topic_response(buffer: Buffer, position: int, version: int) -> tuple[TopicResponse, int]:
-    message = TopicResponse.__new__(TopicResponse)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 9)
-    partitions: list[PartitionResponse] = []
-    for _ in range(count):
-        partition_response, position = read_partition_response(buffer, position, version)
-        partitions.append(partition_response)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_response_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicResponse], int]:
+    messages: list[TopicResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicResponse)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9)
+        if count > 0:
+            message.partitions, position = read_partition_response_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_response(parts: list[Any], message: TopicResponse, version: int) -> None:
@@ -183,7 +203,7 @@ class PartitionResponse:
         error_code: int = 0,
         error_message: str | None = None,
         active_producers: list[ProducerState] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
@@ -191,9 +211,7 @@ class PartitionResponse:
         self.active_producers: list[ProducerState] = (
             [] if active_producers is None else active_producers
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionResponse):
@@ -204,27 +222,40 @@ class PartitionResponse:
         return describe(self, self.FIELDS)
 
 
-def read_partition_response(
-    buffer: Buffer,
+def read_partition_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[PartitionResponse, int]:
-    message = PartitionResponse.__new__(PartitionResponse)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 37)
-    active_producers: list[ProducerState] = []
-    for _ in range(count):
-        producer_state, position = read_producer_state(buffer, position, version)
-        active_producers.append(producer_state)
-    message.active_producers = active_producers
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[PartitionResponse], int]:
+    messages: list[PartitionResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionResponse)
+        message.partition_index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 37)
+        if count > 0:
+            message.active_producers, position = read_producer_state_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.active_producers = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_response(parts: list[Any], message: PartitionResponse, version: int) -> None:
@@ -261,7 +292,7 @@ class ProducerState:
         last_timestamp: int = -1,
         coordinator_epoch: int = 0,
         current_txn_start_offset: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
@@ -269,9 +300,7 @@ class ProducerState:
         self.last_timestamp = last_timestamp
         self.coordinator_epoch = coordinator_epoch
         self.current_txn_start_offset = current_txn_start_offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProducerState):
@@ -282,23 +311,32 @@ class ProducerState:
         return describe(self, self.FIELDS)
 
 
-def read_producer_state(buffer: Buffer, position: int, version: int) -> tuple[ProducerState, int]:
-    message = ProducerState.__new__(ProducerState)
-    (
-        message.producer_id,
-        message.producer_epoch,
-        message.last_sequence,
-        message.last_timestamp,
-        message.coordinator_epoch,
-        message.current_txn_start_offset,
-    ) = _unpack_qiiqiq(buffer, position)
-    position += 36
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_producer_state_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ProducerState], int]:
+    messages: list[ProducerState] = []
+    while left > 0:
+        left -= 1
+        message = new(ProducerState)
+        (
+            message.producer_id,
+            message.producer_epoch,
+            message.last_sequence,
+            message.last_timestamp,
+            message.coordinator_epoch,
+            message.current_txn_start_offset,
+            tag_count,
+        ) = _unpack_qiiqiqB(buffer, position)
+        position += 37
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_producer_state(parts: list[Any], message: ProducerState, version: int) -> None:

@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -34,14 +36,14 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
-_unpack_H = Struct(">H").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
-_unpack_iuqqq = Struct(">i16sqqq").unpack_from
+_unpack_iuqqqB = Struct(">i16sqqqB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _unpack_iiq = Struct(">iiq").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
-_unpack_iqqq = Struct(">iqqq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
+_unpack_iqqqB = Struct(">iqqqB").unpack_from
 _pack_H = Struct(">H").pack
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
@@ -70,15 +72,13 @@ class DescribeQuorumResponse:
         error_message: str | None = "",  # 2+
         topics: list[TopicData] | None = None,
         nodes: list[Node] | None = None,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.topics: list[TopicData] = [] if topics is None else topics
         self.nodes: list[Node] = [] if nodes is None else nodes
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeQuorumResponse):
@@ -96,30 +96,38 @@ def read_describe_quorum_response(
 ) -> tuple[DescribeQuorumResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("DescribeQuorumResponse", version))
-    message = DescribeQuorumResponse.__new__(DescribeQuorumResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeQuorumResponse)
     (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version == 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
+        message.error_message, position = read_short_nullable_string(buffer, position)
     else:
         message.error_message = ""
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.topics, position = read_topic_data_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if version == 2:
-        count, position = read_compact_count(buffer, position, 6)
-        nodes: list[Node] = []
-        for _ in range(count):
-            node, position = read_node(buffer, position, version)
-            nodes.append(node)
-        message.nodes = nodes
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 6)
+        if count > 0:
+            message.nodes, position = read_node_array(buffer, position, version, count)
+        else:
+            message.nodes = []
     else:
         message.nodes = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -163,13 +171,11 @@ class TopicData:
         self,
         topic_name: str = "",
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -180,21 +186,38 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 25)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        message.topic_name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 25)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -234,7 +257,7 @@ class PartitionData:
         high_watermark: int = 0,
         current_voters: list[ReplicaState] | None = None,
         observers: list[ReplicaState] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
@@ -244,9 +267,7 @@ class PartitionData:
         self.high_watermark = high_watermark
         self.current_voters: list[ReplicaState] = [] if current_voters is None else current_voters
         self.observers: list[ReplicaState] = [] if observers is None else observers
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -257,38 +278,58 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if version == 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message = ""
-    (
-        message.leader_id,
-        message.leader_epoch,
-        message.high_watermark,
-    ) = _unpack_iiq(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 13)
-    current_voters: list[ReplicaState] = []
-    for _ in range(count):
-        replica_state, position = read_replica_state(buffer, position, version)
-        current_voters.append(replica_state)
-    message.current_voters = current_voters
-    count, position = read_compact_count(buffer, position, 13)
-    observers: list[ReplicaState] = []
-    for _ in range(count):
-        replica_state, position = read_replica_state(buffer, position, version)
-        observers.append(replica_state)
-    message.observers = observers
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        message.partition_index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        if version == 2:
+            message.error_message, position = read_short_nullable_string(buffer, position)
+        else:
+            message.error_message = ""
+        (
+            message.leader_id,
+            message.leader_epoch,
+            message.high_watermark,
+        ) = _unpack_iiq(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 13)
+        if count > 0:
+            message.current_voters, position = read_replica_state_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.current_voters = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 13)
+        if count > 0:
+            message.observers, position = read_replica_state_array(buffer, position, version, count)
+        else:
+            message.observers = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -330,16 +371,14 @@ class ReplicaState:
         log_end_offset: int = 0,
         last_fetch_timestamp: int = -1,  # 1+
         last_caught_up_timestamp: int = -1,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.replica_id = replica_id
         self.replica_directory_id = replica_directory_id
         self.log_end_offset = log_end_offset
         self.last_fetch_timestamp = last_fetch_timestamp
         self.last_caught_up_timestamp = last_caught_up_timestamp
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReplicaState):
@@ -350,38 +389,48 @@ class ReplicaState:
         return describe(self, self.FIELDS)
 
 
-def read_replica_state(buffer: Buffer, position: int, version: int) -> tuple[ReplicaState, int]:
-    message = ReplicaState.__new__(ReplicaState)
-    if version == 2:
-        (
-            message.replica_id,
-            message.replica_directory_id,
-            message.log_end_offset,
-            message.last_fetch_timestamp,
-            message.last_caught_up_timestamp,
-        ) = _unpack_iuqqq(buffer, position)
-        position += 44
-    elif version == 1:
-        (
-            message.replica_id,
-            message.log_end_offset,
-            message.last_fetch_timestamp,
-            message.last_caught_up_timestamp,
-        ) = _unpack_iqqq(buffer, position)
-        position += 28
-        message.replica_directory_id = ZERO_UUID
-    else:
-        message.replica_id, message.log_end_offset = _unpack_iq(buffer, position)
-        position += 12
-        message.replica_directory_id = ZERO_UUID
-        message.last_fetch_timestamp = -1
-        message.last_caught_up_timestamp = -1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_replica_state_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ReplicaState], int]:
+    messages: list[ReplicaState] = []
+    while left > 0:
+        left -= 1
+        message = new(ReplicaState)
+        if version == 2:
+            (
+                message.replica_id,
+                message.replica_directory_id,
+                message.log_end_offset,
+                message.last_fetch_timestamp,
+                message.last_caught_up_timestamp,
+                tag_count,
+            ) = _unpack_iuqqqB(buffer, position)
+            position += 45
+        elif version == 1:
+            (
+                message.replica_id,
+                message.log_end_offset,
+                message.last_fetch_timestamp,
+                message.last_caught_up_timestamp,
+                tag_count,
+            ) = _unpack_iqqqB(buffer, position)
+            position += 29
+            message.replica_directory_id = ZERO_UUID
+        else:
+            message.replica_id, message.log_end_offset, tag_count = _unpack_iqB(buffer, position)
+            position += 13
+            message.replica_directory_id = ZERO_UUID
+            message.last_fetch_timestamp = -1
+            message.last_caught_up_timestamp = -1
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_replica_state(parts: list[Any], message: ReplicaState, version: int) -> None:
@@ -426,13 +475,11 @@ class Node:
         self,
         node_id: int = 0,
         listeners: list[Listener] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.listeners: list[Listener] = [] if listeners is None else listeners
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Node):
@@ -443,22 +490,34 @@ class Node:
         return describe(self, self.FIELDS)
 
 
-def read_node(buffer: Buffer, position: int, version: int) -> tuple[Node, int]:
-    message = Node.__new__(Node)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    count, position = read_compact_count(buffer, position, 5)
-    listeners: list[Listener] = []
-    for _ in range(count):
-        listener, position = read_listener(buffer, position, version)
-        listeners.append(listener)
-    message.listeners = listeners
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_node_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Node], int]:
+    messages: list[Node] = []
+    while left > 0:
+        left -= 1
+        message = new(Node)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
+        if count > 0:
+            message.listeners, position = read_listener_array(buffer, position, version, count)
+        else:
+            message.listeners = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_node(parts: list[Any], message: Node, version: int) -> None:
@@ -483,14 +542,12 @@ class Listener:
         name: str = "",
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Listener):
@@ -501,18 +558,26 @@ class Listener:
         return describe(self, self.FIELDS)
 
 
-def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    message = Listener.__new__(Listener)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_listener_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Listener], int]:
+    messages: list[Listener] = []
+    while left > 0:
+        left -= 1
+        message = new(Listener)
+        message.name, position = read_short_string(buffer, position)
+        message.host, position = read_short_string(buffer, position)
+        message.port, tag_count = _unpack_HB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:

@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_string,
     read_fixed_array,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -46,12 +48,10 @@ class DescribeShareGroupOffsetsRequest:
     def __init__(
         self,
         groups: list[DescribeShareGroupOffsetsRequestGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.groups: list[DescribeShareGroupOffsetsRequestGroup] = [] if groups is None else groups
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeShareGroupOffsetsRequest):
@@ -69,19 +69,25 @@ def read_describe_share_group_offsets_request(
 ) -> tuple[DescribeShareGroupOffsetsRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeShareGroupOffsetsRequest", version))
-    message = DescribeShareGroupOffsetsRequest.__new__(DescribeShareGroupOffsetsRequest)
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    groups: list[DescribeShareGroupOffsetsRequestGroup] = []
-    for _ in range(count):
-        groups_item, position = read_describe_share_group_offsets_request_group(
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeShareGroupOffsetsRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+    if count > 0:
+        message.groups, position = read_describe_share_group_offsets_request_group_array(
             buffer,
             position,
             version,
+            count,
         )
-        groups.append(groups_item)
-    message.groups = groups
+    else:
+        message.groups = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -116,15 +122,13 @@ class DescribeShareGroupOffsetsRequestGroup:
         self,
         group_id: str = "",
         topics: list[DescribeShareGroupOffsetsRequestTopic] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[DescribeShareGroupOffsetsRequestTopic] | None = (
             [] if isinstance(topics, Unset) else topics
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeShareGroupOffsetsRequestGroup):
@@ -135,32 +139,38 @@ class DescribeShareGroupOffsetsRequestGroup:
         return describe(self, self.FIELDS)
 
 
-def read_describe_share_group_offsets_request_group(
-    buffer: Buffer,
+def read_describe_share_group_offsets_request_group_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeShareGroupOffsetsRequestGroup, int]:
-    message = DescribeShareGroupOffsetsRequestGroup.__new__(DescribeShareGroupOffsetsRequestGroup)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
-    if count < 0:
-        message.topics = None
-    else:
-        topics: list[DescribeShareGroupOffsetsRequestTopic] = []
-        for _ in range(count):
-            topics_item, position = read_describe_share_group_offsets_request_topic(
+    left: int,
+) -> tuple[list[DescribeShareGroupOffsetsRequestGroup], int]:
+    messages: list[DescribeShareGroupOffsetsRequestGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeShareGroupOffsetsRequestGroup)
+        message.group_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+        if count < 0:
+            message.topics = None
+        else:
+            message.topics, position = read_describe_share_group_offsets_request_topic_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            topics.append(topics_item)
-        message.topics = topics
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_share_group_offsets_request_group(
@@ -189,13 +199,11 @@ class DescribeShareGroupOffsetsRequestTopic:
         self,
         topic_name: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeShareGroupOffsetsRequestTopic):
@@ -206,21 +214,30 @@ class DescribeShareGroupOffsetsRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_describe_share_group_offsets_request_topic(
-    buffer: Buffer,
+def read_describe_share_group_offsets_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeShareGroupOffsetsRequestTopic, int]:
-    message = DescribeShareGroupOffsetsRequestTopic.__new__(DescribeShareGroupOffsetsRequestTopic)
-    message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeShareGroupOffsetsRequestTopic], int]:
+    messages: list[DescribeShareGroupOffsetsRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeShareGroupOffsetsRequestTopic)
+        message.topic_name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_share_group_offsets_request_topic(

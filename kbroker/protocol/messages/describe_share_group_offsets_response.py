@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -55,13 +57,11 @@ class DescribeShareGroupOffsetsResponse:
         self,
         throttle_time_ms: int = 0,
         groups: list[DescribeShareGroupOffsetsResponseGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribeShareGroupOffsetsResponseGroup] = [] if groups is None else groups
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeShareGroupOffsetsResponse):
@@ -79,21 +79,27 @@ def read_describe_share_group_offsets_response(
 ) -> tuple[DescribeShareGroupOffsetsResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("DescribeShareGroupOffsetsResponse", version))
-    message = DescribeShareGroupOffsetsResponse.__new__(DescribeShareGroupOffsetsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeShareGroupOffsetsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 6)
-    groups: list[DescribeShareGroupOffsetsResponseGroup] = []
-    for _ in range(count):
-        groups_item, position = read_describe_share_group_offsets_response_group(
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 6)
+    if count > 0:
+        message.groups, position = read_describe_share_group_offsets_response_group_array(
             buffer,
             position,
             version,
+            count,
         )
-        groups.append(groups_item)
-    message.groups = groups
+    else:
+        message.groups = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -137,15 +143,13 @@ class DescribeShareGroupOffsetsResponseGroup:
         topics: list[DescribeShareGroupOffsetsResponseTopic] | None = None,
         error_code: int = 0,
         error_message: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[DescribeShareGroupOffsetsResponseTopic] = [] if topics is None else topics
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeShareGroupOffsetsResponseGroup):
@@ -156,32 +160,41 @@ class DescribeShareGroupOffsetsResponseGroup:
         return describe(self, self.FIELDS)
 
 
-def read_describe_share_group_offsets_response_group(
-    buffer: Buffer,
+def read_describe_share_group_offsets_response_group_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeShareGroupOffsetsResponseGroup, int]:
-    message = DescribeShareGroupOffsetsResponseGroup.__new__(DescribeShareGroupOffsetsResponseGroup)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 19)
-    topics: list[DescribeShareGroupOffsetsResponseTopic] = []
-    for _ in range(count):
-        topics_item, position = read_describe_share_group_offsets_response_topic(
-            buffer,
-            position,
-            version,
-        )
-        topics.append(topics_item)
-    message.topics = topics
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeShareGroupOffsetsResponseGroup], int]:
+    messages: list[DescribeShareGroupOffsetsResponseGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeShareGroupOffsetsResponseGroup)
+        message.group_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 19)
+        if count > 0:
+            message.topics, position = read_describe_share_group_offsets_response_topic_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_share_group_offsets_response_group(
@@ -217,16 +230,14 @@ class DescribeShareGroupOffsetsResponseTopic:
         topic_name: str = "",
         topic_id: bytes = ZERO_UUID,
         partitions: list[DescribeShareGroupOffsetsResponsePartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.topic_id = topic_id
         self.partitions: list[DescribeShareGroupOffsetsResponsePartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeShareGroupOffsetsResponseTopic):
@@ -237,31 +248,40 @@ class DescribeShareGroupOffsetsResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_describe_share_group_offsets_response_topic(
-    buffer: Buffer,
+def read_describe_share_group_offsets_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeShareGroupOffsetsResponseTopic, int]:
-    message = DescribeShareGroupOffsetsResponseTopic.__new__(DescribeShareGroupOffsetsResponseTopic)
-    message.topic_name, position = read_compact_string(buffer, position)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 20)
-    partitions: list[DescribeShareGroupOffsetsResponsePartition] = []
-    for _ in range(count):
-        partitions_item, position = read_describe_share_group_offsets_response_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeShareGroupOffsetsResponseTopic], int]:
+    messages: list[DescribeShareGroupOffsetsResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeShareGroupOffsetsResponseTopic)
+        message.topic_name, position = read_short_string(buffer, position)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 20)
+        if count > 0:
+            message.partitions, position = read_describe_share_group_offsets_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_share_group_offsets_response_topic(
@@ -302,7 +322,7 @@ class DescribeShareGroupOffsetsResponsePartition:
         lag: int = -1,  # 1+
         error_code: int = 0,
         error_message: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.start_offset = start_offset
@@ -310,9 +330,7 @@ class DescribeShareGroupOffsetsResponsePartition:
         self.lag = lag
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeShareGroupOffsetsResponsePartition):
@@ -323,39 +341,42 @@ class DescribeShareGroupOffsetsResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_describe_share_group_offsets_response_partition(
-    buffer: Buffer,
+def read_describe_share_group_offsets_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeShareGroupOffsetsResponsePartition, int]:
-    message = DescribeShareGroupOffsetsResponsePartition.__new__(
-        DescribeShareGroupOffsetsResponsePartition,
-    )
-    if version == 1:
-        (
-            message.partition_index,
-            message.start_offset,
-            message.leader_epoch,
-            message.lag,
-            message.error_code,
-        ) = _unpack_iqiqh(buffer, position)
-        position += 26
-    else:
-        (
-            message.partition_index,
-            message.start_offset,
-            message.leader_epoch,
-            message.error_code,
-        ) = _unpack_iqih(buffer, position)
-        position += 18
-        message.lag = -1
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeShareGroupOffsetsResponsePartition], int]:
+    messages: list[DescribeShareGroupOffsetsResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeShareGroupOffsetsResponsePartition)
+        if version == 1:
+            (
+                message.partition_index,
+                message.start_offset,
+                message.leader_epoch,
+                message.lag,
+                message.error_code,
+            ) = _unpack_iqiqh(buffer, position)
+            position += 26
+        else:
+            (
+                message.partition_index,
+                message.start_offset,
+                message.leader_epoch,
+                message.error_code,
+            ) = _unpack_iqih(buffer, position)
+            position += 18
+            message.lag = -1
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_share_group_offsets_response_partition(

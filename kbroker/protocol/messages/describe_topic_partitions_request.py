@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_presence,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -33,6 +35,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_i = Struct(">i").pack
 
 
@@ -52,14 +55,12 @@ class DescribeTopicPartitionsRequest:
         topics: list[TopicRequest] | None = None,
         response_partition_limit: int = 2000,
         cursor: Cursor | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[TopicRequest] = [] if topics is None else topics
         self.response_partition_limit = response_partition_limit
         self.cursor: Cursor | None = cursor
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeTopicPartitionsRequest):
@@ -77,13 +78,18 @@ def read_describe_topic_partitions_request(
 ) -> tuple[DescribeTopicPartitionsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTopicPartitionsRequest", version))
-    message = DescribeTopicPartitionsRequest.__new__(DescribeTopicPartitionsRequest)
-    count, position = read_compact_count(buffer, position, 2, MAX_ELEMENTS)
-    topics: list[TopicRequest] = []
-    for _ in range(count):
-        topic_request, position = read_topic_request(buffer, position, version)
-        topics.append(topic_request)
-    message.topics = topics
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeTopicPartitionsRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 2, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_topic_request_array(buffer, position, version, count)
+    else:
+        message.topics = []
     (message.response_partition_limit,) = _unpack_i(buffer, position)
     position += 4
     if read_presence(buffer, position):
@@ -92,7 +98,7 @@ def read_describe_topic_partitions_request(
         message.cursor = None
         position += 1
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -132,12 +138,10 @@ class TopicRequest:
     def __init__(
         self,
         name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicRequest):
@@ -148,15 +152,24 @@ class TopicRequest:
         return describe(self, self.FIELDS)
 
 
-def read_topic_request(buffer: Buffer, position: int, version: int) -> tuple[TopicRequest, int]:
-    message = TopicRequest.__new__(TopicRequest)
-    message.name, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_request_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicRequest], int]:
+    messages: list[TopicRequest] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicRequest)
+        message.name, position = read_short_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_request(parts: list[Any], message: TopicRequest, version: int) -> None:
@@ -177,13 +190,11 @@ class Cursor:
         self,
         topic_name: str = "",
         partition_index: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partition_index = partition_index
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cursor):
@@ -194,16 +205,15 @@ class Cursor:
         return describe(self, self.FIELDS)
 
 
-def read_cursor(buffer: Buffer, position: int, version: int) -> tuple[Cursor, int]:
-    message = Cursor.__new__(Cursor)
-    message.topic_name, position = read_compact_string(buffer, position)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+def read_cursor(buffer: bytes, position: int, version: int) -> tuple[Cursor, int]:
+    message = new(Cursor)
+    message.topic_name, position = read_short_string(buffer, position)
+    message.partition_index, tag_count = _unpack_iB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
     read_presence,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -42,6 +44,7 @@ _unpack_ut = Struct(">16s?").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_hiii = Struct(">hiii").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_ut = Struct(">16s?").pack
 _pack_h = Struct(">h").pack
 _pack_hiii = Struct(">hiii").pack
@@ -64,14 +67,12 @@ class DescribeTopicPartitionsResponse:
         throttle_time_ms: int = 0,
         topics: list[DescribeTopicPartitionsResponseTopic] | None = None,
         next_cursor: Cursor | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[DescribeTopicPartitionsResponseTopic] = [] if topics is None else topics
         self.next_cursor: Cursor | None = next_cursor
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeTopicPartitionsResponse):
@@ -89,26 +90,32 @@ def read_describe_topic_partitions_response(
 ) -> tuple[DescribeTopicPartitionsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTopicPartitionsResponse", version))
-    message = DescribeTopicPartitionsResponse.__new__(DescribeTopicPartitionsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeTopicPartitionsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 26)
-    topics: list[DescribeTopicPartitionsResponseTopic] = []
-    for _ in range(count):
-        topics_item, position = read_describe_topic_partitions_response_topic(
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 26)
+    if count > 0:
+        message.topics, position = read_describe_topic_partitions_response_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(topics_item)
-    message.topics = topics
+    else:
+        message.topics = []
     if read_presence(buffer, position):
         message.next_cursor, position = read_cursor(buffer, position + 1, version)
     else:
         message.next_cursor = None
         position += 1
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -161,7 +168,7 @@ class DescribeTopicPartitionsResponseTopic:
         is_internal: bool = False,
         partitions: list[DescribeTopicPartitionsResponsePartition] | None = None,
         topic_authorized_operations: int = -2147483648,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.name: str | None = name
@@ -171,9 +178,7 @@ class DescribeTopicPartitionsResponseTopic:
             [] if partitions is None else partitions
         )
         self.topic_authorized_operations = topic_authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeTopicPartitionsResponseTopic):
@@ -184,35 +189,43 @@ class DescribeTopicPartitionsResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_describe_topic_partitions_response_topic(
-    buffer: Buffer,
+def read_describe_topic_partitions_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeTopicPartitionsResponseTopic, int]:
-    message = DescribeTopicPartitionsResponseTopic.__new__(DescribeTopicPartitionsResponseTopic)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.name, position = read_compact_nullable_string(buffer, position)
-    message.topic_id, message.is_internal = _unpack_ut(buffer, position)
-    position += 17
-    count, position = read_compact_count(buffer, position, 20)
-    partitions: list[DescribeTopicPartitionsResponsePartition] = []
-    for _ in range(count):
-        partitions_item, position = read_describe_topic_partitions_response_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    (message.topic_authorized_operations,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeTopicPartitionsResponseTopic], int]:
+    messages: list[DescribeTopicPartitionsResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeTopicPartitionsResponseTopic)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.name, position = read_short_nullable_string(buffer, position)
+        message.topic_id, message.is_internal = _unpack_ut(buffer, position)
+        position += 17
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 20)
+        if count > 0:
+            message.partitions, position = read_describe_topic_partitions_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        message.topic_authorized_operations, tag_count = _unpack_iB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_topic_partitions_response_topic(
@@ -261,7 +274,7 @@ class DescribeTopicPartitionsResponsePartition:
         eligible_leader_replicas: list[int] | None = None,
         last_known_elr: list[int] | None = None,
         offline_replicas: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.partition_index = partition_index
@@ -272,9 +285,7 @@ class DescribeTopicPartitionsResponsePartition:
         self.eligible_leader_replicas: list[int] | None = eligible_leader_replicas
         self.last_known_elr: list[int] | None = last_known_elr
         self.offline_replicas: list[int] = [] if offline_replicas is None else offline_replicas
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeTopicPartitionsResponsePartition):
@@ -285,49 +296,72 @@ class DescribeTopicPartitionsResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_describe_topic_partitions_response_partition(
-    buffer: Buffer,
+def read_describe_topic_partitions_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeTopicPartitionsResponsePartition, int]:
-    message = DescribeTopicPartitionsResponsePartition.__new__(
-        DescribeTopicPartitionsResponsePartition,
-    )
-    (
-        message.error_code,
-        message.partition_index,
-        message.leader_id,
-        message.leader_epoch,
-    ) = _unpack_hiii(buffer, position)
-    position += 14
-    count, position = read_compact_count(buffer, position, 4)
-    message.replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_count(buffer, position, 4)
-    message.isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_nullable_count(buffer, position, 4)
-    if count < 0:
-        message.eligible_leader_replicas = None
-    else:
-        message.eligible_leader_replicas, position = read_fixed_array(
-            buffer,
-            position,
-            count,
-            "i",
-            4,
-        )
-    count, position = read_compact_nullable_count(buffer, position, 4)
-    if count < 0:
-        message.last_known_elr = None
-    else:
-        message.last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_count(buffer, position, 4)
-    message.offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeTopicPartitionsResponsePartition], int]:
+    messages: list[DescribeTopicPartitionsResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeTopicPartitionsResponsePartition)
+        (
+            message.error_code,
+            message.partition_index,
+            message.leader_id,
+            message.leader_epoch,
+        ) = _unpack_hiii(buffer, position)
+        position += 14
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 4)
+        if count < 0:
+            message.eligible_leader_replicas = None
+        else:
+            message.eligible_leader_replicas, position = read_fixed_array(
+                buffer,
+                position,
+                count,
+                "i",
+                4,
+            )
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 4)
+        if count < 0:
+            message.last_known_elr = None
+        else:
+            message.last_known_elr, position = read_fixed_array(buffer, position, count, "i", 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_topic_partitions_response_partition(
@@ -371,13 +405,11 @@ class Cursor:
         self,
         topic_name: str = "",
         partition_index: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partition_index = partition_index
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cursor):
@@ -388,16 +420,15 @@ class Cursor:
         return describe(self, self.FIELDS)
 
 
-def read_cursor(buffer: Buffer, position: int, version: int) -> tuple[Cursor, int]:
-    message = Cursor.__new__(Cursor)
-    message.topic_name, position = read_compact_string(buffer, position)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+def read_cursor(buffer: bytes, position: int, version: int) -> tuple[Cursor, int]:
+    message = new(Cursor)
+    message.topic_name, position = read_short_string(buffer, position)
+    message.partition_index, tag_count = _unpack_iB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -40,12 +42,10 @@ class DescribeTransactionsRequest:
     def __init__(
         self,
         transactional_ids: list[str] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_ids: list[str] = [] if transactional_ids is None else transactional_ids
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeTransactionsRequest):
@@ -63,15 +63,22 @@ def read_describe_transactions_request(
 ) -> tuple[DescribeTransactionsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTransactionsRequest", version))
-    message = DescribeTransactionsRequest.__new__(DescribeTransactionsRequest)
-    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeTransactionsRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     transactional_ids: list[str] = []
-    for _ in range(count):
-        transactional_ids_item, position = read_compact_string(buffer, position)
+    while count > 0:
+        count -= 1
+        transactional_ids_item, position = read_short_string(buffer, position)
         transactional_ids.append(transactional_ids_item)
     message.transactional_ids = transactional_ids
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

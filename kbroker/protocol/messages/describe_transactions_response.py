@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_fixed_array,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -54,15 +56,13 @@ class DescribeTransactionsResponse:
         self,
         throttle_time_ms: int = 0,
         transaction_states: list[TransactionState] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.transaction_states: list[TransactionState] = (
             [] if transaction_states is None else transaction_states
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeTransactionsResponse):
@@ -80,17 +80,27 @@ def read_describe_transactions_response(
 ) -> tuple[DescribeTransactionsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeTransactionsResponse", version))
-    message = DescribeTransactionsResponse.__new__(DescribeTransactionsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeTransactionsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 28)
-    transaction_states: list[TransactionState] = []
-    for _ in range(count):
-        transaction_state, position = read_transaction_state(buffer, position, version)
-        transaction_states.append(transaction_state)
-    message.transaction_states = transaction_states
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 28)
+    if count > 0:
+        message.transaction_states, position = read_transaction_state_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.transaction_states = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -142,7 +152,7 @@ class TransactionState:
         producer_id: int = 0,
         producer_epoch: int = 0,
         topics: list[TopicData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.transactional_id = transactional_id
@@ -152,9 +162,7 @@ class TransactionState:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.topics: list[TopicData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransactionState):
@@ -165,35 +173,43 @@ class TransactionState:
         return describe(self, self.FIELDS)
 
 
-def read_transaction_state(
-    buffer: Buffer,
+def read_transaction_state_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TransactionState, int]:
-    message = TransactionState.__new__(TransactionState)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.transactional_id, position = read_compact_string(buffer, position)
-    message.transaction_state, position = read_compact_string(buffer, position)
-    (
-        message.transaction_timeout_ms,
-        message.transaction_start_time_ms,
-        message.producer_id,
-        message.producer_epoch,
-    ) = _unpack_iqqh(buffer, position)
-    position += 22
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[TransactionState], int]:
+    messages: list[TransactionState] = []
+    while left > 0:
+        left -= 1
+        message = new(TransactionState)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.transactional_id, position = read_short_string(buffer, position)
+        message.transaction_state, position = read_short_string(buffer, position)
+        (
+            message.transaction_timeout_ms,
+            message.transaction_start_time_ms,
+            message.producer_id,
+            message.producer_epoch,
+        ) = _unpack_iqqh(buffer, position)
+        position += 22
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.topics, position = read_topic_data_array(buffer, position, version, count)
+        else:
+            message.topics = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_transaction_state(parts: list[Any], message: TransactionState, version: int) -> None:
@@ -227,13 +243,11 @@ class TopicData:
         self,
         topic: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -244,17 +258,30 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    message.topic, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        message.topic, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:

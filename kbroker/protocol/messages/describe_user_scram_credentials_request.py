@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_nullable_count,
@@ -42,12 +44,10 @@ class DescribeUserScramCredentialsRequest:
     def __init__(
         self,
         users: list[UserName] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.users: list[UserName] | None = [] if isinstance(users, Unset) else users
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeUserScramCredentialsRequest):
@@ -65,18 +65,20 @@ def read_describe_user_scram_credentials_request(
 ) -> tuple[DescribeUserScramCredentialsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeUserScramCredentialsRequest", version))
-    message = DescribeUserScramCredentialsRequest.__new__(DescribeUserScramCredentialsRequest)
-    count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeUserScramCredentialsRequest)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     if count < 0:
         message.users = None
     else:
-        users: list[UserName] = []
-        for _ in range(count):
-            user_name, position = read_user_name(buffer, position, version)
-            users.append(user_name)
-        message.users = users
+        message.users, position = read_user_name_array(buffer, position, version, count)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -111,12 +113,10 @@ class UserName:
     def __init__(
         self,
         name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UserName):
@@ -127,15 +127,24 @@ class UserName:
         return describe(self, self.FIELDS)
 
 
-def read_user_name(buffer: Buffer, position: int, version: int) -> tuple[UserName, int]:
-    message = UserName.__new__(UserName)
-    message.name, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_user_name_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[UserName], int]:
+    messages: list[UserName] = []
+    while left > 0:
+        left -= 1
+        message = new(UserName)
+        message.name, position = read_short_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_user_name(parts: list[Any], message: UserName, version: int) -> None:

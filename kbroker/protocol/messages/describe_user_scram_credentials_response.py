@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -32,7 +34,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_bi = Struct(">bi").unpack_from
+_unpack_biB = Struct(">biB").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _pack_bi = Struct(">bi").pack
@@ -58,15 +60,13 @@ class DescribeUserScramCredentialsResponse:
         error_code: int = 0,
         error_message: str | None = "",
         results: list[DescribeUserScramCredentialsResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.results: list[DescribeUserScramCredentialsResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeUserScramCredentialsResponse):
@@ -84,22 +84,28 @@ def read_describe_user_scram_credentials_response(
 ) -> tuple[DescribeUserScramCredentialsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("DescribeUserScramCredentialsResponse", version))
-    message = DescribeUserScramCredentialsResponse.__new__(DescribeUserScramCredentialsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(DescribeUserScramCredentialsResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 6)
-    results: list[DescribeUserScramCredentialsResult] = []
-    for _ in range(count):
-        results_item, position = read_describe_user_scram_credentials_result(
+    message.error_message, position = read_short_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 6)
+    if count > 0:
+        message.results, position = read_describe_user_scram_credentials_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        results.append(results_item)
-    message.results = results
+    else:
+        message.results = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -144,7 +150,7 @@ class DescribeUserScramCredentialsResult:
         error_code: int = 0,
         error_message: str | None = "",
         credential_infos: list[CredentialInfo] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.user = user
         self.error_code = error_code
@@ -152,9 +158,7 @@ class DescribeUserScramCredentialsResult:
         self.credential_infos: list[CredentialInfo] = (
             [] if credential_infos is None else credential_infos
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribeUserScramCredentialsResult):
@@ -165,28 +169,41 @@ class DescribeUserScramCredentialsResult:
         return describe(self, self.FIELDS)
 
 
-def read_describe_user_scram_credentials_result(
-    buffer: Buffer,
+def read_describe_user_scram_credentials_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[DescribeUserScramCredentialsResult, int]:
-    message = DescribeUserScramCredentialsResult.__new__(DescribeUserScramCredentialsResult)
-    message.user, position = read_compact_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 6)
-    credential_infos: list[CredentialInfo] = []
-    for _ in range(count):
-        credential_info, position = read_credential_info(buffer, position, version)
-        credential_infos.append(credential_info)
-    message.credential_infos = credential_infos
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[DescribeUserScramCredentialsResult], int]:
+    messages: list[DescribeUserScramCredentialsResult] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribeUserScramCredentialsResult)
+        message.user, position = read_short_string(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 6)
+        if count > 0:
+            message.credential_infos, position = read_credential_info_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.credential_infos = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_describe_user_scram_credentials_result(
@@ -216,13 +233,11 @@ class CredentialInfo:
         self,
         mechanism: int = 0,
         iterations: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.mechanism = mechanism
         self.iterations = iterations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CredentialInfo):
@@ -233,16 +248,24 @@ class CredentialInfo:
         return describe(self, self.FIELDS)
 
 
-def read_credential_info(buffer: Buffer, position: int, version: int) -> tuple[CredentialInfo, int]:
-    message = CredentialInfo.__new__(CredentialInfo)
-    message.mechanism, message.iterations = _unpack_bi(buffer, position)
-    position += 5
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_credential_info_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[CredentialInfo], int]:
+    messages: list[CredentialInfo] = []
+    while left > 0:
+        left -= 1
+        message = new(CredentialInfo)
+        message.mechanism, message.iterations, tag_count = _unpack_biB(buffer, position)
+        position += 6
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_credential_info(parts: list[Any], message: CredentialInfo, version: int) -> None:

@@ -15,16 +15,18 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_string,
     read_count,
     read_fixed_array,
     read_nullable_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -46,6 +48,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_b = Struct(">b").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_b = Struct(">b").pack
 _pack_i = Struct(">i").pack
 
@@ -66,16 +69,14 @@ class ElectLeadersRequest:
         election_type: int = 0,  # 1+
         topic_partitions: list[TopicPartitions] | None | Unset = UNSET,
         timeout_ms: int = 60000,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.election_type = election_type
         self.topic_partitions: list[TopicPartitions] | None = (
             [] if isinstance(topic_partitions, Unset) else topic_partitions
         )
         self.timeout_ms = timeout_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ElectLeadersRequest):
@@ -93,34 +94,42 @@ def read_elect_leaders_request(
 ) -> tuple[ElectLeadersRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ElectLeadersRequest", version))
-    message = ElectLeadersRequest.__new__(ElectLeadersRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ElectLeadersRequest)
     if version >= 1:
         (message.election_type,) = _unpack_b(buffer, position)
         position += 1
     else:
         message.election_type = 0
     if version == 2:
-        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_nullable_count(buffer, position, 6, MAX_ELEMENTS)
     if count < 0:
         message.topic_partitions = None
     else:
-        topic_partitions: list[TopicPartitions] = []
-        for _ in range(count):
-            topic_partitions_item, position = read_topic_partitions(buffer, position, version)
-            topic_partitions.append(topic_partitions_item)
-        message.topic_partitions = topic_partitions
-    (message.timeout_ms,) = _unpack_i(buffer, position)
-    position += 4
+        message.topic_partitions, position = read_topic_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
     if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.timeout_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
     else:
-        message.unknown_tagged_fields = []
+        (message.timeout_ms,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -165,13 +174,11 @@ class TopicPartitions:
         self,
         topic: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartitions):
@@ -182,30 +189,39 @@ class TopicPartitions:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partitions(
-    buffer: Buffer,
+def read_topic_partitions_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TopicPartitions, int]:
-    message = TopicPartitions.__new__(TopicPartitions)
-    if version == 2:
-        message.topic, position = read_compact_string(buffer, position)
-    else:
-        message.topic, position = read_string(buffer, position)
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[TopicPartitions], int]:
+    messages: list[TopicPartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartitions)
+        if version == 2:
+            message.topic, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic, position = read_string(buffer, position)
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partitions(parts: list[Any], message: TopicPartitions, version: int) -> None:

@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -61,16 +63,14 @@ class ElectLeadersResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,  # 1+
         replica_election_results: list[ReplicaElectionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.replica_election_results: list[ReplicaElectionResult] = (
             [] if replica_election_results is None else replica_election_results
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ElectLeadersResponse):
@@ -88,7 +88,9 @@ def read_elect_leaders_response(
 ) -> tuple[ElectLeadersResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ElectLeadersResponse", version))
-    message = ElectLeadersResponse.__new__(ElectLeadersResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ElectLeadersResponse)
     if version >= 1:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
@@ -97,22 +99,30 @@ def read_elect_leaders_response(
         position += 4
         message.error_code = 0
     if version == 2:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    replica_election_results: list[ReplicaElectionResult] = []
-    for _ in range(count):
-        replica_election_result, position = read_replica_election_result(buffer, position, version)
-        replica_election_results.append(replica_election_result)
-    message.replica_election_results = replica_election_results
+    if count > 0:
+        message.replica_election_results, position = read_replica_election_result_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.replica_election_results = []
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -156,15 +166,13 @@ class ReplicaElectionResult:
         self,
         topic: str = "",
         partition_result: list[PartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partition_result: list[PartitionResult] = (
             [] if partition_result is None else partition_result
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReplicaElectionResult):
@@ -175,34 +183,47 @@ class ReplicaElectionResult:
         return describe(self, self.FIELDS)
 
 
-def read_replica_election_result(
-    buffer: Buffer,
+def read_replica_election_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReplicaElectionResult, int]:
-    message = ReplicaElectionResult.__new__(ReplicaElectionResult)
-    if version == 2:
-        message.topic, position = read_compact_string(buffer, position)
-    else:
-        message.topic, position = read_string(buffer, position)
-    if version == 2:
-        count, position = read_compact_count(buffer, position, 8)
-    else:
-        count, position = read_count(buffer, position, 8)
-    partition_result: list[PartitionResult] = []
-    for _ in range(count):
-        partition_result_item, position = read_partition_result(buffer, position, version)
-        partition_result.append(partition_result_item)
-    message.partition_result = partition_result
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[ReplicaElectionResult], int]:
+    messages: list[ReplicaElectionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(ReplicaElectionResult)
+        if version == 2:
+            message.topic, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic, position = read_string(buffer, position)
+        if version == 2:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 8)
+        else:
+            count, position = read_count(buffer, position, 8)
+        if count > 0:
+            message.partition_result, position = read_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partition_result = []
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_replica_election_result(
@@ -245,14 +266,12 @@ class PartitionResult:
         partition_id: int = 0,
         error_code: int = 0,
         error_message: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_id = partition_id
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionResult):
@@ -263,27 +282,32 @@ class PartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_partition_result(
-    buffer: Buffer,
+def read_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[PartitionResult, int]:
-    message = PartitionResult.__new__(PartitionResult)
-    message.partition_id, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if version == 2:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[PartitionResult], int]:
+    messages: list[PartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionResult)
+        message.partition_id, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        if version == 2:
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message, position = read_nullable_string(buffer, position)
+        if version == 2:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
-    read_compact_string,
+    new,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -32,6 +34,7 @@ MAX_VERSION: Final = 5
 FLEXIBLE_FROM: Final = 3
 
 _unpack_qht = Struct(">qh?").unpack_from
+_unpack_qhtB = Struct(">qh?B").unpack_from
 _pack_qht = Struct(">qh?").pack
 
 
@@ -53,15 +56,13 @@ class EndTxnRequest:
         producer_id: int = 0,
         producer_epoch: int = 0,
         committed: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id = transactional_id
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.committed = committed
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EndTxnRequest):
@@ -75,21 +76,33 @@ class EndTxnRequest:
 def read_end_txn_request(buffer: Buffer, position: int, version: int) -> tuple[EndTxnRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("EndTxnRequest", version))
-    message = EndTxnRequest.__new__(EndTxnRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(EndTxnRequest)
     if version >= 3:
-        message.transactional_id, position = read_compact_string(buffer, position)
+        message.transactional_id, position = read_short_string(buffer, position)
     else:
         message.transactional_id, position = read_string(buffer, position)
-    (message.producer_id, message.producer_epoch, message.committed) = _unpack_qht(buffer, position)
-    position += 11
     if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        (
+            message.producer_id,
+            message.producer_epoch,
+            message.committed,
+            tag_count,
+        ) = _unpack_qhtB(buffer, position)
+        position += 12
     else:
-        message.unknown_tagged_fields = []
+        (
+            message.producer_id,
+            message.producer_epoch,
+            message.committed,
+        ) = _unpack_qht(buffer, position)
+        position += 11
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -28,7 +30,8 @@ MAX_VERSION: Final = 5
 FLEXIBLE_FROM: Final = 3
 
 _unpack_ih = Struct(">ih").unpack_from
-_unpack_ihqh = Struct(">ihqh").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
+_unpack_ihqhB = Struct(">ihqhB").unpack_from
 _pack_ih = Struct(">ih").pack
 _pack_ihqh = Struct(">ihqh").pack
 
@@ -51,15 +54,13 @@ class EndTxnResponse:
         error_code: int = 0,
         producer_id: int = -1,  # 5+
         producer_epoch: int = -1,  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EndTxnResponse):
@@ -77,28 +78,33 @@ def read_end_txn_response(
 ) -> tuple[EndTxnResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("EndTxnResponse", version))
-    message = EndTxnResponse.__new__(EndTxnResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(EndTxnResponse)
     if version == 5:
         (
             message.throttle_time_ms,
             message.error_code,
             message.producer_id,
             message.producer_epoch,
-        ) = _unpack_ihqh(buffer, position)
-        position += 16
+            tag_count,
+        ) = _unpack_ihqhB(buffer, position)
+        position += 17
+    elif version >= 3:
+        message.throttle_time_ms, message.error_code, tag_count = _unpack_ihB(buffer, position)
+        position += 7
+        message.producer_id = -1
+        message.producer_epoch = -1
     else:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
+        tag_count = 0
         message.producer_id = -1
         message.producer_epoch = -1
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

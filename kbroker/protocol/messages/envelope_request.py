@@ -12,8 +12,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_bytes,
     read_compact_nullable_bytes,
     read_tagged_fields,
@@ -46,14 +48,12 @@ class EnvelopeRequest:
         request_data: bytes = b"",
         request_principal: bytes | None = b"",
         client_host_address: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.request_data = request_data
         self.request_principal: bytes | None = request_principal
         self.client_host_address = client_host_address
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EnvelopeRequest):
@@ -71,12 +71,12 @@ def read_envelope_request(
 ) -> tuple[EnvelopeRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EnvelopeRequest", version))
-    message = EnvelopeRequest.__new__(EnvelopeRequest)
+    message = new(EnvelopeRequest)
     message.request_data, position = read_compact_bytes(buffer, position)
     message.request_principal, position = read_compact_nullable_bytes(buffer, position)
     message.client_host_address, position = read_compact_bytes(buffer, position)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_bytes,
     read_tagged_fields,
     unsupported_version,
@@ -28,7 +30,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_h = Struct(">h").unpack_from
+_unpack_hB = Struct(">hB").unpack_from
 _pack_h = Struct(">h").pack
 
 
@@ -42,13 +44,11 @@ class EnvelopeResponse:
         self,
         response_data: bytes | None = None,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.response_data: bytes | None = response_data
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EnvelopeResponse):
@@ -66,15 +66,14 @@ def read_envelope_response(
 ) -> tuple[EnvelopeResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("EnvelopeResponse", version))
-    message = EnvelopeResponse.__new__(EnvelopeResponse)
+    message = new(EnvelopeResponse)
     message.response_data, position = read_compact_nullable_bytes(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.error_code, tag_count = _unpack_hB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

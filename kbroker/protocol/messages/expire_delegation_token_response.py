@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -28,6 +30,7 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 2
 
 _unpack_hqi = Struct(">hqi").unpack_from
+_unpack_hqiB = Struct(">hqiB").unpack_from
 _pack_hqi = Struct(">hqi").pack
 
 
@@ -47,14 +50,12 @@ class ExpireDelegationTokenResponse:
         error_code: int = 0,
         expiry_timestamp_ms: int = 0,
         throttle_time_ms: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.expiry_timestamp_ms = expiry_timestamp_ms
         self.throttle_time_ms = throttle_time_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExpireDelegationTokenResponse):
@@ -72,21 +73,29 @@ def read_expire_delegation_token_response(
 ) -> tuple[ExpireDelegationTokenResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ExpireDelegationTokenResponse", version))
-    message = ExpireDelegationTokenResponse.__new__(ExpireDelegationTokenResponse)
-    (
-        message.error_code,
-        message.expiry_timestamp_ms,
-        message.throttle_time_ms,
-    ) = _unpack_hqi(buffer, position)
-    position += 14
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ExpireDelegationTokenResponse)
     if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        (
+            message.error_code,
+            message.expiry_timestamp_ms,
+            message.throttle_time_ms,
+            tag_count,
+        ) = _unpack_hqiB(buffer, position)
+        position += 15
     else:
-        message.unknown_tagged_fields = []
+        (
+            message.error_code,
+            message.expiry_timestamp_ms,
+            message.throttle_time_ms,
+        ) = _unpack_hqi(buffer, position)
+        position += 14
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,16 +15,18 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_fixed_array,
+    read_short_string,
     read_string,
     read_tagged_fields,
     read_uvarint,
@@ -48,9 +50,9 @@ _unpack_u = Struct(">16s").unpack_from
 _unpack_iiibii = Struct(">iiibii").unpack_from
 _unpack_iiiib = Struct(">iiiib").unpack_from
 _unpack_iiiibii = Struct(">iiiibii").unpack_from
-_unpack_iiqiqi = Struct(">iiqiqi").unpack_from
+_unpack_iiqiqiB = Struct(">iiqiqiB").unpack_from
 _unpack_iiqqi = Struct(">iiqqi").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _unpack_iqi = Struct(">iqi").unpack_from
 _unpack_iqqi = Struct(">iqqi").unpack_from
 _unpack_q = Struct(">q").unpack_from
@@ -100,7 +102,7 @@ class FetchRequest:
         topics: list[FetchTopic] | None = None,
         forgotten_topics_data: list[ForgottenTopic] | None = None,  # 7+
         rack_id: str = "",  # 11+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id: str | None = cluster_id
         self.replica_id = replica_id
@@ -118,9 +120,7 @@ class FetchRequest:
             [] if forgotten_topics_data is None else forgotten_topics_data
         )
         self.rack_id = rack_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchRequest):
@@ -134,7 +134,9 @@ class FetchRequest:
 def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[FetchRequest, int]:
     if not 4 <= version <= 18:
         raise DecodeError(unsupported_version("FetchRequest", version))
-    message = FetchRequest.__new__(FetchRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(FetchRequest)
     if version >= 15:
         (
             message.max_wait_ms,
@@ -169,29 +171,40 @@ def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[Fet
         message.session_id = 0
         message.session_epoch = -1
     if version >= 12:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[FetchTopic] = []
-    for _ in range(count):
-        fetch_topic, position = read_fetch_topic(buffer, position, version)
-        topics.append(fetch_topic)
-    message.topics = topics
+    if count > 0:
+        message.topics, position = read_fetch_topic_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if version >= 7:
         if version >= 12:
-            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         else:
             count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-        forgotten_topics_data: list[ForgottenTopic] = []
-        for _ in range(count):
-            forgotten_topic, position = read_forgotten_topic(buffer, position, version)
-            forgotten_topics_data.append(forgotten_topic)
-        message.forgotten_topics_data = forgotten_topics_data
+        if count > 0:
+            message.forgotten_topics_data, position = read_forgotten_topic_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.forgotten_topics_data = []
     else:
         message.forgotten_topics_data = []
     if version >= 11:
         if version >= 12:
-            message.rack_id, position = read_compact_string(buffer, position)
+            message.rack_id, position = read_short_string(buffer, position)
         else:
             message.rack_id, position = read_string(buffer, position)
     else:
@@ -200,12 +213,13 @@ def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[Fet
     message.replica_state = ReplicaState()
     if version >= 12:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
+            while tag_count > 0:
+                tag_count -= 1
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
@@ -216,9 +230,9 @@ def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[Fet
                     message.replica_state, position = read_replica_state(buffer, position, version)
                 else:
                     position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
+            message.unknown_tagged_fields = tuple(fields)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -288,11 +302,11 @@ def write_fetch_request(parts: list[Any], message: FetchRequest, version: int) -
         if message.cluster_id is not None:
             field_parts: list[Any] = []
             write_compact_nullable_string(field_parts, message.cluster_id)
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if version >= 15 and not is_default_replica_state(message.replica_state):
             field_parts = []
             write_replica_state(field_parts, message.replica_state, version)
-            fields = [*fields, (1, b"".join(field_parts))]
+            fields = (*fields, (1, b"".join(field_parts)))
         if fields:
             write_tagged_fields(pieces, fields)
         else:
@@ -312,13 +326,11 @@ class ReplicaState:
         self,
         replica_id: int = -1,
         replica_epoch: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.replica_id = replica_id
         self.replica_epoch = replica_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReplicaState):
@@ -329,15 +341,14 @@ class ReplicaState:
         return describe(self, self.FIELDS)
 
 
-def read_replica_state(buffer: Buffer, position: int, version: int) -> tuple[ReplicaState, int]:
-    message = ReplicaState.__new__(ReplicaState)
-    message.replica_id, message.replica_epoch = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+def read_replica_state(buffer: bytes, position: int, version: int) -> tuple[ReplicaState, int]:
+    message = new(ReplicaState)
+    message.replica_id, message.replica_epoch, tag_count = _unpack_iqB(buffer, position)
+    position += 13
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -366,14 +377,12 @@ class FetchTopic:
         topic: str = "",  # 0-12
         topic_id: bytes = ZERO_UUID,  # 13+
         partitions: list[FetchPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.topic_id = topic_id
         self.partitions: list[FetchPartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchTopic):
@@ -384,38 +393,55 @@ class FetchTopic:
         return describe(self, self.FIELDS)
 
 
-def read_fetch_topic(buffer: Buffer, position: int, version: int) -> tuple[FetchTopic, int]:
-    message = FetchTopic.__new__(FetchTopic)
-    if version <= 12:
-        if version == 12:
-            message.topic, position = read_compact_string(buffer, position)
+def read_fetch_topic_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[FetchTopic], int]:
+    messages: list[FetchTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(FetchTopic)
+        if version <= 12:
+            if version == 12:
+                message.topic, position = read_short_string(buffer, position)
+            else:
+                message.topic, position = read_string(buffer, position)
         else:
-            message.topic, position = read_string(buffer, position)
-    else:
-        message.topic = ""
-    if version >= 13:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 12:
-        count, position = read_compact_count(buffer, position, 33, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 16, MAX_ELEMENTS)
-    partitions: list[FetchPartition] = []
-    for _ in range(count):
-        fetch_partition, position = read_fetch_partition(buffer, position, version)
-        partitions.append(fetch_partition)
-    message.partitions = partitions
-    if version >= 12:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            message.topic = ""
+        if version >= 13:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic_id = ZERO_UUID
+        if version >= 12:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 33, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 16, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_fetch_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 12:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_fetch_topic(parts: list[Any], message: FetchTopic, version: int) -> None:
@@ -467,7 +493,7 @@ class FetchPartition:
         partition_max_bytes: int = 0,
         replica_directory_id: bytes = ZERO_UUID,  # 17+
         high_watermark: int = 9223372036854775807,  # 18+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.current_leader_epoch = current_leader_epoch
@@ -477,9 +503,7 @@ class FetchPartition:
         self.partition_max_bytes = partition_max_bytes
         self.replica_directory_id = replica_directory_id
         self.high_watermark = high_watermark
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchPartition):
@@ -490,58 +514,69 @@ class FetchPartition:
         return describe(self, self.FIELDS)
 
 
-def read_fetch_partition(buffer: Buffer, position: int, version: int) -> tuple[FetchPartition, int]:
-    message = FetchPartition.__new__(FetchPartition)
-    if version >= 12:
-        (
-            message.partition,
-            message.current_leader_epoch,
-            message.fetch_offset,
-            message.last_fetched_epoch,
-            message.log_start_offset,
-            message.partition_max_bytes,
-        ) = _unpack_iiqiqi(buffer, position)
-        position += 32
-    elif version >= 9:
-        (
-            message.partition,
-            message.current_leader_epoch,
-            message.fetch_offset,
-            message.log_start_offset,
-            message.partition_max_bytes,
-        ) = _unpack_iiqqi(buffer, position)
-        position += 28
-        message.last_fetched_epoch = -1
-    elif version >= 5:
-        (
-            message.partition,
-            message.fetch_offset,
-            message.log_start_offset,
-            message.partition_max_bytes,
-        ) = _unpack_iqqi(buffer, position)
-        position += 24
-        message.current_leader_epoch = -1
-        message.last_fetched_epoch = -1
-    else:
-        (
-            message.partition,
-            message.fetch_offset,
-            message.partition_max_bytes,
-        ) = _unpack_iqi(buffer, position)
-        position += 16
-        message.current_leader_epoch = -1
-        message.last_fetched_epoch = -1
-        message.log_start_offset = -1
-    message.replica_directory_id = ZERO_UUID
-    message.high_watermark = 9223372036854775807
-    if version >= 12:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_fetch_partition_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[FetchPartition], int]:
+    messages: list[FetchPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(FetchPartition)
+        if version >= 12:
+            (
+                message.partition,
+                message.current_leader_epoch,
+                message.fetch_offset,
+                message.last_fetched_epoch,
+                message.log_start_offset,
+                message.partition_max_bytes,
+                tag_count,
+            ) = _unpack_iiqiqiB(buffer, position)
+            position += 33
+        elif version >= 9:
+            (
+                message.partition,
+                message.current_leader_epoch,
+                message.fetch_offset,
+                message.log_start_offset,
+                message.partition_max_bytes,
+            ) = _unpack_iiqqi(buffer, position)
+            position += 28
+            tag_count = 0
+            message.last_fetched_epoch = -1
+        elif version >= 5:
+            (
+                message.partition,
+                message.fetch_offset,
+                message.log_start_offset,
+                message.partition_max_bytes,
+            ) = _unpack_iqqi(buffer, position)
+            position += 24
+            tag_count = 0
+            message.current_leader_epoch = -1
+            message.last_fetched_epoch = -1
+        else:
+            (
+                message.partition,
+                message.fetch_offset,
+                message.partition_max_bytes,
+            ) = _unpack_iqi(buffer, position)
+            position += 16
+            tag_count = 0
+            message.current_leader_epoch = -1
+            message.last_fetched_epoch = -1
+            message.log_start_offset = -1
+        message.replica_directory_id = ZERO_UUID
+        message.high_watermark = 9223372036854775807
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
         else:
             fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
+            tag_count, position = read_uvarint(buffer, position - 1)
+            while tag_count > 0:
+                tag_count -= 1
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
@@ -556,10 +591,9 @@ def read_fetch_partition(buffer: Buffer, position: int, version: int) -> tuple[F
                     position += 8
                 else:
                     position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.unknown_tagged_fields = tuple(fields)
+        messages.append(message)
+    return messages, position
 
 
 def write_fetch_partition(parts: list[Any], message: FetchPartition, version: int) -> None:
@@ -608,11 +642,11 @@ def write_fetch_partition(parts: list[Any], message: FetchPartition, version: in
         if version >= 17 and message.replica_directory_id != ZERO_UUID:
             field_parts: list[Any] = []
             field_parts.append(_pack_u(message.replica_directory_id))
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if version == 18 and message.high_watermark != 9223372036854775807:
             field_parts = []
             field_parts.append(_pack_q(message.high_watermark))
-            fields = [*fields, (1, b"".join(field_parts))]
+            fields = (*fields, (1, b"".join(field_parts)))
         if fields:
             write_tagged_fields(parts, fields)
         else:
@@ -632,14 +666,12 @@ class ForgottenTopic:
         topic: str = "",  # 7-12
         topic_id: bytes = ZERO_UUID,  # 13+
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ForgottenTopic):
@@ -650,34 +682,47 @@ class ForgottenTopic:
         return describe(self, self.FIELDS)
 
 
-def read_forgotten_topic(buffer: Buffer, position: int, version: int) -> tuple[ForgottenTopic, int]:
-    message = ForgottenTopic.__new__(ForgottenTopic)
-    if version <= 12:
-        if version == 12:
-            message.topic, position = read_compact_string(buffer, position)
+def read_forgotten_topic_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ForgottenTopic], int]:
+    messages: list[ForgottenTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(ForgottenTopic)
+        if version <= 12:
+            if version == 12:
+                message.topic, position = read_short_string(buffer, position)
+            else:
+                message.topic, position = read_string(buffer, position)
         else:
-            message.topic, position = read_string(buffer, position)
-    else:
-        message.topic = ""
-    if version >= 13:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 12:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 12:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            message.topic = ""
+        if version >= 13:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic_id = ZERO_UUID
+        if version >= 12:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 12:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_forgotten_topic(parts: list[Any], message: ForgottenTopic, version: int) -> None:

@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     Records,
+    TaggedFields,
     Unset,
     absent_field,
     append_joined,
@@ -23,6 +24,7 @@ from kbroker.protocol.wire import (
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_nullable_count,
     read_compact_nullable_records,
@@ -58,10 +60,11 @@ _unpack_i = Struct(">i").unpack_from
 _unpack_ihi = Struct(">ihi").unpack_from
 _unpack_ihqq = Struct(">ihqq").unpack_from
 _unpack_ihqqq = Struct(">ihqqq").unpack_from
-_unpack_ii = Struct(">ii").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
-_unpack_qi = Struct(">qi").unpack_from
+_unpack_iiB = Struct(">iiB").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
+_unpack_qiB = Struct(">qiB").unpack_from
 _unpack_qq = Struct(">qq").unpack_from
+_unpack_qqB = Struct(">qqB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 _pack_ihi = Struct(">ihi").pack
@@ -93,16 +96,14 @@ class FetchResponse:
         session_id: int = 0,  # 7+
         responses: list[FetchableTopicResponse] | None = None,
         node_endpoints: list[NodeEndpoint] | None = None,  # 16+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.session_id = session_id
         self.responses: list[FetchableTopicResponse] = [] if responses is None else responses
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchResponse):
@@ -116,7 +117,7 @@ class FetchResponse:
 def read_fetch_response(buffer: Buffer, position: int, version: int) -> tuple[FetchResponse, int]:
     if not 4 <= version <= 18:
         raise DecodeError(unsupported_version("FetchResponse", version))
-    message = FetchResponse.__new__(FetchResponse)
+    message = new(FetchResponse)
     if version >= 7:
         (
             message.throttle_time_ms,
@@ -130,43 +131,52 @@ def read_fetch_response(buffer: Buffer, position: int, version: int) -> tuple[Fe
         message.error_code = 0
         message.session_id = 0
     if version >= 12:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    responses: list[FetchableTopicResponse] = []
-    for _ in range(count):
-        fetchable_topic_response, position = read_fetchable_topic_response(
+    if count > 0:
+        message.responses, position = read_fetchable_topic_response_array(
             buffer,
             position,
             version,
+            count,
         )
-        responses.append(fetchable_topic_response)
-    message.responses = responses
+    else:
+        message.responses = []
     message.node_endpoints = []
     if version >= 12:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             fields: list[tuple[int, bytes]] = []
             tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
+            while tag_count > 0:
+                tag_count -= 1
                 tag, position = read_uvarint(buffer, position)
                 size, position = read_uvarint(buffer, position)
                 if tag == 0:
                     if version <= 15:
                         raise misplaced_tag("FetchResponse", 0, version)
                     count, position = read_compact_count(buffer, position, 11)
-                    node_endpoints: list[NodeEndpoint] = []
-                    for _ in range(count):
-                        node_endpoint, position = read_node_endpoint(buffer, position, version)
-                        node_endpoints.append(node_endpoint)
-                    message.node_endpoints = node_endpoints
+                    if count > 0:
+                        message.node_endpoints, position = read_node_endpoint_array(
+                            buffer,
+                            position,
+                            version,
+                            count,
+                        )
+                    else:
+                        message.node_endpoints = []
                 else:
                     position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
+            message.unknown_tagged_fields = tuple(fields)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -195,7 +205,7 @@ def write_fetch_response(parts: list[Any], message: FetchResponse, version: int)
             write_compact_count(field_parts, message.node_endpoints)
             for node_endpoint in message.node_endpoints:
                 write_node_endpoint(field_parts, node_endpoint, version)
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if fields:
             write_tagged_fields(pieces, fields)
         else:
@@ -216,14 +226,12 @@ class FetchableTopicResponse:
         topic: str = "",  # 0-12
         topic_id: bytes = ZERO_UUID,  # 13+
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchableTopicResponse):
@@ -234,42 +242,55 @@ class FetchableTopicResponse:
         return describe(self, self.FIELDS)
 
 
-def read_fetchable_topic_response(
+def read_fetchable_topic_response_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[FetchableTopicResponse, int]:
-    message = FetchableTopicResponse.__new__(FetchableTopicResponse)
-    if version <= 12:
-        if version == 12:
-            message.topic, position = read_compact_string(buffer, position)
+    left: int,
+) -> tuple[list[FetchableTopicResponse], int]:
+    messages: list[FetchableTopicResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(FetchableTopicResponse)
+        if version <= 12:
+            if version == 12:
+                message.topic, position = read_compact_string(buffer, position)
+            else:
+                message.topic, position = read_string(buffer, position)
         else:
-            message.topic, position = read_string(buffer, position)
-    else:
-        message.topic = ""
-    if version >= 13:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 12:
-        count, position = read_compact_count(buffer, position, 37)
-    else:
-        count, position = read_count(buffer, position, 30)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if version >= 12:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            message.topic = ""
+        if version >= 13:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic_id = ZERO_UUID
+        if version >= 12:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 37)
+        else:
+            count, position = read_count(buffer, position, 30)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 12:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_fetchable_topic_response(
@@ -331,7 +352,7 @@ class PartitionData:
         aborted_transactions: list[AbortedTransaction] | None | Unset = UNSET,
         preferred_read_replica: int = -1,  # 11+
         records: Records = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
@@ -350,9 +371,7 @@ class PartitionData:
         )
         self.preferred_read_replica = preferred_read_replica
         self.records: Records = records
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -363,80 +382,95 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    if version >= 5:
-        (
-            message.partition_index,
-            message.error_code,
-            message.high_watermark,
-            message.last_stable_offset,
-            message.log_start_offset,
-        ) = _unpack_ihqqq(buffer, position)
-        position += 30
-    else:
-        (
-            message.partition_index,
-            message.error_code,
-            message.high_watermark,
-            message.last_stable_offset,
-        ) = _unpack_ihqq(buffer, position)
-        position += 22
-        message.log_start_offset = -1
-    if version >= 12:
-        count, position = read_compact_nullable_count(buffer, position, 17)
-    else:
-        count, position = read_nullable_count(buffer, position, 16)
-    if count < 0:
-        message.aborted_transactions = None
-    else:
-        aborted_transactions: list[AbortedTransaction] = []
-        for _ in range(count):
-            aborted_transaction, position = read_aborted_transaction(buffer, position, version)
-            aborted_transactions.append(aborted_transaction)
-        message.aborted_transactions = aborted_transactions
-    if version >= 11:
-        (message.preferred_read_replica,) = _unpack_i(buffer, position)
-        position += 4
-    else:
-        message.preferred_read_replica = -1
-    if version >= 12:
-        message.records, position = read_compact_nullable_records(buffer, position)
-    else:
-        message.records, position = read_nullable_records(buffer, position)
-    message.diverging_epoch = EpochEndOffset()
-    message.current_leader = LeaderIdAndEpoch()
-    message.snapshot_id = SnapshotId()
-    if version >= 12:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_partition_data_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        if version >= 5:
+            (
+                message.partition_index,
+                message.error_code,
+                message.high_watermark,
+                message.last_stable_offset,
+                message.log_start_offset,
+            ) = _unpack_ihqqq(buffer, position)
+            position += 30
         else:
-            fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
-                tag, position = read_uvarint(buffer, position)
-                size, position = read_uvarint(buffer, position)
-                if tag == 0:
-                    message.diverging_epoch, position = read_epoch_end_offset(
-                        buffer,
-                        position,
-                        version,
-                    )
-                elif tag == 1:
-                    message.current_leader, position = read_leader_id_and_epoch(
-                        buffer,
-                        position,
-                        version,
-                    )
-                elif tag == 2:
-                    message.snapshot_id, position = read_snapshot_id(buffer, position, version)
-                else:
-                    position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.partition_index,
+                message.error_code,
+                message.high_watermark,
+                message.last_stable_offset,
+            ) = _unpack_ihqq(buffer, position)
+            position += 22
+            message.log_start_offset = -1
+        if version >= 12:
+            count = buffer[position] - 1
+            if -1 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_nullable_count(buffer, position, 17)
+        else:
+            count, position = read_nullable_count(buffer, position, 16)
+        if count < 0:
+            message.aborted_transactions = None
+        else:
+            message.aborted_transactions, position = read_aborted_transaction_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        if version >= 11:
+            (message.preferred_read_replica,) = _unpack_i(buffer, position)
+            position += 4
+        else:
+            message.preferred_read_replica = -1
+        if version >= 12:
+            message.records, position = read_compact_nullable_records(buffer, position)
+        else:
+            message.records, position = read_nullable_records(buffer, position)
+        message.diverging_epoch = EpochEndOffset()
+        message.current_leader = LeaderIdAndEpoch()
+        message.snapshot_id = SnapshotId()
+        if version >= 12:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                fields: list[tuple[int, bytes]] = []
+                tag_count, position = read_uvarint(buffer, position)
+                while tag_count > 0:
+                    tag_count -= 1
+                    tag, position = read_uvarint(buffer, position)
+                    size, position = read_uvarint(buffer, position)
+                    if tag == 0:
+                        message.diverging_epoch, position = read_epoch_end_offset(
+                            buffer,
+                            position,
+                            version,
+                        )
+                    elif tag == 1:
+                        message.current_leader, position = read_leader_id_and_epoch(
+                            buffer,
+                            position,
+                            version,
+                        )
+                    elif tag == 2:
+                        message.snapshot_id, position = read_snapshot_id(buffer, position, version)
+                    else:
+                        position = keep_tagged_field(fields, buffer, position, tag, size)
+                message.unknown_tagged_fields = tuple(fields)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -486,15 +520,15 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         if not is_default_epoch_end_offset(message.diverging_epoch):
             field_parts: list[Any] = []
             write_epoch_end_offset(field_parts, message.diverging_epoch, version)
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if not is_default_leader_id_and_epoch(message.current_leader):
             field_parts = []
             write_leader_id_and_epoch(field_parts, message.current_leader, version)
-            fields = [*fields, (1, b"".join(field_parts))]
+            fields = (*fields, (1, b"".join(field_parts)))
         if not is_default_snapshot_id(message.snapshot_id):
             field_parts = []
             write_snapshot_id(field_parts, message.snapshot_id, version)
-            fields = [*fields, (2, b"".join(field_parts))]
+            fields = (*fields, (2, b"".join(field_parts)))
         if fields:
             write_tagged_fields(parts, fields)
         else:
@@ -513,13 +547,11 @@ class EpochEndOffset:
         self,
         epoch: int = -1,
         end_offset: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.epoch = epoch
         self.end_offset = end_offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EpochEndOffset):
@@ -535,14 +567,13 @@ def read_epoch_end_offset(
     position: int,
     version: int,
 ) -> tuple[EpochEndOffset, int]:
-    message = EpochEndOffset.__new__(EpochEndOffset)
-    message.epoch, message.end_offset = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(EpochEndOffset)
+    message.epoch, message.end_offset, tag_count = _unpack_iqB(buffer, position)
+    position += 13
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -568,13 +599,11 @@ class LeaderIdAndEpoch:
         self,
         leader_id: int = -1,
         leader_epoch: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaderIdAndEpoch):
@@ -590,14 +619,13 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
-    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch, tag_count = _unpack_iiB(buffer, position)
+    position += 9
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -625,13 +653,11 @@ class SnapshotId:
         self,
         end_offset: int = -1,
         epoch: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.end_offset = end_offset
         self.epoch = epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SnapshotId):
@@ -643,14 +669,13 @@ class SnapshotId:
 
 
 def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
-    message = SnapshotId.__new__(SnapshotId)
-    message.end_offset, message.epoch = _unpack_qi(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(SnapshotId)
+    message.end_offset, message.epoch, tag_count = _unpack_qiB(buffer, position)
+    position += 13
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -676,13 +701,11 @@ class AbortedTransaction:
         self,
         producer_id: int = 0,
         first_offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.producer_id = producer_id
         self.first_offset = first_offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AbortedTransaction):
@@ -693,23 +716,29 @@ class AbortedTransaction:
         return describe(self, self.FIELDS)
 
 
-def read_aborted_transaction(
+def read_aborted_transaction_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[AbortedTransaction, int]:
-    message = AbortedTransaction.__new__(AbortedTransaction)
-    message.producer_id, message.first_offset = _unpack_qq(buffer, position)
-    position += 16
-    if version >= 12:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AbortedTransaction], int]:
+    messages: list[AbortedTransaction] = []
+    while left > 0:
+        left -= 1
+        message = new(AbortedTransaction)
+        if version >= 12:
+            message.producer_id, message.first_offset, tag_count = _unpack_qqB(buffer, position)
+            position += 17
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.producer_id, message.first_offset = _unpack_qq(buffer, position)
+            position += 16
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_aborted_transaction(parts: list[Any], message: AbortedTransaction, version: int) -> None:
@@ -735,15 +764,13 @@ class NodeEndpoint:
         host: str = "",
         port: int = 0,
         rack: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.host = host
         self.port = port
         self.rack: str | None = rack
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NodeEndpoint):
@@ -754,20 +781,29 @@ class NodeEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    message = NodeEndpoint.__new__(NodeEndpoint)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_i(buffer, position)
-    position += 4
-    message.rack, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_node_endpoint_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[NodeEndpoint], int]:
+    messages: list[NodeEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(NodeEndpoint)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_compact_string(buffer, position)
+        (message.port,) = _unpack_i(buffer, position)
+        position += 4
+        message.rack, position = read_compact_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

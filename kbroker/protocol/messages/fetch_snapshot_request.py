@@ -15,13 +15,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_nullable_string,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     read_uvarint,
     unsupported_version,
@@ -39,8 +41,8 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_ii = Struct(">ii").unpack_from
-_unpack_q = Struct(">q").unpack_from
-_unpack_qi = Struct(">qi").unpack_from
+_unpack_qB = Struct(">qB").unpack_from
+_unpack_qiB = Struct(">qiB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_ii = Struct(">ii").pack
 _pack_q = Struct(">q").pack
@@ -65,15 +67,13 @@ class FetchSnapshotRequest:
         replica_id: int = -1,
         max_bytes: int = 2147483647,
         topics: list[TopicSnapshot] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id: str | None = cluster_id
         self.replica_id = replica_id
         self.max_bytes = max_bytes
         self.topics: list[TopicSnapshot] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchSnapshotRequest):
@@ -91,30 +91,36 @@ def read_fetch_snapshot_request(
 ) -> tuple[FetchSnapshotRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("FetchSnapshotRequest", version))
-    message = FetchSnapshotRequest.__new__(FetchSnapshotRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(FetchSnapshotRequest)
     message.replica_id, message.max_bytes = _unpack_ii(buffer, position)
     position += 8
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topics: list[TopicSnapshot] = []
-    for _ in range(count):
-        topic_snapshot, position = read_topic_snapshot(buffer, position, version)
-        topics.append(topic_snapshot)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_topic_snapshot_array(buffer, position, version, count)
+    else:
+        message.topics = []
     message.cluster_id = None
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
                 message.cluster_id, position = read_compact_nullable_string(buffer, position)
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -134,7 +140,7 @@ def write_fetch_snapshot_request(
     if message.cluster_id is not None:
         field_parts: list[Any] = []
         write_compact_nullable_string(field_parts, message.cluster_id)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -152,13 +158,11 @@ class TopicSnapshot:
         self,
         name: str = "",
         partitions: list[PartitionSnapshot] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[PartitionSnapshot] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicSnapshot):
@@ -169,21 +173,38 @@ class TopicSnapshot:
         return describe(self, self.FIELDS)
 
 
-def read_topic_snapshot(buffer: Buffer, position: int, version: int) -> tuple[TopicSnapshot, int]:
-    message = TopicSnapshot.__new__(TopicSnapshot)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 30, MAX_ELEMENTS)
-    partitions: list[PartitionSnapshot] = []
-    for _ in range(count):
-        partition_snapshot, position = read_partition_snapshot(buffer, position, version)
-        partitions.append(partition_snapshot)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_snapshot_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicSnapshot], int]:
+    messages: list[TopicSnapshot] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicSnapshot)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 30, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_partition_snapshot_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_snapshot(parts: list[Any], message: TopicSnapshot, version: int) -> None:
@@ -217,16 +238,14 @@ class PartitionSnapshot:
         snapshot_id: SnapshotId | None = None,
         position: int = 0,
         replica_directory_id: bytes = ZERO_UUID,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.current_leader_epoch = current_leader_epoch
         self.snapshot_id: SnapshotId = SnapshotId() if snapshot_id is None else snapshot_id
         self.position = position
         self.replica_directory_id = replica_directory_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionSnapshot):
@@ -237,36 +256,41 @@ class PartitionSnapshot:
         return describe(self, self.FIELDS)
 
 
-def read_partition_snapshot(
-    buffer: Buffer,
+def read_partition_snapshot_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[PartitionSnapshot, int]:
-    message = PartitionSnapshot.__new__(PartitionSnapshot)
-    message.partition, message.current_leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    message.snapshot_id, position = read_snapshot_id(buffer, position, version)
-    (message.position,) = _unpack_q(buffer, position)
-    position += 8
-    message.replica_directory_id = ZERO_UUID
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
-            tag, position = read_uvarint(buffer, position)
-            size, position = read_uvarint(buffer, position)
-            if tag == 0:
-                if version == 0:
-                    raise misplaced_tag("PartitionSnapshot", 0, version)
-                (message.replica_directory_id,) = _unpack_u(buffer, position)
-                position += 16
-            else:
-                position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
-    return message, position
+    left: int,
+) -> tuple[list[PartitionSnapshot], int]:
+    messages: list[PartitionSnapshot] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionSnapshot)
+        message.partition, message.current_leader_epoch = _unpack_ii(buffer, position)
+        position += 8
+        message.snapshot_id, position = read_snapshot_id(buffer, position, version)
+        message.position, tag_count = _unpack_qB(buffer, position)
+        position += 9
+        message.replica_directory_id = ZERO_UUID
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            fields: list[tuple[int, bytes]] = []
+            tag_count, position = read_uvarint(buffer, position - 1)
+            while tag_count > 0:
+                tag_count -= 1
+                tag, position = read_uvarint(buffer, position)
+                size, position = read_uvarint(buffer, position)
+                if tag == 0:
+                    if version == 0:
+                        raise misplaced_tag("PartitionSnapshot", 0, version)
+                    (message.replica_directory_id,) = _unpack_u(buffer, position)
+                    position += 16
+                else:
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = tuple(fields)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, version: int) -> None:
@@ -277,7 +301,7 @@ def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, versi
     if version == 1 and message.replica_directory_id != ZERO_UUID:
         field_parts: list[Any] = []
         field_parts.append(_pack_u(message.replica_directory_id))
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(parts, fields)
     else:
@@ -294,13 +318,11 @@ class SnapshotId:
         self,
         end_offset: int = 0,
         epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.end_offset = end_offset
         self.epoch = epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SnapshotId):
@@ -311,15 +333,14 @@ class SnapshotId:
         return describe(self, self.FIELDS)
 
 
-def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
-    message = SnapshotId.__new__(SnapshotId)
-    message.end_offset, message.epoch = _unpack_qi(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+def read_snapshot_id(buffer: bytes, position: int, version: int) -> tuple[SnapshotId, int]:
+    message = new(SnapshotId)
+    message.end_offset, message.epoch, tag_count = _unpack_qiB(buffer, position)
+    position += 13
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

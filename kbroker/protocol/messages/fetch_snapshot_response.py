@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     Records,
+    TaggedFields,
     absent_field,
     append_joined,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
     read_compact_records,
     read_compact_string,
@@ -38,11 +40,11 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
-_unpack_H = Struct(">H").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
-_unpack_ii = Struct(">ii").unpack_from
-_unpack_qi = Struct(">qi").unpack_from
+_unpack_iiB = Struct(">iiB").unpack_from
+_unpack_qiB = Struct(">qiB").unpack_from
 _unpack_qq = Struct(">qq").unpack_from
 _pack_H = Struct(">H").pack
 _pack_i = Struct(">i").pack
@@ -70,15 +72,13 @@ class FetchSnapshotResponse:
         error_code: int = 0,
         topics: list[TopicSnapshot] | None = None,
         node_endpoints: list[NodeEndpoint] | None = None,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.topics: list[TopicSnapshot] = [] if topics is None else topics
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchSnapshotResponse):
@@ -96,37 +96,45 @@ def read_fetch_snapshot_response(
 ) -> tuple[FetchSnapshotResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("FetchSnapshotResponse", version))
-    message = FetchSnapshotResponse.__new__(FetchSnapshotResponse)
+    message = new(FetchSnapshotResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[TopicSnapshot] = []
-    for _ in range(count):
-        topic_snapshot, position = read_topic_snapshot(buffer, position, version)
-        topics.append(topic_snapshot)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.topics, position = read_topic_snapshot_array(buffer, position, version, count)
+    else:
+        message.topics = []
     message.node_endpoints = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
                 if version == 0:
                     raise misplaced_tag("FetchSnapshotResponse", 0, version)
                 count, position = read_compact_count(buffer, position, 8)
-                node_endpoints: list[NodeEndpoint] = []
-                for _ in range(count):
-                    node_endpoint, position = read_node_endpoint(buffer, position, version)
-                    node_endpoints.append(node_endpoint)
-                message.node_endpoints = node_endpoints
+                if count > 0:
+                    message.node_endpoints, position = read_node_endpoint_array(
+                        buffer,
+                        position,
+                        version,
+                        count,
+                    )
+                else:
+                    message.node_endpoints = []
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -150,7 +158,7 @@ def write_fetch_snapshot_response(
         write_compact_count(field_parts, message.node_endpoints)
         for node_endpoint in message.node_endpoints:
             write_node_endpoint(field_parts, node_endpoint, version)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -168,13 +176,11 @@ class TopicSnapshot:
         self,
         name: str = "",
         partitions: list[PartitionSnapshot] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[PartitionSnapshot] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicSnapshot):
@@ -185,21 +191,38 @@ class TopicSnapshot:
         return describe(self, self.FIELDS)
 
 
-def read_topic_snapshot(buffer: Buffer, position: int, version: int) -> tuple[TopicSnapshot, int]:
-    message = TopicSnapshot.__new__(TopicSnapshot)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 37)
-    partitions: list[PartitionSnapshot] = []
-    for _ in range(count):
-        partition_snapshot, position = read_partition_snapshot(buffer, position, version)
-        partitions.append(partition_snapshot)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_snapshot_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicSnapshot], int]:
+    messages: list[TopicSnapshot] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicSnapshot)
+        message.name, position = read_compact_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 37)
+        if count > 0:
+            message.partitions, position = read_partition_snapshot_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_snapshot(parts: list[Any], message: TopicSnapshot, version: int) -> None:
@@ -237,7 +260,7 @@ class PartitionSnapshot:
         size: int = 0,
         position: int = 0,
         unaligned_records: Records = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.index = index
         self.error_code = error_code
@@ -248,9 +271,7 @@ class PartitionSnapshot:
         self.size = size
         self.position = position
         self.unaligned_records = unaligned_records
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionSnapshot):
@@ -261,38 +282,44 @@ class PartitionSnapshot:
         return describe(self, self.FIELDS)
 
 
-def read_partition_snapshot(
+def read_partition_snapshot_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[PartitionSnapshot, int]:
-    message = PartitionSnapshot.__new__(PartitionSnapshot)
-    message.index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.snapshot_id, position = read_snapshot_id(buffer, position, version)
-    message.size, message.position = _unpack_qq(buffer, position)
-    position += 16
-    message.unaligned_records, position = read_compact_records(buffer, position)
-    message.current_leader = LeaderIdAndEpoch()
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
-            tag, position = read_uvarint(buffer, position)
-            size, position = read_uvarint(buffer, position)
-            if tag == 0:
-                message.current_leader, position = read_leader_id_and_epoch(
-                    buffer,
-                    position,
-                    version,
-                )
-            else:
-                position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
-    return message, position
+    left: int,
+) -> tuple[list[PartitionSnapshot], int]:
+    messages: list[PartitionSnapshot] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionSnapshot)
+        message.index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.snapshot_id, position = read_snapshot_id(buffer, position, version)
+        message.size, message.position = _unpack_qq(buffer, position)
+        position += 16
+        message.unaligned_records, position = read_compact_records(buffer, position)
+        message.current_leader = LeaderIdAndEpoch()
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            fields: list[tuple[int, bytes]] = []
+            tag_count, position = read_uvarint(buffer, position)
+            while tag_count > 0:
+                tag_count -= 1
+                tag, position = read_uvarint(buffer, position)
+                size, position = read_uvarint(buffer, position)
+                if tag == 0:
+                    message.current_leader, position = read_leader_id_and_epoch(
+                        buffer,
+                        position,
+                        version,
+                    )
+                else:
+                    position = keep_tagged_field(fields, buffer, position, tag, size)
+            message.unknown_tagged_fields = tuple(fields)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, version: int) -> None:
@@ -304,7 +331,7 @@ def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, versi
     if not is_default_leader_id_and_epoch(message.current_leader):
         field_parts: list[Any] = []
         write_leader_id_and_epoch(field_parts, message.current_leader, version)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(parts, fields)
     else:
@@ -321,13 +348,11 @@ class SnapshotId:
         self,
         end_offset: int = 0,
         epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.end_offset = end_offset
         self.epoch = epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SnapshotId):
@@ -339,14 +364,13 @@ class SnapshotId:
 
 
 def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
-    message = SnapshotId.__new__(SnapshotId)
-    message.end_offset, message.epoch = _unpack_qi(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(SnapshotId)
+    message.end_offset, message.epoch, tag_count = _unpack_qiB(buffer, position)
+    position += 13
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -368,13 +392,11 @@ class LeaderIdAndEpoch:
         self,
         leader_id: int = 0,
         leader_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaderIdAndEpoch):
@@ -390,14 +412,13 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
-    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch, tag_count = _unpack_iiB(buffer, position)
+    position += 9
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -426,14 +447,12 @@ class NodeEndpoint:
         node_id: int = 0,
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NodeEndpoint):
@@ -444,19 +463,27 @@ class NodeEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    message = NodeEndpoint.__new__(NodeEndpoint)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_node_endpoint_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[NodeEndpoint], int]:
+    messages: list[NodeEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(NodeEndpoint)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_compact_string(buffer, position)
+        message.port, tag_count = _unpack_HB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

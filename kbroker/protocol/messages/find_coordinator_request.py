@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -54,14 +56,12 @@ class FindCoordinatorRequest:
         key: str = "",  # 0-3
         key_type: int = 0,  # 1+
         coordinator_keys: list[str] | None = None,  # 4+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.key_type = key_type
         self.coordinator_keys: list[str] = [] if coordinator_keys is None else coordinator_keys
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FindCoordinatorRequest):
@@ -79,10 +79,12 @@ def read_find_coordinator_request(
 ) -> tuple[FindCoordinatorRequest, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("FindCoordinatorRequest", version))
-    message = FindCoordinatorRequest.__new__(FindCoordinatorRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(FindCoordinatorRequest)
     if version <= 3:
         if version == 3:
-            message.key, position = read_compact_string(buffer, position)
+            message.key, position = read_short_string(buffer, position)
         else:
             message.key, position = read_string(buffer, position)
     else:
@@ -93,22 +95,27 @@ def read_find_coordinator_request(
     else:
         message.key_type = 0
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         coordinator_keys: list[str] = []
-        for _ in range(count):
-            coordinator_keys_item, position = read_compact_string(buffer, position)
+        while count > 0:
+            count -= 1
+            coordinator_keys_item, position = read_short_string(buffer, position)
             coordinator_keys.append(coordinator_keys_item)
         message.coordinator_keys = coordinator_keys
     else:
         message.coordinator_keys = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

@@ -13,13 +13,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -69,7 +71,7 @@ class FindCoordinatorResponse:
         host: str = "",  # 0-3
         port: int = 0,  # 0-3
         coordinators: list[Coordinator] | None = None,  # 4+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -78,9 +80,7 @@ class FindCoordinatorResponse:
         self.host = host
         self.port = port
         self.coordinators: list[Coordinator] = [] if coordinators is None else coordinators
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FindCoordinatorResponse):
@@ -98,7 +98,9 @@ def read_find_coordinator_response(
 ) -> tuple[FindCoordinatorResponse, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("FindCoordinatorResponse", version))
-    message = FindCoordinatorResponse.__new__(FindCoordinatorResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(FindCoordinatorResponse)
     if version >= 4:
         (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
@@ -112,7 +114,7 @@ def read_find_coordinator_response(
         message.throttle_time_ms = 0
     if 1 <= version <= 3:
         if version == 3:
-            message.error_message, position = read_compact_nullable_string(buffer, position)
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
             message.error_message, position = read_nullable_string(buffer, position)
     else:
@@ -124,7 +126,7 @@ def read_find_coordinator_response(
         position += 4
     if version <= 3:
         if version == 3:
-            message.host, position = read_compact_string(buffer, position)
+            message.host, position = read_short_string(buffer, position)
         else:
             message.host, position = read_string(buffer, position)
     else:
@@ -135,22 +137,30 @@ def read_find_coordinator_response(
         (message.port,) = _unpack_i(buffer, position)
         position += 4
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 14)
-        coordinators: list[Coordinator] = []
-        for _ in range(count):
-            coordinator, position = read_coordinator(buffer, position, version)
-            coordinators.append(coordinator)
-        message.coordinators = coordinators
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 14)
+        if count > 0:
+            message.coordinators, position = read_coordinator_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.coordinators = []
     else:
         message.coordinators = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -230,7 +240,7 @@ class Coordinator:
         port: int = 0,
         error_code: int = 0,
         error_message: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.node_id = node_id
@@ -238,9 +248,7 @@ class Coordinator:
         self.port = port
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Coordinator):
@@ -251,21 +259,30 @@ class Coordinator:
         return describe(self, self.FIELDS)
 
 
-def read_coordinator(buffer: Buffer, position: int, version: int) -> tuple[Coordinator, int]:
-    message = Coordinator.__new__(Coordinator)
-    message.key, position = read_compact_string(buffer, position)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    message.port, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_coordinator_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Coordinator], int]:
+    messages: list[Coordinator] = []
+    while left > 0:
+        left -= 1
+        message = new(Coordinator)
+        message.key, position = read_short_string(buffer, position)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_short_string(buffer, position)
+        message.port, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_coordinator(parts: list[Any], message: Coordinator, version: int) -> None:

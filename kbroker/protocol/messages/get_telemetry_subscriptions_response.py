@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_fixed_array,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -67,7 +69,7 @@ class GetTelemetrySubscriptionsResponse:
         telemetry_max_bytes: int = 0,
         delta_temporality: bool = False,
         requested_metrics: list[str] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -80,9 +82,7 @@ class GetTelemetrySubscriptionsResponse:
         self.telemetry_max_bytes = telemetry_max_bytes
         self.delta_temporality = delta_temporality
         self.requested_metrics: list[str] = [] if requested_metrics is None else requested_metrics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GetTelemetrySubscriptionsResponse):
@@ -100,7 +100,9 @@ def read_get_telemetry_subscriptions_response(
 ) -> tuple[GetTelemetrySubscriptionsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("GetTelemetrySubscriptionsResponse", version))
-    message = GetTelemetrySubscriptionsResponse.__new__(GetTelemetrySubscriptionsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(GetTelemetrySubscriptionsResponse)
     (
         message.throttle_time_ms,
         message.error_code,
@@ -108,7 +110,11 @@ def read_get_telemetry_subscriptions_response(
         message.subscription_id,
     ) = _unpack_ihui(buffer, position)
     position += 26
-    count, position = read_compact_count(buffer, position, 1)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1)
     message.accepted_compression_types, position = read_fixed_array(buffer, position, count, "b", 1)
     (
         message.push_interval_ms,
@@ -116,14 +122,19 @@ def read_get_telemetry_subscriptions_response(
         message.delta_temporality,
     ) = _unpack_iit(buffer, position)
     position += 9
-    count, position = read_compact_count(buffer, position, 1)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1)
     requested_metrics: list[str] = []
-    for _ in range(count):
-        requested_metrics_item, position = read_compact_string(buffer, position)
+    while count > 0:
+        count -= 1
+        requested_metrics_item, position = read_short_string(buffer, position)
         requested_metrics.append(requested_metrics_item)
     message.requested_metrics = requested_metrics
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

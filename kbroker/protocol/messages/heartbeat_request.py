@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
-    read_compact_nullable_string,
-    read_compact_string,
+    new,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -57,15 +59,13 @@ class HeartbeatRequest:
         generation_id: int = 0,
         member_id: str = "",
         group_instance_id: str | None = None,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.generation_id = generation_id
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeartbeatRequest):
@@ -83,32 +83,34 @@ def read_heartbeat_request(
 ) -> tuple[HeartbeatRequest, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("HeartbeatRequest", version))
-    message = HeartbeatRequest.__new__(HeartbeatRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(HeartbeatRequest)
     if version == 4:
-        message.group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_short_string(buffer, position)
     else:
         message.group_id, position = read_string(buffer, position)
     (message.generation_id,) = _unpack_i(buffer, position)
     position += 4
     if version == 4:
-        message.member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_short_string(buffer, position)
     else:
         message.member_id, position = read_string(buffer, position)
     if version >= 3:
         if version == 4:
-            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_short_nullable_string(buffer, position)
         else:
             message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
         message.group_instance_id = None
     if version == 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -29,6 +31,7 @@ FLEXIBLE_FROM: Final = 4
 
 _unpack_h = Struct(">h").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_h = Struct(">h").pack
 _pack_ih = Struct(">ih").pack
 
@@ -43,13 +46,11 @@ class HeartbeatResponse:
         self,
         throttle_time_ms: int = 0,  # 1+
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeartbeatResponse):
@@ -67,22 +68,25 @@ def read_heartbeat_response(
 ) -> tuple[HeartbeatResponse, int]:
     if not 0 <= version <= 4:
         raise DecodeError(unsupported_version("HeartbeatResponse", version))
-    message = HeartbeatResponse.__new__(HeartbeatResponse)
-    if version >= 1:
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(HeartbeatResponse)
+    if version == 4:
+        message.throttle_time_ms, message.error_code, tag_count = _unpack_ihB(buffer, position)
+        position += 7
+    elif version >= 1:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
+        tag_count = 0
     else:
         (message.error_code,) = _unpack_h(buffer, position)
         position += 2
+        tag_count = 0
         message.throttle_time_ms = 0
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

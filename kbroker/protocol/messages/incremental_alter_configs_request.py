@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -41,6 +43,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 1
 
 _unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _unpack_b = Struct(">b").unpack_from
 _pack_t = Struct(">?").pack
 _pack_b = Struct(">b").pack
@@ -56,13 +59,11 @@ class IncrementalAlterConfigsRequest:
         self,
         resources: list[AlterConfigsResource] | None = None,
         validate_only: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resources: list[AlterConfigsResource] = [] if resources is None else resources
         self.validate_only = validate_only
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, IncrementalAlterConfigsRequest):
@@ -80,26 +81,37 @@ def read_incremental_alter_configs_request(
 ) -> tuple[IncrementalAlterConfigsRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("IncrementalAlterConfigsRequest", version))
-    message = IncrementalAlterConfigsRequest.__new__(IncrementalAlterConfigsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(IncrementalAlterConfigsRequest)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 7, MAX_ELEMENTS)
-    resources: list[AlterConfigsResource] = []
-    for _ in range(count):
-        alter_configs_resource, position = read_alter_configs_resource(buffer, position, version)
-        resources.append(alter_configs_resource)
-    message.resources = resources
-    (message.validate_only,) = _unpack_t(buffer, position)
-    position += 1
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 7, MAX_ELEMENTS)
+    if count > 0:
+        message.resources, position = read_alter_configs_resource_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.resources = []
+    if version == 1:
+        message.validate_only, tag_count = _unpack_tB(buffer, position)
+        position += 2
+    else:
+        (message.validate_only,) = _unpack_t(buffer, position)
+        position += 1
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -144,14 +156,12 @@ class AlterConfigsResource:
         resource_type: int = 0,
         resource_name: str = "",
         configs: list[AlterableConfig] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.configs: list[AlterableConfig] = [] if configs is None else configs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterConfigsResource):
@@ -162,36 +172,49 @@ class AlterConfigsResource:
         return describe(self, self.FIELDS)
 
 
-def read_alter_configs_resource(
-    buffer: Buffer,
+def read_alter_configs_resource_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterConfigsResource, int]:
-    message = AlterConfigsResource.__new__(AlterConfigsResource)
-    (message.resource_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version == 1:
-        message.resource_name, position = read_compact_string(buffer, position)
-    else:
-        message.resource_name, position = read_string(buffer, position)
-    if version == 1:
-        count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 5, MAX_ELEMENTS)
-    configs: list[AlterableConfig] = []
-    for _ in range(count):
-        alterable_config, position = read_alterable_config(buffer, position, version)
-        configs.append(alterable_config)
-    message.configs = configs
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AlterConfigsResource], int]:
+    messages: list[AlterConfigsResource] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterConfigsResource)
+        (message.resource_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version == 1:
+            message.resource_name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.resource_name, position = read_string(buffer, position)
+        if version == 1:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 5, MAX_ELEMENTS)
+        if count > 0:
+            message.configs, position = read_alterable_config_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.configs = []
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_configs_resource(
@@ -235,14 +258,12 @@ class AlterableConfig:
         name: str = "",
         config_operation: int = 0,
         value: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.config_operation = config_operation
         self.value: str | None = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterableConfig):
@@ -253,31 +274,36 @@ class AlterableConfig:
         return describe(self, self.FIELDS)
 
 
-def read_alterable_config(
-    buffer: Buffer,
+def read_alterable_config_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterableConfig, int]:
-    message = AlterableConfig.__new__(AlterableConfig)
-    if version == 1:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    (message.config_operation,) = _unpack_b(buffer, position)
-    position += 1
-    if version == 1:
-        message.value, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.value, position = read_nullable_string(buffer, position)
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AlterableConfig], int]:
+    messages: list[AlterableConfig] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterableConfig)
+        if version == 1:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        (message.config_operation,) = _unpack_b(buffer, position)
+        position += 1
+        if version == 1:
+            message.value, position = read_short_nullable_string(buffer, position)
+        else:
+            message.value, position = read_nullable_string(buffer, position)
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_alterable_config(parts: list[Any], message: AlterableConfig, version: int) -> None:

@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -57,13 +59,11 @@ class IncrementalAlterConfigsResponse:
         self,
         throttle_time_ms: int = 0,
         responses: list[AlterConfigsResourceResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.responses: list[AlterConfigsResourceResponse] = [] if responses is None else responses
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, IncrementalAlterConfigsResponse):
@@ -81,26 +81,36 @@ def read_incremental_alter_configs_response(
 ) -> tuple[IncrementalAlterConfigsResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("IncrementalAlterConfigsResponse", version))
-    message = IncrementalAlterConfigsResponse.__new__(IncrementalAlterConfigsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(IncrementalAlterConfigsResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 1:
-        count, position = read_compact_count(buffer, position, 6)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 6)
     else:
         count, position = read_count(buffer, position, 7)
-    responses: list[AlterConfigsResourceResponse] = []
-    for _ in range(count):
-        responses_item, position = read_alter_configs_resource_response(buffer, position, version)
-        responses.append(responses_item)
-    message.responses = responses
+    if count > 0:
+        message.responses, position = read_alter_configs_resource_response_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.responses = []
     if version == 1:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -147,15 +157,13 @@ class AlterConfigsResourceResponse:
         error_message: str | None = "",
         resource_type: int = 0,
         resource_name: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.resource_type = resource_type
         self.resource_name = resource_name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AlterConfigsResourceResponse):
@@ -166,33 +174,38 @@ class AlterConfigsResourceResponse:
         return describe(self, self.FIELDS)
 
 
-def read_alter_configs_resource_response(
-    buffer: Buffer,
+def read_alter_configs_resource_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AlterConfigsResourceResponse, int]:
-    message = AlterConfigsResourceResponse.__new__(AlterConfigsResourceResponse)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version == 1:
-        message.error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.error_message, position = read_nullable_string(buffer, position)
-    (message.resource_type,) = _unpack_b(buffer, position)
-    position += 1
-    if version == 1:
-        message.resource_name, position = read_compact_string(buffer, position)
-    else:
-        message.resource_name, position = read_string(buffer, position)
-    if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[AlterConfigsResourceResponse], int]:
+    messages: list[AlterConfigsResourceResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(AlterConfigsResourceResponse)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version == 1:
+            message.error_message, position = read_short_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.error_message, position = read_nullable_string(buffer, position)
+        (message.resource_type,) = _unpack_b(buffer, position)
+        position += 1
+        if version == 1:
+            message.resource_name, position = read_short_string(buffer, position)
+        else:
+            message.resource_name, position = read_string(buffer, position)
+        if version == 1:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_alter_configs_resource_response(

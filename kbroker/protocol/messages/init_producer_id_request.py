@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
-    read_compact_nullable_string,
+    new,
     read_nullable_string,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_nullable_string,
@@ -32,8 +34,9 @@ MAX_VERSION: Final = 6
 FLEXIBLE_FROM: Final = 2
 
 _unpack_i = Struct(">i").unpack_from
-_unpack_iqh = Struct(">iqh").unpack_from
-_unpack_iqhtt = Struct(">iqh??").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
+_unpack_iqhttB = Struct(">iqh??B").unpack_from
+_unpack_iqhB = Struct(">iqhB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_iqh = Struct(">iqh").pack
 _pack_iqhtt = Struct(">iqh??").pack
@@ -61,7 +64,7 @@ class InitProducerIdRequest:
         producer_epoch: int = -1,  # 3+
         enable2_pc: bool = False,  # 6+
         keep_prepared_txn: bool = False,  # 6+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id: str | None = transactional_id
         self.transaction_timeout_ms = transaction_timeout_ms
@@ -69,9 +72,7 @@ class InitProducerIdRequest:
         self.producer_epoch = producer_epoch
         self.enable2_pc = enable2_pc
         self.keep_prepared_txn = keep_prepared_txn
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, InitProducerIdRequest):
@@ -89,9 +90,11 @@ def read_init_producer_id_request(
 ) -> tuple[InitProducerIdRequest, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("InitProducerIdRequest", version))
-    message = InitProducerIdRequest.__new__(InitProducerIdRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(InitProducerIdRequest)
     if version >= 2:
-        message.transactional_id, position = read_compact_nullable_string(buffer, position)
+        message.transactional_id, position = read_short_nullable_string(buffer, position)
     else:
         message.transactional_id, position = read_nullable_string(buffer, position)
     if version == 6:
@@ -101,32 +104,38 @@ def read_init_producer_id_request(
             message.producer_epoch,
             message.enable2_pc,
             message.keep_prepared_txn,
-        ) = _unpack_iqhtt(buffer, position)
-        position += 16
+            tag_count,
+        ) = _unpack_iqhttB(buffer, position)
+        position += 17
     elif version >= 3:
         (
             message.transaction_timeout_ms,
             message.producer_id,
             message.producer_epoch,
-        ) = _unpack_iqh(buffer, position)
-        position += 14
+            tag_count,
+        ) = _unpack_iqhB(buffer, position)
+        position += 15
+        message.enable2_pc = False
+        message.keep_prepared_txn = False
+    elif version == 2:
+        message.transaction_timeout_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
+        message.producer_id = -1
+        message.producer_epoch = -1
         message.enable2_pc = False
         message.keep_prepared_txn = False
     else:
         (message.transaction_timeout_ms,) = _unpack_i(buffer, position)
         position += 4
+        tag_count = 0
         message.producer_id = -1
         message.producer_epoch = -1
         message.enable2_pc = False
         message.keep_prepared_txn = False
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -28,7 +30,8 @@ MAX_VERSION: Final = 6
 FLEXIBLE_FROM: Final = 2
 
 _unpack_ihqh = Struct(">ihqh").unpack_from
-_unpack_ihqhqh = Struct(">ihqhqh").unpack_from
+_unpack_ihqhB = Struct(">ihqhB").unpack_from
+_unpack_ihqhqhB = Struct(">ihqhqhB").unpack_from
 _pack_ihqh = Struct(">ihqh").pack
 _pack_ihqhqh = Struct(">ihqhqh").pack
 
@@ -55,7 +58,7 @@ class InitProducerIdResponse:
         producer_epoch: int = 0,
         ongoing_txn_producer_id: int = -1,  # 6+
         ongoing_txn_producer_epoch: int = -1,  # 6+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -63,9 +66,7 @@ class InitProducerIdResponse:
         self.producer_epoch = producer_epoch
         self.ongoing_txn_producer_id = ongoing_txn_producer_id
         self.ongoing_txn_producer_epoch = ongoing_txn_producer_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, InitProducerIdResponse):
@@ -83,7 +84,9 @@ def read_init_producer_id_response(
 ) -> tuple[InitProducerIdResponse, int]:
     if not 0 <= version <= 6:
         raise DecodeError(unsupported_version("InitProducerIdResponse", version))
-    message = InitProducerIdResponse.__new__(InitProducerIdResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(InitProducerIdResponse)
     if version == 6:
         (
             message.throttle_time_ms,
@@ -92,8 +95,20 @@ def read_init_producer_id_response(
             message.producer_epoch,
             message.ongoing_txn_producer_id,
             message.ongoing_txn_producer_epoch,
-        ) = _unpack_ihqhqh(buffer, position)
-        position += 26
+            tag_count,
+        ) = _unpack_ihqhqhB(buffer, position)
+        position += 27
+    elif version >= 2:
+        (
+            message.throttle_time_ms,
+            message.error_code,
+            message.producer_id,
+            message.producer_epoch,
+            tag_count,
+        ) = _unpack_ihqhB(buffer, position)
+        position += 17
+        message.ongoing_txn_producer_id = -1
+        message.ongoing_txn_producer_epoch = -1
     else:
         (
             message.throttle_time_ms,
@@ -102,16 +117,13 @@ def read_init_producer_id_response(
             message.producer_epoch,
         ) = _unpack_ihqh(buffer, position)
         position += 16
+        tag_count = 0
         message.ongoing_txn_producer_id = -1
         message.ongoing_txn_producer_epoch = -1
-    if version >= 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -33,7 +35,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 _unpack_u = Struct(">16s").unpack_from
-_unpack_iiq = Struct(">iiq").unpack_from
+_unpack_iiqB = Struct(">iiqB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_iiq = Struct(">iiq").pack
 
@@ -48,13 +50,11 @@ class InitializeShareGroupStateRequest:
         self,
         group_id: str = "",
         topics: list[InitializeStateData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[InitializeStateData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, InitializeShareGroupStateRequest):
@@ -72,16 +72,26 @@ def read_initialize_share_group_state_request(
 ) -> tuple[InitializeShareGroupStateRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("InitializeShareGroupStateRequest", version))
-    message = InitializeShareGroupStateRequest.__new__(InitializeShareGroupStateRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    topics: list[InitializeStateData] = []
-    for _ in range(count):
-        initialize_state_data, position = read_initialize_state_data(buffer, position, version)
-        topics.append(initialize_state_data)
-    message.topics = topics
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(InitializeShareGroupStateRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_initialize_state_data_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -117,13 +127,11 @@ class InitializeStateData:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, InitializeStateData):
@@ -134,26 +142,39 @@ class InitializeStateData:
         return describe(self, self.FIELDS)
 
 
-def read_initialize_state_data(
-    buffer: Buffer,
+def read_initialize_state_data_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[InitializeStateData, int]:
-    message = InitializeStateData.__new__(InitializeStateData)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[InitializeStateData], int]:
+    messages: list[InitializeStateData] = []
+    while left > 0:
+        left -= 1
+        message = new(InitializeStateData)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_initialize_state_data(
@@ -187,14 +208,12 @@ class PartitionData:
         partition: int = 0,
         state_epoch: int = 0,
         start_offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.state_epoch = state_epoch
         self.start_offset = start_offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -205,16 +224,29 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    (message.partition, message.state_epoch, message.start_offset) = _unpack_iiq(buffer, position)
-    position += 16
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        (
+            message.partition,
+            message.state_epoch,
+            message.start_offset,
+            tag_count,
+        ) = _unpack_iiqB(buffer, position)
+        position += 17
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_count,
@@ -76,7 +78,7 @@ class JoinGroupRequest:
         protocol_type: str = "",
         protocols: list[JoinGroupRequestProtocol] | None = None,
         reason: str | None = None,  # 8+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.session_timeout_ms = session_timeout_ms
@@ -86,9 +88,7 @@ class JoinGroupRequest:
         self.protocol_type = protocol_type
         self.protocols: list[JoinGroupRequestProtocol] = [] if protocols is None else protocols
         self.reason: str | None = reason
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, JoinGroupRequest):
@@ -106,7 +106,7 @@ def read_join_group_request(
 ) -> tuple[JoinGroupRequest, int]:
     if not 0 <= version <= 9:
         raise DecodeError(unsupported_version("JoinGroupRequest", version))
-    message = JoinGroupRequest.__new__(JoinGroupRequest)
+    message = new(JoinGroupRequest)
     if version >= 6:
         message.group_id, position = read_compact_string(buffer, position)
     else:
@@ -134,30 +134,34 @@ def read_join_group_request(
     else:
         message.protocol_type, position = read_string(buffer, position)
     if version >= 6:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    protocols: list[JoinGroupRequestProtocol] = []
-    for _ in range(count):
-        join_group_request_protocol, position = read_join_group_request_protocol(
+    if count > 0:
+        message.protocols, position = read_join_group_request_protocol_array(
             buffer,
             position,
             version,
+            count,
         )
-        protocols.append(join_group_request_protocol)
-    message.protocols = protocols
+    else:
+        message.protocols = []
     if version >= 8:
         message.reason, position = read_compact_nullable_string(buffer, position)
     else:
         message.reason = None
     if version >= 6:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -216,13 +220,11 @@ class JoinGroupRequestProtocol:
         self,
         name: str = "",
         metadata: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.metadata = metadata
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, JoinGroupRequestProtocol):
@@ -233,29 +235,34 @@ class JoinGroupRequestProtocol:
         return describe(self, self.FIELDS)
 
 
-def read_join_group_request_protocol(
+def read_join_group_request_protocol_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[JoinGroupRequestProtocol, int]:
-    message = JoinGroupRequestProtocol.__new__(JoinGroupRequestProtocol)
-    if version >= 6:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 6:
-        message.metadata, position = read_compact_bytes(buffer, position)
-    else:
-        message.metadata, position = read_bytes(buffer, position)
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[JoinGroupRequestProtocol], int]:
+    messages: list[JoinGroupRequestProtocol] = []
+    while left > 0:
+        left -= 1
+        message = new(JoinGroupRequestProtocol)
+        if version >= 6:
+            message.name, position = read_compact_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 6:
+            message.metadata, position = read_compact_bytes(buffer, position)
+        else:
+            message.metadata, position = read_bytes(buffer, position)
+        if version >= 6:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_join_group_request_protocol(

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_count,
@@ -80,7 +82,7 @@ class JoinGroupResponse:
         skip_assignment: bool = False,  # 9+
         member_id: str = "",
         members: list[JoinGroupResponseMember] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -91,9 +93,7 @@ class JoinGroupResponse:
         self.skip_assignment = skip_assignment
         self.member_id = member_id
         self.members: list[JoinGroupResponseMember] = [] if members is None else members
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, JoinGroupResponse):
@@ -111,7 +111,7 @@ def read_join_group_response(
 ) -> tuple[JoinGroupResponse, int]:
     if not 0 <= version <= 9:
         raise DecodeError(unsupported_version("JoinGroupResponse", version))
-    message = JoinGroupResponse.__new__(JoinGroupResponse)
+    message = new(JoinGroupResponse)
     if version >= 2:
         (
             message.throttle_time_ms,
@@ -147,26 +147,30 @@ def read_join_group_response(
     else:
         message.member_id, position = read_string(buffer, position)
     if version >= 6:
-        count, position = read_compact_count(buffer, position, 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
     else:
         count, position = read_count(buffer, position, 6)
-    members: list[JoinGroupResponseMember] = []
-    for _ in range(count):
-        join_group_response_member, position = read_join_group_response_member(
+    if count > 0:
+        message.members, position = read_join_group_response_member_array(
             buffer,
             position,
             version,
+            count,
         )
-        members.append(join_group_response_member)
-    message.members = members
+    else:
+        message.members = []
     if version >= 6:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -236,14 +240,12 @@ class JoinGroupResponseMember:
         member_id: str = "",
         group_instance_id: str | None = None,  # 5+
         metadata: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
         self.metadata = metadata
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, JoinGroupResponseMember):
@@ -254,36 +256,41 @@ class JoinGroupResponseMember:
         return describe(self, self.FIELDS)
 
 
-def read_join_group_response_member(
+def read_join_group_response_member_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[JoinGroupResponseMember, int]:
-    message = JoinGroupResponseMember.__new__(JoinGroupResponseMember)
-    if version >= 6:
-        message.member_id, position = read_compact_string(buffer, position)
-    else:
-        message.member_id, position = read_string(buffer, position)
-    if version >= 5:
+    left: int,
+) -> tuple[list[JoinGroupResponseMember], int]:
+    messages: list[JoinGroupResponseMember] = []
+    while left > 0:
+        left -= 1
+        message = new(JoinGroupResponseMember)
         if version >= 6:
-            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.member_id, position = read_compact_string(buffer, position)
         else:
-            message.group_instance_id, position = read_nullable_string(buffer, position)
-    else:
-        message.group_instance_id = None
-    if version >= 6:
-        message.metadata, position = read_compact_bytes(buffer, position)
-    else:
-        message.metadata, position = read_bytes(buffer, position)
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            message.member_id, position = read_string(buffer, position)
+        if version >= 5:
+            if version >= 6:
+                message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            else:
+                message.group_instance_id, position = read_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.group_instance_id = None
+        if version >= 6:
+            message.metadata, position = read_compact_bytes(buffer, position)
+        else:
+            message.metadata, position = read_bytes(buffer, position)
+        if version >= 6:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_join_group_response_member(

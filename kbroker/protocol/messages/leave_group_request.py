@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -56,14 +58,12 @@ class LeaveGroupRequest:
         group_id: str = "",
         member_id: str = "",  # 0-2
         members: list[MemberIdentity] | None = None,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.member_id = member_id
         self.members: list[MemberIdentity] = [] if members is None else members
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaveGroupRequest):
@@ -81,9 +81,11 @@ def read_leave_group_request(
 ) -> tuple[LeaveGroupRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("LeaveGroupRequest", version))
-    message = LeaveGroupRequest.__new__(LeaveGroupRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(LeaveGroupRequest)
     if version >= 4:
-        message.group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_short_string(buffer, position)
     else:
         message.group_id, position = read_string(buffer, position)
     if version <= 2:
@@ -92,24 +94,27 @@ def read_leave_group_request(
         message.member_id = ""
     if version >= 3:
         if version >= 4:
-            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
         else:
             count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
-        members: list[MemberIdentity] = []
-        for _ in range(count):
-            member_identity, position = read_member_identity(buffer, position, version)
-            members.append(member_identity)
-        message.members = members
+        if count > 0:
+            message.members, position = read_member_identity_array(buffer, position, version, count)
+        else:
+            message.members = []
     else:
         message.members = []
     if version >= 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -160,14 +165,12 @@ class MemberIdentity:
         member_id: str = "",
         group_instance_id: str | None = None,
         reason: str | None = None,  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
         self.reason: str | None = reason
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MemberIdentity):
@@ -178,29 +181,38 @@ class MemberIdentity:
         return describe(self, self.FIELDS)
 
 
-def read_member_identity(buffer: Buffer, position: int, version: int) -> tuple[MemberIdentity, int]:
-    message = MemberIdentity.__new__(MemberIdentity)
-    if version >= 4:
-        message.member_id, position = read_compact_string(buffer, position)
-    else:
-        message.member_id, position = read_string(buffer, position)
-    if version >= 4:
-        message.group_instance_id, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.group_instance_id, position = read_nullable_string(buffer, position)
-    if version == 5:
-        message.reason, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.reason = None
-    if version >= 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_member_identity_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[MemberIdentity], int]:
+    messages: list[MemberIdentity] = []
+    while left > 0:
+        left -= 1
+        message = new(MemberIdentity)
+        if version >= 4:
+            message.member_id, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.member_id, position = read_string(buffer, position)
+        if version >= 4:
+            message.group_instance_id, position = read_short_nullable_string(buffer, position)
+        else:
+            message.group_instance_id, position = read_nullable_string(buffer, position)
+        if version == 5:
+            message.reason, position = read_short_nullable_string(buffer, position)
+        else:
+            message.reason = None
+        if version >= 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_member_identity(parts: list[Any], message: MemberIdentity, version: int) -> None:

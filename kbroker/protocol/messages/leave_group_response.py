@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -40,6 +42,7 @@ MAX_VERSION: Final = 5
 FLEXIBLE_FROM: Final = 4
 
 _unpack_h = Struct(">h").unpack_from
+_unpack_hB = Struct(">hB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _pack_h = Struct(">h").pack
 _pack_ih = Struct(">ih").pack
@@ -61,14 +64,12 @@ class LeaveGroupResponse:
         throttle_time_ms: int = 0,  # 1+
         error_code: int = 0,
         members: list[MemberResponse] | None = None,  # 3+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.members: list[MemberResponse] = [] if members is None else members
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaveGroupResponse):
@@ -86,7 +87,9 @@ def read_leave_group_response(
 ) -> tuple[LeaveGroupResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("LeaveGroupResponse", version))
-    message = LeaveGroupResponse.__new__(LeaveGroupResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(LeaveGroupResponse)
     if version >= 1:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
@@ -96,24 +99,27 @@ def read_leave_group_response(
         message.throttle_time_ms = 0
     if version >= 3:
         if version >= 4:
-            count, position = read_compact_count(buffer, position, 5)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 5)
         else:
             count, position = read_count(buffer, position, 6)
-        members: list[MemberResponse] = []
-        for _ in range(count):
-            member_response, position = read_member_response(buffer, position, version)
-            members.append(member_response)
-        message.members = members
+        if count > 0:
+            message.members, position = read_member_response_array(buffer, position, version, count)
+        else:
+            message.members = []
     else:
         message.members = []
     if version >= 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -160,14 +166,12 @@ class MemberResponse:
         member_id: str = "",
         group_instance_id: str | None = "",
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MemberResponse):
@@ -178,27 +182,37 @@ class MemberResponse:
         return describe(self, self.FIELDS)
 
 
-def read_member_response(buffer: Buffer, position: int, version: int) -> tuple[MemberResponse, int]:
-    message = MemberResponse.__new__(MemberResponse)
-    if version >= 4:
-        message.member_id, position = read_compact_string(buffer, position)
-    else:
-        message.member_id, position = read_string(buffer, position)
-    if version >= 4:
-        message.group_instance_id, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.group_instance_id, position = read_nullable_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_member_response_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[MemberResponse], int]:
+    messages: list[MemberResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(MemberResponse)
+        if version >= 4:
+            message.member_id, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.member_id, position = read_string(buffer, position)
+        if version >= 4:
+            message.group_instance_id, position = read_short_nullable_string(buffer, position)
+        else:
+            message.group_instance_id, position = read_nullable_string(buffer, position)
+        if version >= 4:
+            message.error_code, tag_count = _unpack_hB(buffer, position)
+            position += 3
+        else:
+            (message.error_code,) = _unpack_h(buffer, position)
+            position += 2
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_member_response(parts: list[Any], message: MemberResponse, version: int) -> None:

@@ -12,9 +12,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_fixed_array,
     read_tagged_fields,
@@ -40,12 +42,10 @@ class ListConfigResourcesRequest:
     def __init__(
         self,
         resource_types: list[int] | None = None,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_types: list[int] = [] if resource_types is None else resource_types
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListConfigResourcesRequest):
@@ -63,14 +63,20 @@ def read_list_config_resources_request(
 ) -> tuple[ListConfigResourcesRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ListConfigResourcesRequest", version))
-    message = ListConfigResourcesRequest.__new__(ListConfigResourcesRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListConfigResourcesRequest)
     if version == 1:
-        count, position = read_compact_count(buffer, position, 1)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
         message.resource_types, position = read_fixed_array(buffer, position, count, "b", 1)
     else:
         message.resource_types = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

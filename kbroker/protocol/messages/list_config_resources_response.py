@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -30,7 +32,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
-_unpack_b = Struct(">b").unpack_from
+_unpack_bB = Struct(">bB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _pack_b = Struct(">b").pack
 _pack_ih = Struct(">ih").pack
@@ -52,16 +54,14 @@ class ListConfigResourcesResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,
         config_resources: list[ConfigResource] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.config_resources: list[ConfigResource] = (
             [] if config_resources is None else config_resources
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListConfigResourcesResponse):
@@ -79,17 +79,27 @@ def read_list_config_resources_response(
 ) -> tuple[ListConfigResourcesResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ListConfigResourcesResponse", version))
-    message = ListConfigResourcesResponse.__new__(ListConfigResourcesResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListConfigResourcesResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    count, position = read_compact_count(buffer, position, 2)
-    config_resources: list[ConfigResource] = []
-    for _ in range(count):
-        config_resource, position = read_config_resource(buffer, position, version)
-        config_resources.append(config_resource)
-    message.config_resources = config_resources
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 2)
+    if count > 0:
+        message.config_resources, position = read_config_resource_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.config_resources = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -125,13 +135,11 @@ class ConfigResource:
         self,
         resource_name: str = "",
         resource_type: int = 16,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.resource_name = resource_name
         self.resource_type = resource_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConfigResource):
@@ -142,20 +150,30 @@ class ConfigResource:
         return describe(self, self.FIELDS)
 
 
-def read_config_resource(buffer: Buffer, position: int, version: int) -> tuple[ConfigResource, int]:
-    message = ConfigResource.__new__(ConfigResource)
-    message.resource_name, position = read_compact_string(buffer, position)
-    if version == 1:
-        (message.resource_type,) = _unpack_b(buffer, position)
-        position += 1
-    else:
-        message.resource_type = 16
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_config_resource_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ConfigResource], int]:
+    messages: list[ConfigResource] = []
+    while left > 0:
+        left -= 1
+        message = new(ConfigResource)
+        message.resource_name, position = read_short_string(buffer, position)
+        if version == 1:
+            message.resource_type, tag_count = _unpack_bB(buffer, position)
+            position += 2
+        else:
+            tag_count = buffer[position]
+            position += 1
+            message.resource_type = 16
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_config_resource(parts: list[Any], message: ConfigResource, version: int) -> None:

@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -42,13 +44,11 @@ class ListGroupsRequest:
         self,
         states_filter: list[str] | None = None,  # 4+
         types_filter: list[str] | None = None,  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.states_filter: list[str] = [] if states_filter is None else states_filter
         self.types_filter: list[str] = [] if types_filter is None else types_filter
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListGroupsRequest):
@@ -66,33 +66,45 @@ def read_list_groups_request(
 ) -> tuple[ListGroupsRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("ListGroupsRequest", version))
-    message = ListGroupsRequest.__new__(ListGroupsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListGroupsRequest)
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         states_filter: list[str] = []
-        for _ in range(count):
-            states_filter_item, position = read_compact_string(buffer, position)
+        while count > 0:
+            count -= 1
+            states_filter_item, position = read_short_string(buffer, position)
             states_filter.append(states_filter_item)
         message.states_filter = states_filter
     else:
         message.states_filter = []
     if version == 5:
-        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
         types_filter: list[str] = []
-        for _ in range(count):
-            types_filter_item, position = read_compact_string(buffer, position)
+        while count > 0:
+            count -= 1
+            types_filter_item, position = read_short_string(buffer, position)
             types_filter.append(types_filter_item)
         message.types_filter = types_filter
     else:
         message.types_filter = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

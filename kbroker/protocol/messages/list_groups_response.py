@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -57,14 +59,12 @@ class ListGroupsResponse:
         throttle_time_ms: int = 0,  # 1+
         error_code: int = 0,
         groups: list[ListedGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.groups: list[ListedGroup] = [] if groups is None else groups
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListGroupsResponse):
@@ -82,7 +82,9 @@ def read_list_groups_response(
 ) -> tuple[ListGroupsResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("ListGroupsResponse", version))
-    message = ListGroupsResponse.__new__(ListGroupsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListGroupsResponse)
     if version >= 1:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
@@ -91,22 +93,25 @@ def read_list_groups_response(
         position += 2
         message.throttle_time_ms = 0
     if version >= 3:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 4)
-    groups: list[ListedGroup] = []
-    for _ in range(count):
-        listed_group, position = read_listed_group(buffer, position, version)
-        groups.append(listed_group)
-    message.groups = groups
+    if count > 0:
+        message.groups, position = read_listed_group_array(buffer, position, version, count)
+    else:
+        message.groups = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -152,15 +157,13 @@ class ListedGroup:
         protocol_type: str = "",
         group_state: str = "",  # 4+
         group_type: str = "",  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.protocol_type = protocol_type
         self.group_state = group_state
         self.group_type = group_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListedGroup):
@@ -171,33 +174,42 @@ class ListedGroup:
         return describe(self, self.FIELDS)
 
 
-def read_listed_group(buffer: Buffer, position: int, version: int) -> tuple[ListedGroup, int]:
-    message = ListedGroup.__new__(ListedGroup)
-    if version >= 3:
-        message.group_id, position = read_compact_string(buffer, position)
-    else:
-        message.group_id, position = read_string(buffer, position)
-    if version >= 3:
-        message.protocol_type, position = read_compact_string(buffer, position)
-    else:
-        message.protocol_type, position = read_string(buffer, position)
-    if version >= 4:
-        message.group_state, position = read_compact_string(buffer, position)
-    else:
-        message.group_state = ""
-    if version == 5:
-        message.group_type, position = read_compact_string(buffer, position)
-    else:
-        message.group_type = ""
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+def read_listed_group_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ListedGroup], int]:
+    messages: list[ListedGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(ListedGroup)
+        if version >= 3:
+            message.group_id, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.group_id, position = read_string(buffer, position)
+        if version >= 3:
+            message.protocol_type, position = read_short_string(buffer, position)
+        else:
+            message.protocol_type, position = read_string(buffer, position)
+        if version >= 4:
+            message.group_state, position = read_short_string(buffer, position)
+        else:
+            message.group_state = ""
+        if version == 5:
+            message.group_type, position = read_short_string(buffer, position)
+        else:
+            message.group_type = ""
+        if version >= 3:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_listed_group(parts: list[Any], message: ListedGroup, version: int) -> None:

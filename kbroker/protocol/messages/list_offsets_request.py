@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -37,8 +39,10 @@ MAX_VERSION: Final = 11
 FLEXIBLE_FROM: Final = 6
 
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_ib = Struct(">ib").unpack_from
 _unpack_iiq = Struct(">iiq").unpack_from
+_unpack_iiqB = Struct(">iiqB").unpack_from
 _unpack_iq = Struct(">iq").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ib = Struct(">ib").pack
@@ -64,15 +68,13 @@ class ListOffsetsRequest:
         isolation_level: int = 0,  # 2+
         topics: list[ListOffsetsTopic] | None = None,
         timeout_ms: int = 0,  # 10+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.replica_id = replica_id
         self.isolation_level = isolation_level
         self.topics: list[ListOffsetsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListOffsetsRequest):
@@ -90,7 +92,9 @@ def read_list_offsets_request(
 ) -> tuple[ListOffsetsRequest, int]:
     if not 1 <= version <= 11:
         raise DecodeError(unsupported_version("ListOffsetsRequest", version))
-    message = ListOffsetsRequest.__new__(ListOffsetsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListOffsetsRequest)
     if version >= 2:
         message.replica_id, message.isolation_level = _unpack_ib(buffer, position)
         position += 5
@@ -99,27 +103,31 @@ def read_list_offsets_request(
         position += 4
         message.isolation_level = 0
     if version >= 6:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[ListOffsetsTopic] = []
-    for _ in range(count):
-        list_offsets_topic, position = read_list_offsets_topic(buffer, position, version)
-        topics.append(list_offsets_topic)
-    message.topics = topics
-    if version >= 10:
-        (message.timeout_ms,) = _unpack_i(buffer, position)
-        position += 4
-    else:
-        message.timeout_ms = 0
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_list_offsets_topic_array(buffer, position, version, count)
+    else:
+        message.topics = []
+    if version >= 10:
+        message.timeout_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
+    elif version >= 6:
+        tag_count = buffer[position]
+        position += 1
+        message.timeout_ms = 0
+    else:
+        tag_count = 0
+        message.timeout_ms = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -161,13 +169,11 @@ class ListOffsetsTopic:
         self,
         name: str = "",
         partitions: list[ListOffsetsPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[ListOffsetsPartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListOffsetsTopic):
@@ -178,34 +184,47 @@ class ListOffsetsTopic:
         return describe(self, self.FIELDS)
 
 
-def read_list_offsets_topic(
-    buffer: Buffer,
+def read_list_offsets_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ListOffsetsTopic, int]:
-    message = ListOffsetsTopic.__new__(ListOffsetsTopic)
-    if version >= 6:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 6:
-        count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
-    partitions: list[ListOffsetsPartition] = []
-    for _ in range(count):
-        list_offsets_partition, position = read_list_offsets_partition(buffer, position, version)
-        partitions.append(list_offsets_partition)
-    message.partitions = partitions
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[ListOffsetsTopic], int]:
+    messages: list[ListOffsetsTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(ListOffsetsTopic)
+        if version >= 6:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 6:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_list_offsets_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 6:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_list_offsets_topic(parts: list[Any], message: ListOffsetsTopic, version: int) -> None:
@@ -244,14 +263,12 @@ class ListOffsetsPartition:
         partition_index: int = 0,
         current_leader_epoch: int = -1,  # 4+
         timestamp: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.current_leader_epoch = current_leader_epoch
         self.timestamp = timestamp
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListOffsetsPartition):
@@ -262,32 +279,43 @@ class ListOffsetsPartition:
         return describe(self, self.FIELDS)
 
 
-def read_list_offsets_partition(
-    buffer: Buffer,
+def read_list_offsets_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ListOffsetsPartition, int]:
-    message = ListOffsetsPartition.__new__(ListOffsetsPartition)
-    if version >= 4:
-        (
-            message.partition_index,
-            message.current_leader_epoch,
-            message.timestamp,
-        ) = _unpack_iiq(buffer, position)
-        position += 16
-    else:
-        message.partition_index, message.timestamp = _unpack_iq(buffer, position)
-        position += 12
-        message.current_leader_epoch = -1
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[ListOffsetsPartition], int]:
+    messages: list[ListOffsetsPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(ListOffsetsPartition)
+        if version >= 6:
+            (
+                message.partition_index,
+                message.current_leader_epoch,
+                message.timestamp,
+                tag_count,
+            ) = _unpack_iiqB(buffer, position)
+            position += 17
+        elif version >= 4:
+            (
+                message.partition_index,
+                message.current_leader_epoch,
+                message.timestamp,
+            ) = _unpack_iiq(buffer, position)
+            position += 16
+            tag_count = 0
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.timestamp = _unpack_iq(buffer, position)
+            position += 12
+            tag_count = 0
+            message.current_leader_epoch = -1
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_list_offsets_partition(

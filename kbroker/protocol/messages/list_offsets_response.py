@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -38,6 +40,7 @@ FLEXIBLE_FROM: Final = 6
 _unpack_i = Struct(">i").unpack_from
 _unpack_ihqq = Struct(">ihqq").unpack_from
 _unpack_ihqqi = Struct(">ihqqi").unpack_from
+_unpack_ihqqiB = Struct(">ihqqiB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ihqq = Struct(">ihqq").pack
 _pack_ihqqi = Struct(">ihqqi").pack
@@ -53,13 +56,11 @@ class ListOffsetsResponse:
         self,
         throttle_time_ms: int = 0,  # 2+
         topics: list[ListOffsetsTopicResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[ListOffsetsTopicResponse] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListOffsetsResponse):
@@ -77,33 +78,39 @@ def read_list_offsets_response(
 ) -> tuple[ListOffsetsResponse, int]:
     if not 1 <= version <= 11:
         raise DecodeError(unsupported_version("ListOffsetsResponse", version))
-    message = ListOffsetsResponse.__new__(ListOffsetsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListOffsetsResponse)
     if version >= 2:
         (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
         message.throttle_time_ms = 0
     if version >= 6:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    topics: list[ListOffsetsTopicResponse] = []
-    for _ in range(count):
-        list_offsets_topic_response, position = read_list_offsets_topic_response(
+    if count > 0:
+        message.topics, position = read_list_offsets_topic_response_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(list_offsets_topic_response)
-    message.topics = topics
+    else:
+        message.topics = []
     if version >= 6:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -143,15 +150,13 @@ class ListOffsetsTopicResponse:
         self,
         name: str = "",
         partitions: list[ListOffsetsPartitionResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[ListOffsetsPartitionResponse] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListOffsetsTopicResponse):
@@ -162,34 +167,47 @@ class ListOffsetsTopicResponse:
         return describe(self, self.FIELDS)
 
 
-def read_list_offsets_topic_response(
-    buffer: Buffer,
+def read_list_offsets_topic_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ListOffsetsTopicResponse, int]:
-    message = ListOffsetsTopicResponse.__new__(ListOffsetsTopicResponse)
-    if version >= 6:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 6:
-        count, position = read_compact_count(buffer, position, 27)
-    else:
-        count, position = read_count(buffer, position, 22)
-    partitions: list[ListOffsetsPartitionResponse] = []
-    for _ in range(count):
-        partitions_item, position = read_list_offsets_partition_response(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[ListOffsetsTopicResponse], int]:
+    messages: list[ListOffsetsTopicResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(ListOffsetsTopicResponse)
+        if version >= 6:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 6:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 27)
+        else:
+            count, position = read_count(buffer, position, 22)
+        if count > 0:
+            message.partitions, position = read_list_offsets_partition_response_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 6:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_list_offsets_topic_response(
@@ -236,16 +254,14 @@ class ListOffsetsPartitionResponse:
         timestamp: int = -1,
         offset: int = -1,
         leader_epoch: int = -1,  # 4+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
         self.timestamp = timestamp
         self.offset = offset
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListOffsetsPartitionResponse):
@@ -256,39 +272,52 @@ class ListOffsetsPartitionResponse:
         return describe(self, self.FIELDS)
 
 
-def read_list_offsets_partition_response(
-    buffer: Buffer,
+def read_list_offsets_partition_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ListOffsetsPartitionResponse, int]:
-    message = ListOffsetsPartitionResponse.__new__(ListOffsetsPartitionResponse)
-    if version >= 4:
-        (
-            message.partition_index,
-            message.error_code,
-            message.timestamp,
-            message.offset,
-            message.leader_epoch,
-        ) = _unpack_ihqqi(buffer, position)
-        position += 26
-    else:
-        (
-            message.partition_index,
-            message.error_code,
-            message.timestamp,
-            message.offset,
-        ) = _unpack_ihqq(buffer, position)
-        position += 22
-        message.leader_epoch = -1
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[ListOffsetsPartitionResponse], int]:
+    messages: list[ListOffsetsPartitionResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(ListOffsetsPartitionResponse)
+        if version >= 6:
+            (
+                message.partition_index,
+                message.error_code,
+                message.timestamp,
+                message.offset,
+                message.leader_epoch,
+                tag_count,
+            ) = _unpack_ihqqiB(buffer, position)
+            position += 27
+        elif version >= 4:
+            (
+                message.partition_index,
+                message.error_code,
+                message.timestamp,
+                message.offset,
+                message.leader_epoch,
+            ) = _unpack_ihqqi(buffer, position)
+            position += 26
+            tag_count = 0
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.partition_index,
+                message.error_code,
+                message.timestamp,
+                message.offset,
+            ) = _unpack_ihqq(buffer, position)
+            position += 22
+            tag_count = 0
+            message.leader_epoch = -1
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_list_offsets_partition_response(

@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_string,
     read_fixed_array,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -49,13 +51,11 @@ class ListPartitionReassignmentsRequest:
         self,
         timeout_ms: int = 60000,
         topics: list[ListPartitionReassignmentsTopics] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.timeout_ms = timeout_ms
         self.topics: list[ListPartitionReassignmentsTopics] | None = topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListPartitionReassignmentsRequest):
@@ -73,24 +73,27 @@ def read_list_partition_reassignments_request(
 ) -> tuple[ListPartitionReassignmentsRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ListPartitionReassignmentsRequest", version))
-    message = ListPartitionReassignmentsRequest.__new__(ListPartitionReassignmentsRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListPartitionReassignmentsRequest)
     (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.topics = None
     else:
-        topics: list[ListPartitionReassignmentsTopics] = []
-        for _ in range(count):
-            topics_item, position = read_list_partition_reassignments_topics(
-                buffer,
-                position,
-                version,
-            )
-            topics.append(topics_item)
-        message.topics = topics
+        message.topics, position = read_list_partition_reassignments_topics_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -127,13 +130,11 @@ class ListPartitionReassignmentsTopics:
         self,
         name: str = "",
         partition_indexes: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListPartitionReassignmentsTopics):
@@ -144,21 +145,30 @@ class ListPartitionReassignmentsTopics:
         return describe(self, self.FIELDS)
 
 
-def read_list_partition_reassignments_topics(
-    buffer: Buffer,
+def read_list_partition_reassignments_topics_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ListPartitionReassignmentsTopics, int]:
-    message = ListPartitionReassignmentsTopics.__new__(ListPartitionReassignmentsTopics)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ListPartitionReassignmentsTopics], int]:
+    messages: list[ListPartitionReassignmentsTopics] = []
+    while left > 0:
+        left -= 1
+        message = new(ListPartitionReassignmentsTopics)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_list_partition_reassignments_topics(

@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -58,15 +60,13 @@ class ListPartitionReassignmentsResponse:
         error_code: int = 0,
         error_message: str | None = "",
         topics: list[OngoingTopicReassignment] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.topics: list[OngoingTopicReassignment] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListPartitionReassignmentsResponse):
@@ -84,22 +84,28 @@ def read_list_partition_reassignments_response(
 ) -> tuple[ListPartitionReassignmentsResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ListPartitionReassignmentsResponse", version))
-    message = ListPartitionReassignmentsResponse.__new__(ListPartitionReassignmentsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListPartitionReassignmentsResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[OngoingTopicReassignment] = []
-    for _ in range(count):
-        ongoing_topic_reassignment, position = read_ongoing_topic_reassignment(
+    message.error_message, position = read_short_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.topics, position = read_ongoing_topic_reassignment_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(ongoing_topic_reassignment)
-    message.topics = topics
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -136,15 +142,13 @@ class OngoingTopicReassignment:
         self,
         name: str = "",
         partitions: list[OngoingPartitionReassignment] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[OngoingPartitionReassignment] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OngoingTopicReassignment):
@@ -155,29 +159,38 @@ class OngoingTopicReassignment:
         return describe(self, self.FIELDS)
 
 
-def read_ongoing_topic_reassignment(
-    buffer: Buffer,
+def read_ongoing_topic_reassignment_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OngoingTopicReassignment, int]:
-    message = OngoingTopicReassignment.__new__(OngoingTopicReassignment)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 8)
-    partitions: list[OngoingPartitionReassignment] = []
-    for _ in range(count):
-        ongoing_partition_reassignment, position = read_ongoing_partition_reassignment(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(ongoing_partition_reassignment)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[OngoingTopicReassignment], int]:
+    messages: list[OngoingTopicReassignment] = []
+    while left > 0:
+        left -= 1
+        message = new(OngoingTopicReassignment)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 8)
+        if count > 0:
+            message.partitions, position = read_ongoing_partition_reassignment_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_ongoing_topic_reassignment(
@@ -213,15 +226,13 @@ class OngoingPartitionReassignment:
         replicas: list[int] | None = None,
         adding_replicas: list[int] | None = None,
         removing_replicas: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.replicas: list[int] = [] if replicas is None else replicas
         self.adding_replicas: list[int] = [] if adding_replicas is None else adding_replicas
         self.removing_replicas: list[int] = [] if removing_replicas is None else removing_replicas
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OngoingPartitionReassignment):
@@ -232,26 +243,43 @@ class OngoingPartitionReassignment:
         return describe(self, self.FIELDS)
 
 
-def read_ongoing_partition_reassignment(
-    buffer: Buffer,
+def read_ongoing_partition_reassignment_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OngoingPartitionReassignment, int]:
-    message = OngoingPartitionReassignment.__new__(OngoingPartitionReassignment)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    count, position = read_compact_count(buffer, position, 4)
-    message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_count(buffer, position, 4)
-    message.adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    count, position = read_compact_count(buffer, position, 4)
-    message.removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[OngoingPartitionReassignment], int]:
+    messages: list[OngoingPartitionReassignment] = []
+    while left > 0:
+        left -= 1
+        message = new(OngoingPartitionReassignment)
+        (message.partition_index,) = _unpack_i(buffer, position)
+        position += 4
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.adding_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.removing_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_ongoing_partition_reassignment(

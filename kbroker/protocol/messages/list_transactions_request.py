@@ -14,13 +14,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -58,7 +60,7 @@ class ListTransactionsRequest:
         producer_id_filters: list[int] | None = None,
         duration_filter: int = -1,  # 1+
         transactional_id_pattern: str | None = None,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.state_filters: list[str] = [] if state_filters is None else state_filters
         self.producer_id_filters: list[int] = (
@@ -66,9 +68,7 @@ class ListTransactionsRequest:
         )
         self.duration_filter = duration_filter
         self.transactional_id_pattern: str | None = transactional_id_pattern
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListTransactionsRequest):
@@ -86,14 +86,25 @@ def read_list_transactions_request(
 ) -> tuple[ListTransactionsRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ListTransactionsRequest", version))
-    message = ListTransactionsRequest.__new__(ListTransactionsRequest)
-    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListTransactionsRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
     state_filters: list[str] = []
-    for _ in range(count):
-        state_filters_item, position = read_compact_string(buffer, position)
+    while count > 0:
+        count -= 1
+        state_filters_item, position = read_short_string(buffer, position)
         state_filters.append(state_filters_item)
     message.state_filters = state_filters
-    count, position = read_compact_count(buffer, position, 8)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 8)
     message.producer_id_filters, position = read_fixed_array(buffer, position, count, "q", 8)
     if version >= 1:
         (message.duration_filter,) = _unpack_q(buffer, position)
@@ -101,11 +112,11 @@ def read_list_transactions_request(
     else:
         message.duration_filter = -1
     if version == 2:
-        message.transactional_id_pattern, position = read_compact_nullable_string(buffer, position)
+        message.transactional_id_pattern, position = read_short_nullable_string(buffer, position)
     else:
         message.transactional_id_pattern = None
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

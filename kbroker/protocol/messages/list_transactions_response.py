@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -54,7 +56,7 @@ class ListTransactionsResponse:
         error_code: int = 0,
         unknown_state_filters: list[str] | None = None,
         transaction_states: list[TransactionState] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -64,9 +66,7 @@ class ListTransactionsResponse:
         self.transaction_states: list[TransactionState] = (
             [] if transaction_states is None else transaction_states
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListTransactionsResponse):
@@ -84,23 +84,38 @@ def read_list_transactions_response(
 ) -> tuple[ListTransactionsResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("ListTransactionsResponse", version))
-    message = ListTransactionsResponse.__new__(ListTransactionsResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ListTransactionsResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    count, position = read_compact_count(buffer, position, 1)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 1)
     unknown_state_filters: list[str] = []
-    for _ in range(count):
-        unknown_state_filters_item, position = read_compact_string(buffer, position)
+    while count > 0:
+        count -= 1
+        unknown_state_filters_item, position = read_short_string(buffer, position)
         unknown_state_filters.append(unknown_state_filters_item)
     message.unknown_state_filters = unknown_state_filters
-    count, position = read_compact_count(buffer, position, 11)
-    transaction_states: list[TransactionState] = []
-    for _ in range(count):
-        transaction_state, position = read_transaction_state(buffer, position, version)
-        transaction_states.append(transaction_state)
-    message.transaction_states = transaction_states
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 11)
+    if count > 0:
+        message.transaction_states, position = read_transaction_state_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.transaction_states = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -145,14 +160,12 @@ class TransactionState:
         transactional_id: str = "",
         producer_id: int = 0,
         transaction_state: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id = transactional_id
         self.producer_id = producer_id
         self.transaction_state = transaction_state
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransactionState):
@@ -163,22 +176,27 @@ class TransactionState:
         return describe(self, self.FIELDS)
 
 
-def read_transaction_state(
-    buffer: Buffer,
+def read_transaction_state_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TransactionState, int]:
-    message = TransactionState.__new__(TransactionState)
-    message.transactional_id, position = read_compact_string(buffer, position)
-    (message.producer_id,) = _unpack_q(buffer, position)
-    position += 8
-    message.transaction_state, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[TransactionState], int]:
+    messages: list[TransactionState] = []
+    while left > 0:
+        left -= 1
+        message = new(TransactionState)
+        message.transactional_id, position = read_short_string(buffer, position)
+        (message.producer_id,) = _unpack_q(buffer, position)
+        position += 8
+        message.transaction_state, position = read_short_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_transaction_state(parts: list[Any], message: TransactionState, version: int) -> None:

@@ -16,15 +16,17 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_count,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     required,
@@ -46,8 +48,9 @@ FLEXIBLE_FROM: Final = 9
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_t = Struct(">?").unpack_from
-_unpack_tt = Struct(">??").unpack_from
 _unpack_ttt = Struct(">???").unpack_from
+_unpack_tttB = Struct(">???B").unpack_from
+_unpack_ttB = Struct(">??B").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_t = Struct(">?").pack
 _pack_tt = Struct(">??").pack
@@ -72,15 +75,13 @@ class MetadataRequest:
         allow_auto_topic_creation: bool = True,  # 4+
         include_cluster_authorized_operations: bool = False,  # 8-10
         include_topic_authorized_operations: bool = False,  # 8+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topics: list[MetadataRequestTopic] | None = [] if isinstance(topics, Unset) else topics
         self.allow_auto_topic_creation = allow_auto_topic_creation
         self.include_cluster_authorized_operations = include_cluster_authorized_operations
         self.include_topic_authorized_operations = include_topic_authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MetadataRequest):
@@ -98,9 +99,15 @@ def read_metadata_request(
 ) -> tuple[MetadataRequest, int]:
     if not 0 <= version <= 13:
         raise DecodeError(unsupported_version("MetadataRequest", version))
-    message = MetadataRequest.__new__(MetadataRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(MetadataRequest)
     if version >= 9:
-        count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     elif version >= 1:
         count, position = read_nullable_count(buffer, position, 2, MAX_ELEMENTS)
     else:
@@ -108,46 +115,51 @@ def read_metadata_request(
     if count < 0:
         message.topics = None
     else:
-        topics: list[MetadataRequestTopic] = []
-        for _ in range(count):
-            metadata_request_topic, position = read_metadata_request_topic(
-                buffer,
-                position,
-                version,
-            )
-            topics.append(metadata_request_topic)
-        message.topics = topics
+        message.topics, position = read_metadata_request_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
     if version >= 11:
         (
             message.allow_auto_topic_creation,
             message.include_topic_authorized_operations,
-        ) = _unpack_tt(buffer, position)
-        position += 2
+            tag_count,
+        ) = _unpack_ttB(buffer, position)
+        position += 3
         message.include_cluster_authorized_operations = False
-    elif version >= 8:
+    elif version >= 9:
+        (
+            message.allow_auto_topic_creation,
+            message.include_cluster_authorized_operations,
+            message.include_topic_authorized_operations,
+            tag_count,
+        ) = _unpack_tttB(buffer, position)
+        position += 4
+    elif version == 8:
         (
             message.allow_auto_topic_creation,
             message.include_cluster_authorized_operations,
             message.include_topic_authorized_operations,
         ) = _unpack_ttt(buffer, position)
         position += 3
+        tag_count = 0
     elif version >= 4:
         (message.allow_auto_topic_creation,) = _unpack_t(buffer, position)
         position += 1
+        tag_count = 0
         message.include_cluster_authorized_operations = False
         message.include_topic_authorized_operations = False
     else:
+        tag_count = 0
         message.allow_auto_topic_creation = True
         message.include_cluster_authorized_operations = False
         message.include_topic_authorized_operations = False
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -211,13 +223,11 @@ class MetadataRequestTopic:
         self,
         topic_id: bytes = ZERO_UUID,  # 10+
         name: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.name: str | None = name
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MetadataRequestTopic):
@@ -228,32 +238,37 @@ class MetadataRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_metadata_request_topic(
-    buffer: Buffer,
+def read_metadata_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[MetadataRequestTopic, int]:
-    message = MetadataRequestTopic.__new__(MetadataRequestTopic)
-    if version >= 10:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 10:
-        message.name, position = read_compact_nullable_string(buffer, position)
-    elif version == 9:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[MetadataRequestTopic], int]:
+    messages: list[MetadataRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(MetadataRequestTopic)
+        if version >= 10:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic_id = ZERO_UUID
+        if version >= 10:
+            message.name, position = read_short_nullable_string(buffer, position)
+        elif version == 9:
+            message.name, position = read_short_string(buffer, position)
+        else:
+            message.name, position = read_string(buffer, position)
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_metadata_request_topic(

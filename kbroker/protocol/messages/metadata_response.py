@@ -14,15 +14,17 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_fixed_array,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     required,
@@ -46,9 +48,11 @@ FLEXIBLE_FROM: Final = 9
 _unpack_ut = Struct(">16s?").unpack_from
 _unpack_t = Struct(">?").unpack_from
 _unpack_h = Struct(">h").unpack_from
+_unpack_hB = Struct(">hB").unpack_from
 _unpack_hii = Struct(">hii").unpack_from
 _unpack_hiii = Struct(">hiii").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_ut = Struct(">16s?").pack
 _pack_t = Struct(">?").pack
 _pack_h = Struct(">h").pack
@@ -81,7 +85,7 @@ class MetadataResponse:
         topics: list[MetadataResponseTopic] | None = None,
         cluster_authorized_operations: int = -2147483648,  # 8-10
         error_code: int = 0,  # 13+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.brokers: list[MetadataResponseBroker] = [] if brokers is None else brokers
@@ -90,9 +94,7 @@ class MetadataResponse:
         self.topics: list[MetadataResponseTopic] = [] if topics is None else topics
         self.cluster_authorized_operations = cluster_authorized_operations
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MetadataResponse):
@@ -110,28 +112,34 @@ def read_metadata_response(
 ) -> tuple[MetadataResponse, int]:
     if not 0 <= version <= 13:
         raise DecodeError(unsupported_version("MetadataResponse", version))
-    message = MetadataResponse.__new__(MetadataResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(MetadataResponse)
     if version >= 3:
         (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
         message.throttle_time_ms = 0
     if version >= 9:
-        count, position = read_compact_count(buffer, position, 11)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 11)
     else:
         count, position = read_count(buffer, position, 10)
-    brokers: list[MetadataResponseBroker] = []
-    for _ in range(count):
-        metadata_response_broker, position = read_metadata_response_broker(
+    if count > 0:
+        message.brokers, position = read_metadata_response_broker_array(
             buffer,
             position,
             version,
+            count,
         )
-        brokers.append(metadata_response_broker)
-    message.brokers = brokers
+    else:
+        message.brokers = []
     if version >= 2:
         if version >= 9:
-            message.cluster_id, position = read_compact_nullable_string(buffer, position)
+            message.cluster_id, position = read_short_nullable_string(buffer, position)
         else:
             message.cluster_id, position = read_nullable_string(buffer, position)
     else:
@@ -142,36 +150,48 @@ def read_metadata_response(
     else:
         message.controller_id = -1
     if version >= 9:
-        count, position = read_compact_count(buffer, position, 10)
-    else:
-        count, position = read_count(buffer, position, 8)
-    topics: list[MetadataResponseTopic] = []
-    for _ in range(count):
-        metadata_response_topic, position = read_metadata_response_topic(buffer, position, version)
-        topics.append(metadata_response_topic)
-    message.topics = topics
-    if version == 13:
-        (message.error_code,) = _unpack_h(buffer, position)
-        position += 2
-        message.cluster_authorized_operations = -2147483648
-    elif version >= 11:
-        message.cluster_authorized_operations = -2147483648
-        message.error_code = 0
-    elif version >= 8:
-        (message.cluster_authorized_operations,) = _unpack_i(buffer, position)
-        position += 4
-        message.error_code = 0
-    else:
-        message.cluster_authorized_operations = -2147483648
-        message.error_code = 0
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+            count, position = read_compact_count(buffer, position, 10)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 8)
+    if count > 0:
+        message.topics, position = read_metadata_response_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
+    if version == 13:
+        message.error_code, tag_count = _unpack_hB(buffer, position)
+        position += 3
+        message.cluster_authorized_operations = -2147483648
+    elif version >= 11:
+        tag_count = buffer[position]
+        position += 1
+        message.cluster_authorized_operations = -2147483648
+        message.error_code = 0
+    elif version >= 9:
+        message.cluster_authorized_operations, tag_count = _unpack_iB(buffer, position)
+        position += 5
+        message.error_code = 0
+    elif version == 8:
+        (message.cluster_authorized_operations,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+        message.error_code = 0
+    else:
+        tag_count = 0
+        message.cluster_authorized_operations = -2147483648
+        message.error_code = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -234,15 +254,13 @@ class MetadataResponseBroker:
         host: str = "",
         port: int = 0,
         rack: str | None = None,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.host = host
         self.port = port
         self.rack: str | None = rack
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MetadataResponseBroker):
@@ -253,36 +271,41 @@ class MetadataResponseBroker:
         return describe(self, self.FIELDS)
 
 
-def read_metadata_response_broker(
-    buffer: Buffer,
+def read_metadata_response_broker_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[MetadataResponseBroker, int]:
-    message = MetadataResponseBroker.__new__(MetadataResponseBroker)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    if version >= 9:
-        message.host, position = read_compact_string(buffer, position)
-    else:
-        message.host, position = read_string(buffer, position)
-    (message.port,) = _unpack_i(buffer, position)
-    position += 4
-    if version >= 1:
+    left: int,
+) -> tuple[list[MetadataResponseBroker], int]:
+    messages: list[MetadataResponseBroker] = []
+    while left > 0:
+        left -= 1
+        message = new(MetadataResponseBroker)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
         if version >= 9:
-            message.rack, position = read_compact_nullable_string(buffer, position)
+            message.host, position = read_short_string(buffer, position)
         else:
-            message.rack, position = read_nullable_string(buffer, position)
-    else:
-        message.rack = None
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            message.host, position = read_string(buffer, position)
+        (message.port,) = _unpack_i(buffer, position)
+        position += 4
+        if version >= 1:
+            if version >= 9:
+                message.rack, position = read_short_nullable_string(buffer, position)
+            else:
+                message.rack, position = read_nullable_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.rack = None
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_metadata_response_broker(
@@ -332,7 +355,7 @@ class MetadataResponseTopic:
         is_internal: bool = False,  # 1+
         partitions: list[MetadataResponsePartition] | None = None,
         topic_authorized_operations: int = -2147483648,  # 8+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.name: str | None = name
@@ -340,9 +363,7 @@ class MetadataResponseTopic:
         self.is_internal = is_internal
         self.partitions: list[MetadataResponsePartition] = [] if partitions is None else partitions
         self.topic_authorized_operations = topic_authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MetadataResponseTopic):
@@ -353,57 +374,67 @@ class MetadataResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_metadata_response_topic(
-    buffer: Buffer,
+def read_metadata_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[MetadataResponseTopic, int]:
-    message = MetadataResponseTopic.__new__(MetadataResponseTopic)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 12:
-        message.name, position = read_compact_nullable_string(buffer, position)
-    elif version >= 9:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 10:
-        message.topic_id, message.is_internal = _unpack_ut(buffer, position)
-        position += 17
-    elif version >= 1:
-        (message.is_internal,) = _unpack_t(buffer, position)
-        position += 1
-        message.topic_id = ZERO_UUID
-    else:
-        message.topic_id = ZERO_UUID
-        message.is_internal = False
-    if version >= 9:
-        count, position = read_compact_count(buffer, position, 18)
-    else:
-        count, position = read_count(buffer, position, 18)
-    partitions: list[MetadataResponsePartition] = []
-    for _ in range(count):
-        metadata_response_partition, position = read_metadata_response_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(metadata_response_partition)
-    message.partitions = partitions
-    if version >= 8:
-        (message.topic_authorized_operations,) = _unpack_i(buffer, position)
-        position += 4
-    else:
-        message.topic_authorized_operations = -2147483648
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[MetadataResponseTopic], int]:
+    messages: list[MetadataResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(MetadataResponseTopic)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        if version >= 12:
+            message.name, position = read_short_nullable_string(buffer, position)
+        elif version >= 9:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 10:
+            message.topic_id, message.is_internal = _unpack_ut(buffer, position)
+            position += 17
+        elif version >= 1:
+            (message.is_internal,) = _unpack_t(buffer, position)
+            position += 1
+            message.topic_id = ZERO_UUID
+        else:
+            message.topic_id = ZERO_UUID
+            message.is_internal = False
+        if version >= 9:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 18)
+        else:
+            count, position = read_count(buffer, position, 18)
+        if count > 0:
+            message.partitions, position = read_metadata_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 9:
+            message.topic_authorized_operations, tag_count = _unpack_iB(buffer, position)
+            position += 5
+        elif version == 8:
+            (message.topic_authorized_operations,) = _unpack_i(buffer, position)
+            position += 4
+            tag_count = 0
+        else:
+            tag_count = 0
+            message.topic_authorized_operations = -2147483648
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_metadata_response_topic(
@@ -466,7 +497,7 @@ class MetadataResponsePartition:
         replica_nodes: list[int] | None = None,
         isr_nodes: list[int] | None = None,
         offline_replicas: list[int] | None = None,  # 5+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.partition_index = partition_index
@@ -475,9 +506,7 @@ class MetadataResponsePartition:
         self.replica_nodes: list[int] = [] if replica_nodes is None else replica_nodes
         self.isr_nodes: list[int] = [] if isr_nodes is None else isr_nodes
         self.offline_replicas: list[int] = [] if offline_replicas is None else offline_replicas
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MetadataResponsePartition):
@@ -488,55 +517,72 @@ class MetadataResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_metadata_response_partition(
-    buffer: Buffer,
+def read_metadata_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[MetadataResponsePartition, int]:
-    message = MetadataResponsePartition.__new__(MetadataResponsePartition)
-    if version >= 7:
-        (
-            message.error_code,
-            message.partition_index,
-            message.leader_id,
-            message.leader_epoch,
-        ) = _unpack_hiii(buffer, position)
-        position += 14
-    else:
-        (
-            message.error_code,
-            message.partition_index,
-            message.leader_id,
-        ) = _unpack_hii(buffer, position)
-        position += 10
-        message.leader_epoch = -1
-    if version >= 9:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 9:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 5:
+    left: int,
+) -> tuple[list[MetadataResponsePartition], int]:
+    messages: list[MetadataResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(MetadataResponsePartition)
+        if version >= 7:
+            (
+                message.error_code,
+                message.partition_index,
+                message.leader_id,
+                message.leader_epoch,
+            ) = _unpack_hiii(buffer, position)
+            position += 14
+        else:
+            (
+                message.error_code,
+                message.partition_index,
+                message.leader_id,
+            ) = _unpack_hii(buffer, position)
+            position += 10
+            message.leader_epoch = -1
         if version >= 9:
-            count, position = read_compact_count(buffer, position, 4)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
         else:
             count, position = read_count(buffer, position, 4)
-        message.offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
-    else:
-        message.offline_replicas = []
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+        message.replica_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 9:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            count, position = read_count(buffer, position, 4)
+        message.isr_nodes, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 5:
+            if version >= 9:
+                count = buffer[position] - 1
+                if 0 <= count < 127:
+                    position += 1
+                else:
+                    count, position = read_compact_count(buffer, position, 4)
+            else:
+                count, position = read_count(buffer, position, 4)
+            message.offline_replicas, position = read_fixed_array(buffer, position, count, "i", 4)
+        else:
+            message.offline_replicas = []
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_metadata_response_partition(

@@ -15,14 +15,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -75,7 +77,7 @@ class OffsetCommitRequest:
         group_instance_id: str | None = None,  # 7+
         retention_time_ms: int = -1,  # 2-4
         topics: list[OffsetCommitRequestTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.generation_id_or_member_epoch = generation_id_or_member_epoch
@@ -83,9 +85,7 @@ class OffsetCommitRequest:
         self.group_instance_id: str | None = group_instance_id
         self.retention_time_ms = retention_time_ms
         self.topics: list[OffsetCommitRequestTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetCommitRequest):
@@ -103,20 +103,22 @@ def read_offset_commit_request(
 ) -> tuple[OffsetCommitRequest, int]:
     if not 2 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetCommitRequest", version))
-    message = OffsetCommitRequest.__new__(OffsetCommitRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetCommitRequest)
     if version >= 8:
-        message.group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_short_string(buffer, position)
     else:
         message.group_id, position = read_string(buffer, position)
     (message.generation_id_or_member_epoch,) = _unpack_i(buffer, position)
     position += 4
     if version >= 8:
-        message.member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_short_string(buffer, position)
     else:
         message.member_id, position = read_string(buffer, position)
     if version >= 7:
         if version >= 8:
-            message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+            message.group_instance_id, position = read_short_nullable_string(buffer, position)
         else:
             message.group_instance_id, position = read_nullable_string(buffer, position)
     else:
@@ -127,26 +129,30 @@ def read_offset_commit_request(
         (message.retention_time_ms,) = _unpack_q(buffer, position)
         position += 8
     if version >= 8:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[OffsetCommitRequestTopic] = []
-    for _ in range(count):
-        offset_commit_request_topic, position = read_offset_commit_request_topic(
+    if count > 0:
+        message.topics, position = read_offset_commit_request_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(offset_commit_request_topic)
-    message.topics = topics
+    else:
+        message.topics = []
     if version >= 8:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -205,16 +211,14 @@ class OffsetCommitRequestTopic:
         name: str = "",  # 0-9
         topic_id: bytes = ZERO_UUID,  # 10+
         partitions: list[OffsetCommitRequestPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partitions: list[OffsetCommitRequestPartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetCommitRequestTopic):
@@ -225,42 +229,55 @@ class OffsetCommitRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_offset_commit_request_topic(
-    buffer: Buffer,
+def read_offset_commit_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetCommitRequestTopic, int]:
-    message = OffsetCommitRequestTopic.__new__(OffsetCommitRequestTopic)
-    if version <= 9:
+    left: int,
+) -> tuple[list[OffsetCommitRequestTopic], int]:
+    messages: list[OffsetCommitRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetCommitRequestTopic)
+        if version <= 9:
+            if version >= 8:
+                message.name, position = read_short_string(buffer, position)
+            else:
+                message.name, position = read_string(buffer, position)
+        else:
+            message.name = ""
+        if version == 10:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
+        else:
+            message.topic_id = ZERO_UUID
         if version >= 8:
-            message.name, position = read_compact_string(buffer, position)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
         else:
-            message.name, position = read_string(buffer, position)
-    else:
-        message.name = ""
-    if version == 10:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 8:
-        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 14, MAX_ELEMENTS)
-    partitions: list[OffsetCommitRequestPartition] = []
-    for _ in range(count):
-        partitions_item, position = read_offset_commit_request_partition(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version >= 8:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            count, position = read_count(buffer, position, 14, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_offset_commit_request_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partitions = []
+        if version >= 8:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_commit_request_topic(
@@ -308,15 +325,13 @@ class OffsetCommitRequestPartition:
         committed_offset: int = 0,
         committed_leader_epoch: int = -1,  # 6+
         committed_metadata: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.committed_offset = committed_offset
         self.committed_leader_epoch = committed_leader_epoch
         self.committed_metadata: str | None = committed_metadata
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetCommitRequestPartition):
@@ -327,36 +342,41 @@ class OffsetCommitRequestPartition:
         return describe(self, self.FIELDS)
 
 
-def read_offset_commit_request_partition(
-    buffer: Buffer,
+def read_offset_commit_request_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetCommitRequestPartition, int]:
-    message = OffsetCommitRequestPartition.__new__(OffsetCommitRequestPartition)
-    if version >= 6:
-        (
-            message.partition_index,
-            message.committed_offset,
-            message.committed_leader_epoch,
-        ) = _unpack_iqi(buffer, position)
-        position += 16
-    else:
-        message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
-        position += 12
-        message.committed_leader_epoch = -1
-    if version >= 8:
-        message.committed_metadata, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.committed_metadata, position = read_nullable_string(buffer, position)
-    if version >= 8:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetCommitRequestPartition], int]:
+    messages: list[OffsetCommitRequestPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetCommitRequestPartition)
+        if version >= 6:
+            (
+                message.partition_index,
+                message.committed_offset,
+                message.committed_leader_epoch,
+            ) = _unpack_iqi(buffer, position)
+            position += 16
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
+            position += 12
+            message.committed_leader_epoch = -1
+        if version >= 8:
+            message.committed_metadata, position = read_short_nullable_string(buffer, position)
+        else:
+            message.committed_metadata, position = read_nullable_string(buffer, position)
+        if version >= 8:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_commit_request_partition(

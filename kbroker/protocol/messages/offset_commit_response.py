@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -39,6 +41,7 @@ FLEXIBLE_FROM: Final = 8
 _unpack_u = Struct(">16s").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
@@ -54,13 +57,11 @@ class OffsetCommitResponse:
         self,
         throttle_time_ms: int = 0,  # 3+
         topics: list[OffsetCommitResponseTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[OffsetCommitResponseTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetCommitResponse):
@@ -78,33 +79,39 @@ def read_offset_commit_response(
 ) -> tuple[OffsetCommitResponse, int]:
     if not 2 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetCommitResponse", version))
-    message = OffsetCommitResponse.__new__(OffsetCommitResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetCommitResponse)
     if version >= 3:
         (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
         message.throttle_time_ms = 0
     if version >= 8:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    topics: list[OffsetCommitResponseTopic] = []
-    for _ in range(count):
-        offset_commit_response_topic, position = read_offset_commit_response_topic(
+    if count > 0:
+        message.topics, position = read_offset_commit_response_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(offset_commit_response_topic)
-    message.topics = topics
+    else:
+        message.topics = []
     if version >= 8:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -145,16 +152,14 @@ class OffsetCommitResponseTopic:
         name: str = "",  # 0-9
         topic_id: bytes = ZERO_UUID,  # 10+
         partitions: list[OffsetCommitResponsePartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partitions: list[OffsetCommitResponsePartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetCommitResponseTopic):
@@ -165,42 +170,55 @@ class OffsetCommitResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_offset_commit_response_topic(
-    buffer: Buffer,
+def read_offset_commit_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetCommitResponseTopic, int]:
-    message = OffsetCommitResponseTopic.__new__(OffsetCommitResponseTopic)
-    if version <= 9:
+    left: int,
+) -> tuple[list[OffsetCommitResponseTopic], int]:
+    messages: list[OffsetCommitResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetCommitResponseTopic)
+        if version <= 9:
+            if version >= 8:
+                message.name, position = read_short_string(buffer, position)
+            else:
+                message.name, position = read_string(buffer, position)
+        else:
+            message.name = ""
+        if version == 10:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
+        else:
+            message.topic_id = ZERO_UUID
         if version >= 8:
-            message.name, position = read_compact_string(buffer, position)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 7)
         else:
-            message.name, position = read_string(buffer, position)
-    else:
-        message.name = ""
-    if version == 10:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 8:
-        count, position = read_compact_count(buffer, position, 7)
-    else:
-        count, position = read_count(buffer, position, 6)
-    partitions: list[OffsetCommitResponsePartition] = []
-    for _ in range(count):
-        partitions_item, position = read_offset_commit_response_partition(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version >= 8:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            count, position = read_count(buffer, position, 6)
+        if count > 0:
+            message.partitions, position = read_offset_commit_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partitions = []
+        if version >= 8:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_commit_response_topic(
@@ -240,13 +258,11 @@ class OffsetCommitResponsePartition:
         self,
         partition_index: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetCommitResponsePartition):
@@ -257,23 +273,29 @@ class OffsetCommitResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_offset_commit_response_partition(
-    buffer: Buffer,
+def read_offset_commit_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetCommitResponsePartition, int]:
-    message = OffsetCommitResponsePartition.__new__(OffsetCommitResponsePartition)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if version >= 8:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetCommitResponsePartition], int]:
+    messages: list[OffsetCommitResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetCommitResponsePartition)
+        if version >= 8:
+            message.partition_index, message.error_code, tag_count = _unpack_ihB(buffer, position)
+            position += 7
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.error_code = _unpack_ih(buffer, position)
+            position += 6
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_commit_response_partition(

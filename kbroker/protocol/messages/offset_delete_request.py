@@ -16,6 +16,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_count,
     read_string,
     unsupported_version,
@@ -63,18 +64,20 @@ def read_offset_delete_request(
 ) -> tuple[OffsetDeleteRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("OffsetDeleteRequest", version))
-    message = OffsetDeleteRequest.__new__(OffsetDeleteRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetDeleteRequest)
     message.group_id, position = read_string(buffer, position)
     count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[OffsetDeleteRequestTopic] = []
-    for _ in range(count):
-        offset_delete_request_topic, position = read_offset_delete_request_topic(
+    if count > 0:
+        message.topics, position = read_offset_delete_request_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(offset_delete_request_topic)
-    message.topics = topics
+    else:
+        message.topics = []
     return message, position
 
 
@@ -118,20 +121,29 @@ class OffsetDeleteRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_offset_delete_request_topic(
-    buffer: Buffer,
+def read_offset_delete_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetDeleteRequestTopic, int]:
-    message = OffsetDeleteRequestTopic.__new__(OffsetDeleteRequestTopic)
-    message.name, position = read_string(buffer, position)
-    count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
-    partitions: list[OffsetDeleteRequestPartition] = []
-    for _ in range(count):
-        partitions_item, position = read_offset_delete_request_partition(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    return message, position
+    left: int,
+) -> tuple[list[OffsetDeleteRequestTopic], int]:
+    messages: list[OffsetDeleteRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetDeleteRequestTopic)
+        message.name, position = read_string(buffer, position)
+        count, position = read_count(buffer, position, 4, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_offset_delete_request_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_delete_request_topic(
@@ -166,15 +178,20 @@ class OffsetDeleteRequestPartition:
         return describe(self, self.FIELDS)
 
 
-def read_offset_delete_request_partition(
-    buffer: Buffer,
+def read_offset_delete_request_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetDeleteRequestPartition, int]:
-    message = OffsetDeleteRequestPartition.__new__(OffsetDeleteRequestPartition)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    return message, position
+    left: int,
+) -> tuple[list[OffsetDeleteRequestPartition], int]:
+    messages: list[OffsetDeleteRequestPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetDeleteRequestPartition)
+        (message.partition_index,) = _unpack_i(buffer, position)
+        position += 4
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_delete_request_partition(

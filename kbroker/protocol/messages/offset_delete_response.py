@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_count,
     read_string,
     unsupported_version,
@@ -66,19 +67,21 @@ def read_offset_delete_response(
 ) -> tuple[OffsetDeleteResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("OffsetDeleteResponse", version))
-    message = OffsetDeleteResponse.__new__(OffsetDeleteResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetDeleteResponse)
     message.error_code, message.throttle_time_ms = _unpack_hi(buffer, position)
     position += 6
     count, position = read_count(buffer, position, 6)
-    topics: list[OffsetDeleteResponseTopic] = []
-    for _ in range(count):
-        offset_delete_response_topic, position = read_offset_delete_response_topic(
+    if count > 0:
+        message.topics, position = read_offset_delete_response_topic_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(offset_delete_response_topic)
-    message.topics = topics
+    else:
+        message.topics = []
     return message, position
 
 
@@ -122,20 +125,29 @@ class OffsetDeleteResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_offset_delete_response_topic(
-    buffer: Buffer,
+def read_offset_delete_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetDeleteResponseTopic, int]:
-    message = OffsetDeleteResponseTopic.__new__(OffsetDeleteResponseTopic)
-    message.name, position = read_string(buffer, position)
-    count, position = read_count(buffer, position, 6)
-    partitions: list[OffsetDeleteResponsePartition] = []
-    for _ in range(count):
-        partitions_item, position = read_offset_delete_response_partition(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    return message, position
+    left: int,
+) -> tuple[list[OffsetDeleteResponseTopic], int]:
+    messages: list[OffsetDeleteResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetDeleteResponseTopic)
+        message.name, position = read_string(buffer, position)
+        count, position = read_count(buffer, position, 6)
+        if count > 0:
+            message.partitions, position = read_offset_delete_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_delete_response_topic(
@@ -172,15 +184,20 @@ class OffsetDeleteResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_offset_delete_response_partition(
-    buffer: Buffer,
+def read_offset_delete_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetDeleteResponsePartition, int]:
-    message = OffsetDeleteResponsePartition.__new__(OffsetDeleteResponsePartition)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    return message, position
+    left: int,
+) -> tuple[list[OffsetDeleteResponsePartition], int]:
+    messages: list[OffsetDeleteResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetDeleteResponsePartition)
+        message.partition_index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_delete_response_partition(

@@ -16,17 +16,19 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_fixed_array,
     read_nullable_count,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     required,
@@ -49,7 +51,7 @@ MAX_VERSION: Final = 10
 FLEXIBLE_FROM: Final = 6
 
 _unpack_u = Struct(">16s").unpack_from
-_unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_t = Struct(">?").pack
@@ -74,7 +76,7 @@ class OffsetFetchRequest:
         topics: list[OffsetFetchRequestTopic] | None | Unset = UNSET,  # 0-7
         groups: list[OffsetFetchRequestGroup] | None = None,  # 8+
         require_stable: bool = False,  # 7+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[OffsetFetchRequestTopic] | None = (
@@ -82,9 +84,7 @@ class OffsetFetchRequest:
         )
         self.groups: list[OffsetFetchRequestGroup] = [] if groups is None else groups
         self.require_stable = require_stable
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchRequest):
@@ -102,17 +102,23 @@ def read_offset_fetch_request(
 ) -> tuple[OffsetFetchRequest, int]:
     if not 1 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetFetchRequest", version))
-    message = OffsetFetchRequest.__new__(OffsetFetchRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetFetchRequest)
     if version <= 7:
         if version >= 6:
-            message.group_id, position = read_compact_string(buffer, position)
+            message.group_id, position = read_short_string(buffer, position)
         else:
             message.group_id, position = read_string(buffer, position)
     else:
         message.group_id = ""
     if version <= 7:
         if version >= 6:
-            count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+            count = buffer[position] - 1
+            if -1 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
         elif version >= 2:
             count, position = read_nullable_count(buffer, position, 6, MAX_ELEMENTS)
         else:
@@ -120,43 +126,45 @@ def read_offset_fetch_request(
         if count < 0:
             message.topics = None
         else:
-            topics: list[OffsetFetchRequestTopic] = []
-            for _ in range(count):
-                offset_fetch_request_topic, position = read_offset_fetch_request_topic(
-                    buffer,
-                    position,
-                    version,
-                )
-                topics.append(offset_fetch_request_topic)
-            message.topics = topics
-    else:
-        message.topics = []
-    if version >= 8:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-        groups: list[OffsetFetchRequestGroup] = []
-        for _ in range(count):
-            offset_fetch_request_group, position = read_offset_fetch_request_group(
+            message.topics, position = read_offset_fetch_request_topic_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            groups.append(offset_fetch_request_group)
-        message.groups = groups
+    else:
+        message.topics = []
+    if version >= 8:
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        if count > 0:
+            message.groups, position = read_offset_fetch_request_group_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.groups = []
     else:
         message.groups = []
     if version >= 7:
-        (message.require_stable,) = _unpack_t(buffer, position)
+        message.require_stable, tag_count = _unpack_tB(buffer, position)
+        position += 2
+    elif version == 6:
+        tag_count = buffer[position]
         position += 1
-    else:
         message.require_stable = False
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        tag_count = 0
+        message.require_stable = False
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -214,13 +222,11 @@ class OffsetFetchRequestTopic:
         self,
         name: str = "",
         partition_indexes: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchRequestTopic):
@@ -231,30 +237,39 @@ class OffsetFetchRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_request_topic(
-    buffer: Buffer,
+def read_offset_fetch_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchRequestTopic, int]:
-    message = OffsetFetchRequestTopic.__new__(OffsetFetchRequestTopic)
-    if version >= 6:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 6:
-        count, position = read_compact_count(buffer, position, 4)
-    else:
-        count, position = read_count(buffer, position, 4)
-    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetFetchRequestTopic], int]:
+    messages: list[OffsetFetchRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchRequestTopic)
+        if version >= 6:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 6:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 4)
+        else:
+            count, position = read_count(buffer, position, 4)
+        message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
+        if version >= 6:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_request_topic(
@@ -298,7 +313,7 @@ class OffsetFetchRequestGroup:
         member_id: str | None = None,  # 9+
         member_epoch: int = -1,  # 9+
         topics: list[OffsetFetchRequestTopics] | None | Unset = UNSET,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.member_id: str | None = member_id
@@ -306,9 +321,7 @@ class OffsetFetchRequestGroup:
         self.topics: list[OffsetFetchRequestTopics] | None = (
             [] if isinstance(topics, Unset) else topics
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchRequestGroup):
@@ -319,41 +332,47 @@ class OffsetFetchRequestGroup:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_request_group(
-    buffer: Buffer,
+def read_offset_fetch_request_group_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchRequestGroup, int]:
-    message = OffsetFetchRequestGroup.__new__(OffsetFetchRequestGroup)
-    message.group_id, position = read_compact_string(buffer, position)
-    if version >= 9:
-        message.member_id, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.member_id = None
-    if version >= 9:
-        (message.member_epoch,) = _unpack_i(buffer, position)
-        position += 4
-    else:
-        message.member_epoch = -1
-    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
-    if count < 0:
-        message.topics = None
-    else:
-        topics: list[OffsetFetchRequestTopics] = []
-        for _ in range(count):
-            offset_fetch_request_topics, position = read_offset_fetch_request_topics(
+    left: int,
+) -> tuple[list[OffsetFetchRequestGroup], int]:
+    messages: list[OffsetFetchRequestGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchRequestGroup)
+        message.group_id, position = read_short_string(buffer, position)
+        if version >= 9:
+            message.member_id, position = read_short_nullable_string(buffer, position)
+        else:
+            message.member_id = None
+        if version >= 9:
+            (message.member_epoch,) = _unpack_i(buffer, position)
+            position += 4
+        else:
+            message.member_epoch = -1
+        count = buffer[position] - 1
+        if -1 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+        if count < 0:
+            message.topics = None
+        else:
+            message.topics, position = read_offset_fetch_request_topics_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            topics.append(offset_fetch_request_topics)
-        message.topics = topics
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_request_group(
@@ -392,14 +411,12 @@ class OffsetFetchRequestTopics:
         name: str = "",  # 8-9
         topic_id: bytes = ZERO_UUID,  # 10+
         partition_indexes: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchRequestTopics):
@@ -410,29 +427,38 @@ class OffsetFetchRequestTopics:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_request_topics(
-    buffer: Buffer,
+def read_offset_fetch_request_topics_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchRequestTopics, int]:
-    message = OffsetFetchRequestTopics.__new__(OffsetFetchRequestTopics)
-    if version <= 9:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name = ""
-    if version == 10:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    count, position = read_compact_count(buffer, position, 4)
-    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[OffsetFetchRequestTopics], int]:
+    messages: list[OffsetFetchRequestTopics] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchRequestTopics)
+        if version <= 9:
+            message.name, position = read_short_string(buffer, position)
+        else:
+            message.name = ""
+        if version == 10:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
+        else:
+            message.topic_id = ZERO_UUID
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_request_topics(

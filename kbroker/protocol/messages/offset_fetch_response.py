@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -42,6 +44,7 @@ FLEXIBLE_FROM: Final = 6
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_h = Struct(">h").unpack_from
+_unpack_hB = Struct(">hB").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_iq = Struct(">iq").unpack_from
 _unpack_iqi = Struct(">iqi").unpack_from
@@ -70,15 +73,13 @@ class OffsetFetchResponse:
         topics: list[OffsetFetchResponseTopic] | None = None,  # 0-7
         error_code: int = 0,  # 2-7
         groups: list[OffsetFetchResponseGroup] | None = None,  # 8+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[OffsetFetchResponseTopic] = [] if topics is None else topics
         self.error_code = error_code
         self.groups: list[OffsetFetchResponseGroup] = [] if groups is None else groups
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchResponse):
@@ -96,7 +97,9 @@ def read_offset_fetch_response(
 ) -> tuple[OffsetFetchResponse, int]:
     if not 1 <= version <= 10:
         raise DecodeError(unsupported_version("OffsetFetchResponse", version))
-    message = OffsetFetchResponse.__new__(OffsetFetchResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetFetchResponse)
     if version >= 3:
         (message.throttle_time_ms,) = _unpack_i(buffer, position)
         position += 4
@@ -104,18 +107,22 @@ def read_offset_fetch_response(
         message.throttle_time_ms = 0
     if version <= 7:
         if version >= 6:
-            count, position = read_compact_count(buffer, position, 3)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 3)
         else:
             count, position = read_count(buffer, position, 6)
-        topics: list[OffsetFetchResponseTopic] = []
-        for _ in range(count):
-            offset_fetch_response_topic, position = read_offset_fetch_response_topic(
+        if count > 0:
+            message.topics, position = read_offset_fetch_response_topic_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            topics.append(offset_fetch_response_topic)
-        message.topics = topics
+        else:
+            message.topics = []
     else:
         message.topics = []
     if version >= 8:
@@ -126,26 +133,30 @@ def read_offset_fetch_response(
     else:
         message.error_code = 0
     if version >= 8:
-        count, position = read_compact_count(buffer, position, 5)
-        groups: list[OffsetFetchResponseGroup] = []
-        for _ in range(count):
-            offset_fetch_response_group, position = read_offset_fetch_response_group(
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
+        if count > 0:
+            message.groups, position = read_offset_fetch_response_group_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            groups.append(offset_fetch_response_group)
-        message.groups = groups
+        else:
+            message.groups = []
     else:
         message.groups = []
     if version >= 6:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -198,15 +209,13 @@ class OffsetFetchResponseTopic:
         self,
         name: str = "",
         partitions: list[OffsetFetchResponsePartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[OffsetFetchResponsePartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchResponseTopic):
@@ -217,34 +226,47 @@ class OffsetFetchResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_response_topic(
-    buffer: Buffer,
+def read_offset_fetch_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchResponseTopic, int]:
-    message = OffsetFetchResponseTopic.__new__(OffsetFetchResponseTopic)
-    if version >= 6:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 6:
-        count, position = read_compact_count(buffer, position, 20)
-    else:
-        count, position = read_count(buffer, position, 16)
-    partitions: list[OffsetFetchResponsePartition] = []
-    for _ in range(count):
-        partitions_item, position = read_offset_fetch_response_partition(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetFetchResponseTopic], int]:
+    messages: list[OffsetFetchResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchResponseTopic)
+        if version >= 6:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 6:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 20)
+        else:
+            count, position = read_count(buffer, position, 16)
+        if count > 0:
+            message.partitions, position = read_offset_fetch_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 6:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_response_topic(
@@ -291,16 +313,14 @@ class OffsetFetchResponsePartition:
         committed_leader_epoch: int = -1,  # 5-7
         metadata: str | None = "",
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.committed_offset = committed_offset
         self.committed_leader_epoch = committed_leader_epoch
         self.metadata: str | None = metadata
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchResponsePartition):
@@ -311,38 +331,44 @@ class OffsetFetchResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_response_partition(
-    buffer: Buffer,
+def read_offset_fetch_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchResponsePartition, int]:
-    message = OffsetFetchResponsePartition.__new__(OffsetFetchResponsePartition)
-    if version >= 5:
-        (
-            message.partition_index,
-            message.committed_offset,
-            message.committed_leader_epoch,
-        ) = _unpack_iqi(buffer, position)
-        position += 16
-    else:
-        message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
-        position += 12
-        message.committed_leader_epoch = -1
-    if version >= 6:
-        message.metadata, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.metadata, position = read_nullable_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if version >= 6:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetFetchResponsePartition], int]:
+    messages: list[OffsetFetchResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchResponsePartition)
+        if version >= 5:
+            (
+                message.partition_index,
+                message.committed_offset,
+                message.committed_leader_epoch,
+            ) = _unpack_iqi(buffer, position)
+            position += 16
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
+            position += 12
+            message.committed_leader_epoch = -1
+        if version >= 6:
+            message.metadata, position = read_short_nullable_string(buffer, position)
+        else:
+            message.metadata, position = read_nullable_string(buffer, position)
+        if version >= 6:
+            message.error_code, tag_count = _unpack_hB(buffer, position)
+            position += 3
+        else:
+            (message.error_code,) = _unpack_h(buffer, position)
+            position += 2
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_response_partition(
@@ -390,14 +416,12 @@ class OffsetFetchResponseGroup:
         group_id: str = "",
         topics: list[OffsetFetchResponseTopics] | None = None,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[OffsetFetchResponseTopics] = [] if topics is None else topics
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchResponseGroup):
@@ -408,31 +432,39 @@ class OffsetFetchResponseGroup:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_response_group(
-    buffer: Buffer,
+def read_offset_fetch_response_group_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchResponseGroup, int]:
-    message = OffsetFetchResponseGroup.__new__(OffsetFetchResponseGroup)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[OffsetFetchResponseTopics] = []
-    for _ in range(count):
-        offset_fetch_response_topics, position = read_offset_fetch_response_topics(
-            buffer,
-            position,
-            version,
-        )
-        topics.append(offset_fetch_response_topics)
-    message.topics = topics
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[OffsetFetchResponseGroup], int]:
+    messages: list[OffsetFetchResponseGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchResponseGroup)
+        message.group_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.topics, position = read_offset_fetch_response_topics_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
+        message.error_code, tag_count = _unpack_hB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_response_group(
@@ -462,16 +494,14 @@ class OffsetFetchResponseTopics:
         name: str = "",  # 8-9
         topic_id: bytes = ZERO_UUID,  # 10+
         partitions: list[OffsetFetchResponsePartitions] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partitions: list[OffsetFetchResponsePartitions] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchResponseTopics):
@@ -482,33 +512,46 @@ class OffsetFetchResponseTopics:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_response_topics(
-    buffer: Buffer,
+def read_offset_fetch_response_topics_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchResponseTopics, int]:
-    message = OffsetFetchResponseTopics.__new__(OffsetFetchResponseTopics)
-    if version <= 9:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name = ""
-    if version == 10:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    count, position = read_compact_count(buffer, position, 20)
-    partitions: list[OffsetFetchResponsePartitions] = []
-    for _ in range(count):
-        partitions_item, position = read_offset_fetch_response_partitions(buffer, position, version)
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[OffsetFetchResponseTopics], int]:
+    messages: list[OffsetFetchResponseTopics] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchResponseTopics)
+        if version <= 9:
+            message.name, position = read_short_string(buffer, position)
+        else:
+            message.name = ""
+        if version == 10:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
+        else:
+            message.topic_id = ZERO_UUID
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 20)
+        if count > 0:
+            message.partitions, position = read_offset_fetch_response_partitions_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_response_topics(
@@ -549,16 +592,14 @@ class OffsetFetchResponsePartitions:
         committed_leader_epoch: int = -1,
         metadata: str | None = "",
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.committed_offset = committed_offset
         self.committed_leader_epoch = committed_leader_epoch
         self.metadata: str | None = metadata
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetFetchResponsePartitions):
@@ -569,27 +610,31 @@ class OffsetFetchResponsePartitions:
         return describe(self, self.FIELDS)
 
 
-def read_offset_fetch_response_partitions(
-    buffer: Buffer,
+def read_offset_fetch_response_partitions_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetFetchResponsePartitions, int]:
-    message = OffsetFetchResponsePartitions.__new__(OffsetFetchResponsePartitions)
-    (
-        message.partition_index,
-        message.committed_offset,
-        message.committed_leader_epoch,
-    ) = _unpack_iqi(buffer, position)
-    position += 16
-    message.metadata, position = read_compact_nullable_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[OffsetFetchResponsePartitions], int]:
+    messages: list[OffsetFetchResponsePartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetFetchResponsePartitions)
+        (
+            message.partition_index,
+            message.committed_offset,
+            message.committed_leader_epoch,
+        ) = _unpack_iqi(buffer, position)
+        position += 16
+        message.metadata, position = read_short_nullable_string(buffer, position)
+        message.error_code, tag_count = _unpack_hB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_fetch_response_partitions(

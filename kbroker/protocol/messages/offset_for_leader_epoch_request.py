@@ -14,12 +14,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -38,6 +40,7 @@ FLEXIBLE_FROM: Final = 4
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_iii = Struct(">iii").unpack_from
+_unpack_iiiB = Struct(">iiiB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_iii = Struct(">iii").pack
 
@@ -52,13 +55,11 @@ class OffsetForLeaderEpochRequest:
         self,
         replica_id: int = -2,  # 3+
         topics: list[OffsetForLeaderTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.replica_id = replica_id
         self.topics: list[OffsetForLeaderTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetForLeaderEpochRequest):
@@ -76,29 +77,39 @@ def read_offset_for_leader_epoch_request(
 ) -> tuple[OffsetForLeaderEpochRequest, int]:
     if not 2 <= version <= 4:
         raise DecodeError(unsupported_version("OffsetForLeaderEpochRequest", version))
-    message = OffsetForLeaderEpochRequest.__new__(OffsetForLeaderEpochRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetForLeaderEpochRequest)
     if version >= 3:
         (message.replica_id,) = _unpack_i(buffer, position)
         position += 4
     else:
         message.replica_id = -2
     if version == 4:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[OffsetForLeaderTopic] = []
-    for _ in range(count):
-        offset_for_leader_topic, position = read_offset_for_leader_topic(buffer, position, version)
-        topics.append(offset_for_leader_topic)
-    message.topics = topics
+    if count > 0:
+        message.topics, position = read_offset_for_leader_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
     if version == 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -138,13 +149,11 @@ class OffsetForLeaderTopic:
         self,
         topic: str = "",
         partitions: list[OffsetForLeaderPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partitions: list[OffsetForLeaderPartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetForLeaderTopic):
@@ -155,38 +164,47 @@ class OffsetForLeaderTopic:
         return describe(self, self.FIELDS)
 
 
-def read_offset_for_leader_topic(
-    buffer: Buffer,
+def read_offset_for_leader_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetForLeaderTopic, int]:
-    message = OffsetForLeaderTopic.__new__(OffsetForLeaderTopic)
-    if version == 4:
-        message.topic, position = read_compact_string(buffer, position)
-    else:
-        message.topic, position = read_string(buffer, position)
-    if version == 4:
-        count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
-    partitions: list[OffsetForLeaderPartition] = []
-    for _ in range(count):
-        offset_for_leader_partition, position = read_offset_for_leader_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(offset_for_leader_partition)
-    message.partitions = partitions
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetForLeaderTopic], int]:
+    messages: list[OffsetForLeaderTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetForLeaderTopic)
+        if version == 4:
+            message.topic, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic, position = read_string(buffer, position)
+        if version == 4:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 13, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 12, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_offset_for_leader_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version == 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_for_leader_topic(
@@ -229,14 +247,12 @@ class OffsetForLeaderPartition:
         partition: int = 0,
         current_leader_epoch: int = -1,
         leader_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.current_leader_epoch = current_leader_epoch
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetForLeaderPartition):
@@ -247,27 +263,38 @@ class OffsetForLeaderPartition:
         return describe(self, self.FIELDS)
 
 
-def read_offset_for_leader_partition(
-    buffer: Buffer,
+def read_offset_for_leader_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetForLeaderPartition, int]:
-    message = OffsetForLeaderPartition.__new__(OffsetForLeaderPartition)
-    (
-        message.partition,
-        message.current_leader_epoch,
-        message.leader_epoch,
-    ) = _unpack_iii(buffer, position)
-    position += 12
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetForLeaderPartition], int]:
+    messages: list[OffsetForLeaderPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetForLeaderPartition)
+        if version == 4:
+            (
+                message.partition,
+                message.current_leader_epoch,
+                message.leader_epoch,
+                tag_count,
+            ) = _unpack_iiiB(buffer, position)
+            position += 13
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.partition,
+                message.current_leader_epoch,
+                message.leader_epoch,
+            ) = _unpack_iii(buffer, position)
+            position += 12
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_for_leader_partition(

@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -36,6 +38,7 @@ MAX_VERSION: Final = 4
 FLEXIBLE_FROM: Final = 4
 
 _unpack_hiiq = Struct(">hiiq").unpack_from
+_unpack_hiiqB = Struct(">hiiqB").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _pack_hiiq = Struct(">hiiq").pack
 _pack_i = Struct(">i").pack
@@ -51,13 +54,11 @@ class OffsetForLeaderEpochResponse:
         self,
         throttle_time_ms: int = 0,
         topics: list[OffsetForLeaderTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[OffsetForLeaderTopicResult] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetForLeaderEpochResponse):
@@ -75,30 +76,36 @@ def read_offset_for_leader_epoch_response(
 ) -> tuple[OffsetForLeaderEpochResponse, int]:
     if not 2 <= version <= 4:
         raise DecodeError(unsupported_version("OffsetForLeaderEpochResponse", version))
-    message = OffsetForLeaderEpochResponse.__new__(OffsetForLeaderEpochResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(OffsetForLeaderEpochResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version == 4:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    topics: list[OffsetForLeaderTopicResult] = []
-    for _ in range(count):
-        offset_for_leader_topic_result, position = read_offset_for_leader_topic_result(
+    if count > 0:
+        message.topics, position = read_offset_for_leader_topic_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        topics.append(offset_for_leader_topic_result)
-    message.topics = topics
+    else:
+        message.topics = []
     if version == 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -137,13 +144,11 @@ class OffsetForLeaderTopicResult:
         self,
         topic: str = "",
         partitions: list[EpochEndOffset] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partitions: list[EpochEndOffset] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OffsetForLeaderTopicResult):
@@ -154,34 +159,47 @@ class OffsetForLeaderTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_offset_for_leader_topic_result(
-    buffer: Buffer,
+def read_offset_for_leader_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[OffsetForLeaderTopicResult, int]:
-    message = OffsetForLeaderTopicResult.__new__(OffsetForLeaderTopicResult)
-    if version == 4:
-        message.topic, position = read_compact_string(buffer, position)
-    else:
-        message.topic, position = read_string(buffer, position)
-    if version == 4:
-        count, position = read_compact_count(buffer, position, 19)
-    else:
-        count, position = read_count(buffer, position, 18)
-    partitions: list[EpochEndOffset] = []
-    for _ in range(count):
-        epoch_end_offset, position = read_epoch_end_offset(buffer, position, version)
-        partitions.append(epoch_end_offset)
-    message.partitions = partitions
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[OffsetForLeaderTopicResult], int]:
+    messages: list[OffsetForLeaderTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(OffsetForLeaderTopicResult)
+        if version == 4:
+            message.topic, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.topic, position = read_string(buffer, position)
+        if version == 4:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 19)
+        else:
+            count, position = read_count(buffer, position, 18)
+        if count > 0:
+            message.partitions, position = read_epoch_end_offset_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version == 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_offset_for_leader_topic_result(
@@ -226,15 +244,13 @@ class EpochEndOffset:
         partition: int = 0,
         leader_epoch: int = -1,
         end_offset: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.partition = partition
         self.leader_epoch = leader_epoch
         self.end_offset = end_offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EpochEndOffset):
@@ -245,28 +261,40 @@ class EpochEndOffset:
         return describe(self, self.FIELDS)
 
 
-def read_epoch_end_offset(
-    buffer: Buffer,
+def read_epoch_end_offset_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[EpochEndOffset, int]:
-    message = EpochEndOffset.__new__(EpochEndOffset)
-    (
-        message.error_code,
-        message.partition,
-        message.leader_epoch,
-        message.end_offset,
-    ) = _unpack_hiiq(buffer, position)
-    position += 18
-    if version == 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[EpochEndOffset], int]:
+    messages: list[EpochEndOffset] = []
+    while left > 0:
+        left -= 1
+        message = new(EpochEndOffset)
+        if version == 4:
+            (
+                message.error_code,
+                message.partition,
+                message.leader_epoch,
+                message.end_offset,
+                tag_count,
+            ) = _unpack_hiiqB(buffer, position)
+            position += 19
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            (
+                message.error_code,
+                message.partition,
+                message.leader_epoch,
+                message.end_offset,
+            ) = _unpack_hiiq(buffer, position)
+            position += 18
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_epoch_end_offset(parts: list[Any], message: EpochEndOffset, version: int) -> None:

@@ -16,10 +16,12 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     Records,
+    TaggedFields,
     absent_field,
     append_joined,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_records,
     read_compact_nullable_string,
@@ -73,15 +75,13 @@ class ProduceRequest:
         acks: int = 0,
         timeout_ms: int = 0,
         topic_data: list[TopicProduceData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id: str | None = transactional_id
         self.acks = acks
         self.timeout_ms = timeout_ms
         self.topic_data: list[TopicProduceData] = [] if topic_data is None else topic_data
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProduceRequest):
@@ -95,7 +95,7 @@ class ProduceRequest:
 def read_produce_request(buffer: Buffer, position: int, version: int) -> tuple[ProduceRequest, int]:
     if not 3 <= version <= 13:
         raise DecodeError(unsupported_version("ProduceRequest", version))
-    message = ProduceRequest.__new__(ProduceRequest)
+    message = new(ProduceRequest)
     if version >= 9:
         message.transactional_id, position = read_compact_nullable_string(buffer, position)
     else:
@@ -103,22 +103,30 @@ def read_produce_request(buffer: Buffer, position: int, version: int) -> tuple[P
     message.acks, message.timeout_ms = _unpack_hi(buffer, position)
     position += 6
     if version >= 9:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topic_data: list[TopicProduceData] = []
-    for _ in range(count):
-        topic_produce_data, position = read_topic_produce_data(buffer, position, version)
-        topic_data.append(topic_produce_data)
-    message.topic_data = topic_data
+    if count > 0:
+        message.topic_data, position = read_topic_produce_data_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topic_data = []
     if version >= 9:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -163,16 +171,14 @@ class TopicProduceData:
         name: str = "",  # 0-12
         topic_id: bytes = ZERO_UUID,  # 13+
         partition_data: list[PartitionProduceData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partition_data: list[PartitionProduceData] = (
             [] if partition_data is None else partition_data
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicProduceData):
@@ -183,42 +189,55 @@ class TopicProduceData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_produce_data(
+def read_topic_produce_data_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[TopicProduceData, int]:
-    message = TopicProduceData.__new__(TopicProduceData)
-    if version <= 12:
+    left: int,
+) -> tuple[list[TopicProduceData], int]:
+    messages: list[TopicProduceData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicProduceData)
+        if version <= 12:
+            if version >= 9:
+                message.name, position = read_compact_string(buffer, position)
+            else:
+                message.name, position = read_string(buffer, position)
+        else:
+            message.name = ""
+        if version == 13:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
+        else:
+            message.topic_id = ZERO_UUID
         if version >= 9:
-            message.name, position = read_compact_string(buffer, position)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
         else:
-            message.name, position = read_string(buffer, position)
-    else:
-        message.name = ""
-    if version == 13:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 9:
-        count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
-    partition_data: list[PartitionProduceData] = []
-    for _ in range(count):
-        partition_produce_data, position = read_partition_produce_data(buffer, position, version)
-        partition_data.append(partition_produce_data)
-    message.partition_data = partition_data
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            count, position = read_count(buffer, position, 8, MAX_ELEMENTS)
+        if count > 0:
+            message.partition_data, position = read_partition_produce_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_data = []
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_produce_data(parts: list[Any], message: TopicProduceData, version: int) -> None:
@@ -254,13 +273,11 @@ class PartitionProduceData:
         self,
         index: int = 0,
         records: Records = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.index = index
         self.records: Records = records
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionProduceData):
@@ -271,27 +288,32 @@ class PartitionProduceData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_produce_data(
+def read_partition_produce_data_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[PartitionProduceData, int]:
-    message = PartitionProduceData.__new__(PartitionProduceData)
-    (message.index,) = _unpack_i(buffer, position)
-    position += 4
-    if version >= 9:
-        message.records, position = read_compact_nullable_records(buffer, position)
-    else:
-        message.records, position = read_nullable_records(buffer, position)
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[PartitionProduceData], int]:
+    messages: list[PartitionProduceData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionProduceData)
+        (message.index,) = _unpack_i(buffer, position)
+        position += 4
+        if version >= 9:
+            message.records, position = read_compact_nullable_records(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.records, position = read_nullable_records(buffer, position)
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_produce_data(

@@ -14,16 +14,18 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     read_uvarint,
@@ -45,9 +47,10 @@ FLEXIBLE_FROM: Final = 9
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_ihqq = Struct(">ihqq").unpack_from
 _unpack_ihqqq = Struct(">ihqqq").unpack_from
-_unpack_ii = Struct(">ii").unpack_from
+_unpack_iiB = Struct(">iiB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 _pack_ihqq = Struct(">ihqq").pack
@@ -71,14 +74,12 @@ class ProduceResponse:
         responses: list[TopicProduceResponse] | None = None,
         throttle_time_ms: int = 0,
         node_endpoints: list[NodeEndpoint] | None = None,  # 10+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.responses: list[TopicProduceResponse] = [] if responses is None else responses
         self.throttle_time_ms = throttle_time_ms
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProduceResponse):
@@ -96,43 +97,59 @@ def read_produce_response(
 ) -> tuple[ProduceResponse, int]:
     if not 3 <= version <= 13:
         raise DecodeError(unsupported_version("ProduceResponse", version))
-    message = ProduceResponse.__new__(ProduceResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ProduceResponse)
     if version >= 9:
-        count, position = read_compact_count(buffer, position, 3)
-    else:
-        count, position = read_count(buffer, position, 6)
-    responses: list[TopicProduceResponse] = []
-    for _ in range(count):
-        topic_produce_response, position = read_topic_produce_response(buffer, position, version)
-        responses.append(topic_produce_response)
-    message.responses = responses
-    (message.throttle_time_ms,) = _unpack_i(buffer, position)
-    position += 4
-    message.node_endpoints = []
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
             position += 1
         else:
-            fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
-                tag, position = read_uvarint(buffer, position)
-                size, position = read_uvarint(buffer, position)
-                if tag == 0:
-                    if version == 9:
-                        raise misplaced_tag("ProduceResponse", 0, version)
-                    count, position = read_compact_count(buffer, position, 11)
-                    node_endpoints: list[NodeEndpoint] = []
-                    for _ in range(count):
-                        node_endpoint, position = read_node_endpoint(buffer, position, version)
-                        node_endpoints.append(node_endpoint)
-                    message.node_endpoints = node_endpoints
-                else:
-                    position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
+            count, position = read_compact_count(buffer, position, 3)
     else:
-        message.unknown_tagged_fields = []
+        count, position = read_count(buffer, position, 6)
+    if count > 0:
+        message.responses, position = read_topic_produce_response_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.responses = []
+    if version >= 9:
+        message.throttle_time_ms, tag_count = _unpack_iB(buffer, position)
+        position += 5
+    else:
+        (message.throttle_time_ms,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+    message.node_endpoints = []
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        fields: list[tuple[int, bytes]] = []
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
+            tag, position = read_uvarint(buffer, position)
+            size, position = read_uvarint(buffer, position)
+            if tag == 0:
+                if version == 9:
+                    raise misplaced_tag("ProduceResponse", 0, version)
+                count, position = read_compact_count(buffer, position, 11)
+                if count > 0:
+                    message.node_endpoints, position = read_node_endpoint_array(
+                        buffer,
+                        position,
+                        version,
+                        count,
+                    )
+                else:
+                    message.node_endpoints = []
+            else:
+                position = keep_tagged_field(fields, buffer, position, tag, size)
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -156,7 +173,7 @@ def write_produce_response(parts: list[Any], message: ProduceResponse, version: 
             write_compact_count(field_parts, message.node_endpoints)
             for node_endpoint in message.node_endpoints:
                 write_node_endpoint(field_parts, node_endpoint, version)
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if fields:
             write_tagged_fields(pieces, fields)
         else:
@@ -182,16 +199,14 @@ class TopicProduceResponse:
         name: str = "",  # 0-12
         topic_id: bytes = ZERO_UUID,  # 13+
         partition_responses: list[PartitionProduceResponse] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partition_responses: list[PartitionProduceResponse] = (
             [] if partition_responses is None else partition_responses
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicProduceResponse):
@@ -202,46 +217,55 @@ class TopicProduceResponse:
         return describe(self, self.FIELDS)
 
 
-def read_topic_produce_response(
-    buffer: Buffer,
+def read_topic_produce_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TopicProduceResponse, int]:
-    message = TopicProduceResponse.__new__(TopicProduceResponse)
-    if version <= 12:
+    left: int,
+) -> tuple[list[TopicProduceResponse], int]:
+    messages: list[TopicProduceResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicProduceResponse)
+        if version <= 12:
+            if version >= 9:
+                message.name, position = read_short_string(buffer, position)
+            else:
+                message.name, position = read_string(buffer, position)
+        else:
+            message.name = ""
+        if version == 13:
+            (message.topic_id,) = _unpack_u(buffer, position)
+            position += 16
+        else:
+            message.topic_id = ZERO_UUID
         if version >= 9:
-            message.name, position = read_compact_string(buffer, position)
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 33)
         else:
-            message.name, position = read_string(buffer, position)
-    else:
-        message.name = ""
-    if version == 13:
-        (message.topic_id,) = _unpack_u(buffer, position)
-        position += 16
-    else:
-        message.topic_id = ZERO_UUID
-    if version >= 9:
-        count, position = read_compact_count(buffer, position, 33)
-    else:
-        count, position = read_count(buffer, position, 22)
-    partition_responses: list[PartitionProduceResponse] = []
-    for _ in range(count):
-        partition_produce_response, position = read_partition_produce_response(
-            buffer,
-            position,
-            version,
-        )
-        partition_responses.append(partition_produce_response)
-    message.partition_responses = partition_responses
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+            count, position = read_count(buffer, position, 22)
+        if count > 0:
+            message.partition_responses, position = read_partition_produce_response_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_responses = []
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_produce_response(
@@ -297,7 +321,7 @@ class PartitionProduceResponse:
         record_errors: list[BatchIndexAndErrorMessage] | None = None,  # 8+
         error_message: str | None = None,  # 8+
         current_leader: LeaderIdAndEpoch | None = None,  # 10+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.index = index
         self.error_code = error_code
@@ -311,9 +335,7 @@ class PartitionProduceResponse:
         self.current_leader: LeaderIdAndEpoch = (
             LeaderIdAndEpoch() if current_leader is None else current_leader
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionProduceResponse):
@@ -324,78 +346,88 @@ class PartitionProduceResponse:
         return describe(self, self.FIELDS)
 
 
-def read_partition_produce_response(
-    buffer: Buffer,
+def read_partition_produce_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[PartitionProduceResponse, int]:
-    message = PartitionProduceResponse.__new__(PartitionProduceResponse)
-    if version >= 5:
-        (
-            message.index,
-            message.error_code,
-            message.base_offset,
-            message.log_append_time_ms,
-            message.log_start_offset,
-        ) = _unpack_ihqqq(buffer, position)
-        position += 30
-    else:
-        (
-            message.index,
-            message.error_code,
-            message.base_offset,
-            message.log_append_time_ms,
-        ) = _unpack_ihqq(buffer, position)
-        position += 22
-        message.log_start_offset = -1
-    if version >= 8:
-        if version >= 9:
-            count, position = read_compact_count(buffer, position, 6)
+    left: int,
+) -> tuple[list[PartitionProduceResponse], int]:
+    messages: list[PartitionProduceResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionProduceResponse)
+        if version >= 5:
+            (
+                message.index,
+                message.error_code,
+                message.base_offset,
+                message.log_append_time_ms,
+                message.log_start_offset,
+            ) = _unpack_ihqqq(buffer, position)
+            position += 30
         else:
-            count, position = read_count(buffer, position, 6)
-        record_errors: list[BatchIndexAndErrorMessage] = []
-        for _ in range(count):
-            batch_index_and_error_message, position = read_batch_index_and_error_message(
-                buffer,
-                position,
-                version,
-            )
-            record_errors.append(batch_index_and_error_message)
-        message.record_errors = record_errors
-    else:
-        message.record_errors = []
-    if version >= 8:
-        if version >= 9:
-            message.error_message, position = read_compact_nullable_string(buffer, position)
-        else:
-            message.error_message, position = read_nullable_string(buffer, position)
-    else:
-        message.error_message = None
-    message.current_leader = LeaderIdAndEpoch()
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            fields: list[tuple[int, bytes]] = []
-            tag_count, position = read_uvarint(buffer, position)
-            for _ in range(tag_count):
-                tag, position = read_uvarint(buffer, position)
-                size, position = read_uvarint(buffer, position)
-                if tag == 0:
-                    if version == 9:
-                        raise misplaced_tag("PartitionProduceResponse", 0, version)
-                    message.current_leader, position = read_leader_id_and_epoch(
-                        buffer,
-                        position,
-                        version,
-                    )
+            (
+                message.index,
+                message.error_code,
+                message.base_offset,
+                message.log_append_time_ms,
+            ) = _unpack_ihqq(buffer, position)
+            position += 22
+            message.log_start_offset = -1
+        if version >= 8:
+            if version >= 9:
+                count = buffer[position] - 1
+                if 0 <= count < 127:
+                    position += 1
                 else:
-                    position = keep_tagged_field(fields, buffer, position, tag, size)
-            message.unknown_tagged_fields = fields
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+                    count, position = read_compact_count(buffer, position, 6)
+            else:
+                count, position = read_count(buffer, position, 6)
+            if count > 0:
+                message.record_errors, position = read_batch_index_and_error_message_array(
+                    buffer,
+                    position,
+                    version,
+                    count,
+                )
+            else:
+                message.record_errors = []
+        else:
+            message.record_errors = []
+        if version >= 8:
+            if version >= 9:
+                message.error_message, position = read_short_nullable_string(buffer, position)
+            else:
+                message.error_message, position = read_nullable_string(buffer, position)
+        else:
+            message.error_message = None
+        message.current_leader = LeaderIdAndEpoch()
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                fields: list[tuple[int, bytes]] = []
+                tag_count, position = read_uvarint(buffer, position)
+                while tag_count > 0:
+                    tag_count -= 1
+                    tag, position = read_uvarint(buffer, position)
+                    size, position = read_uvarint(buffer, position)
+                    if tag == 0:
+                        if version == 9:
+                            raise misplaced_tag("PartitionProduceResponse", 0, version)
+                        message.current_leader, position = read_leader_id_and_epoch(
+                            buffer,
+                            position,
+                            version,
+                        )
+                    else:
+                        position = keep_tagged_field(fields, buffer, position, tag, size)
+                message.unknown_tagged_fields = tuple(fields)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_produce_response(
@@ -441,7 +473,7 @@ def write_partition_produce_response(
         if version >= 10 and not is_default_leader_id_and_epoch(message.current_leader):
             field_parts: list[Any] = []
             write_leader_id_and_epoch(field_parts, message.current_leader, version)
-            fields = [*fields, (0, b"".join(field_parts))]
+            fields = (*fields, (0, b"".join(field_parts)))
         if fields:
             write_tagged_fields(parts, fields)
         else:
@@ -464,13 +496,11 @@ class BatchIndexAndErrorMessage:
         self,
         batch_index: int = 0,
         batch_index_error_message: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.batch_index = batch_index
         self.batch_index_error_message: str | None = batch_index_error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BatchIndexAndErrorMessage):
@@ -481,27 +511,35 @@ class BatchIndexAndErrorMessage:
         return describe(self, self.FIELDS)
 
 
-def read_batch_index_and_error_message(
-    buffer: Buffer,
+def read_batch_index_and_error_message_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[BatchIndexAndErrorMessage, int]:
-    message = BatchIndexAndErrorMessage.__new__(BatchIndexAndErrorMessage)
-    (message.batch_index,) = _unpack_i(buffer, position)
-    position += 4
-    if version >= 9:
-        message.batch_index_error_message, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.batch_index_error_message, position = read_nullable_string(buffer, position)
-    if version >= 9:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[BatchIndexAndErrorMessage], int]:
+    messages: list[BatchIndexAndErrorMessage] = []
+    while left > 0:
+        left -= 1
+        message = new(BatchIndexAndErrorMessage)
+        (message.batch_index,) = _unpack_i(buffer, position)
+        position += 4
+        if version >= 9:
+            message.batch_index_error_message, position = read_short_nullable_string(
+                buffer,
+                position,
+            )
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.batch_index_error_message, position = read_nullable_string(buffer, position)
+        if version >= 9:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_batch_index_and_error_message(
@@ -533,13 +571,11 @@ class LeaderIdAndEpoch:
         self,
         leader_id: int = -1,
         leader_epoch: int = -1,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaderIdAndEpoch):
@@ -551,18 +587,17 @@ class LeaderIdAndEpoch:
 
 
 def read_leader_id_and_epoch(
-    buffer: Buffer,
+    buffer: bytes,
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
-    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch, tag_count = _unpack_iiB(buffer, position)
+    position += 9
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -592,15 +627,13 @@ class NodeEndpoint:
         host: str = "",
         port: int = 0,
         rack: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.host = host
         self.port = port
         self.rack: str | None = rack
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NodeEndpoint):
@@ -611,20 +644,29 @@ class NodeEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    message = NodeEndpoint.__new__(NodeEndpoint)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_i(buffer, position)
-    position += 4
-    message.rack, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_node_endpoint_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[NodeEndpoint], int]:
+    messages: list[NodeEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(NodeEndpoint)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_short_string(buffer, position)
+        (message.port,) = _unpack_i(buffer, position)
+        position += 4
+        message.rack, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

@@ -14,8 +14,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_bytes,
     read_tagged_fields,
     unsupported_version,
@@ -53,16 +55,14 @@ class PushTelemetryRequest:
         terminating: bool = False,
         compression_type: int = 0,
         metrics: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.client_instance_id = client_instance_id
         self.subscription_id = subscription_id
         self.terminating = terminating
         self.compression_type = compression_type
         self.metrics = metrics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PushTelemetryRequest):
@@ -80,7 +80,7 @@ def read_push_telemetry_request(
 ) -> tuple[PushTelemetryRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("PushTelemetryRequest", version))
-    message = PushTelemetryRequest.__new__(PushTelemetryRequest)
+    message = new(PushTelemetryRequest)
     (
         message.client_instance_id,
         message.subscription_id,
@@ -90,7 +90,7 @@ def read_push_telemetry_request(
     position += 22
     message.metrics, position = read_compact_bytes(buffer, position)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_ih = Struct(">ih").pack
 
 
@@ -40,13 +42,11 @@ class PushTelemetryResponse:
         self,
         throttle_time_ms: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PushTelemetryResponse):
@@ -64,14 +64,15 @@ def read_push_telemetry_response(
 ) -> tuple[PushTelemetryResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("PushTelemetryResponse", version))
-    message = PushTelemetryResponse.__new__(PushTelemetryResponse)
-    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(PushTelemetryResponse)
+    message.throttle_time_ms, message.error_code, tag_count = _unpack_ihB(buffer, position)
+    position += 7
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -14,10 +14,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -34,7 +36,7 @@ FLEXIBLE_FROM: Final = 0
 _unpack_u = Struct(">16s").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _unpack_iq = Struct(">iq").unpack_from
-_unpack_qqbh = Struct(">qqbh").unpack_from
+_unpack_qqbhB = Struct(">qqbhB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_ih = Struct(">ih").pack
 _pack_iq = Struct(">iq").pack
@@ -50,12 +52,10 @@ class ReadShareGroupStateResponse:
     def __init__(
         self,
         results: list[ReadStateResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.results: list[ReadStateResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadShareGroupStateResponse):
@@ -73,15 +73,20 @@ def read_read_share_group_state_response(
 ) -> tuple[ReadShareGroupStateResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("ReadShareGroupStateResponse", version))
-    message = ReadShareGroupStateResponse.__new__(ReadShareGroupStateResponse)
-    count, position = read_compact_count(buffer, position, 18)
-    results: list[ReadStateResult] = []
-    for _ in range(count):
-        read_state_result, position = read_read_state_result(buffer, position, version)
-        results.append(read_state_result)
-    message.results = results
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ReadShareGroupStateResponse)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.results, position = read_read_state_result_array(buffer, position, version, count)
+    else:
+        message.results = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -116,13 +121,11 @@ class ReadStateResult:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionResult] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadStateResult):
@@ -133,26 +136,39 @@ class ReadStateResult:
         return describe(self, self.FIELDS)
 
 
-def read_read_state_result(
-    buffer: Buffer,
+def read_read_state_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReadStateResult, int]:
-    message = ReadStateResult.__new__(ReadStateResult)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 21)
-    partitions: list[PartitionResult] = []
-    for _ in range(count):
-        partition_result, position = read_partition_result(buffer, position, version)
-        partitions.append(partition_result)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ReadStateResult], int]:
+    messages: list[ReadStateResult] = []
+    while left > 0:
+        left -= 1
+        message = new(ReadStateResult)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 21)
+        if count > 0:
+            message.partitions, position = read_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_read_state_result(parts: list[Any], message: ReadStateResult, version: int) -> None:
@@ -188,7 +204,7 @@ class PartitionResult:
         state_epoch: int = 0,
         start_offset: int = 0,
         state_batches: list[StateBatch] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.error_code = error_code
@@ -196,9 +212,7 @@ class PartitionResult:
         self.state_epoch = state_epoch
         self.start_offset = start_offset
         self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionResult):
@@ -209,29 +223,42 @@ class PartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_partition_result(
-    buffer: Buffer,
+def read_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[PartitionResult, int]:
-    message = PartitionResult.__new__(PartitionResult)
-    message.partition, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    message.state_epoch, message.start_offset = _unpack_iq(buffer, position)
-    position += 12
-    count, position = read_compact_count(buffer, position, 20)
-    state_batches: list[StateBatch] = []
-    for _ in range(count):
-        state_batch, position = read_state_batch(buffer, position, version)
-        state_batches.append(state_batch)
-    message.state_batches = state_batches
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[PartitionResult], int]:
+    messages: list[PartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionResult)
+        message.partition, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        message.state_epoch, message.start_offset = _unpack_iq(buffer, position)
+        position += 12
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 20)
+        if count > 0:
+            message.state_batches, position = read_state_batch_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.state_batches = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:
@@ -265,15 +292,13 @@ class StateBatch:
         last_offset: int = 0,
         delivery_state: int = 0,
         delivery_count: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
         self.delivery_state = delivery_state
         self.delivery_count = delivery_count
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StateBatch):
@@ -284,21 +309,30 @@ class StateBatch:
         return describe(self, self.FIELDS)
 
 
-def read_state_batch(buffer: Buffer, position: int, version: int) -> tuple[StateBatch, int]:
-    message = StateBatch.__new__(StateBatch)
-    (
-        message.first_offset,
-        message.last_offset,
-        message.delivery_state,
-        message.delivery_count,
-    ) = _unpack_qqbh(buffer, position)
-    position += 19
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_state_batch_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[StateBatch], int]:
+    messages: list[StateBatch] = []
+    while left > 0:
+        left -= 1
+        message = new(StateBatch)
+        (
+            message.first_offset,
+            message.last_offset,
+            message.delivery_state,
+            message.delivery_count,
+            tag_count,
+        ) = _unpack_qqbhB(buffer, position)
+        position += 20
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_state_batch(parts: list[Any], message: StateBatch, version: int) -> None:

@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -33,7 +35,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
 _unpack_u = Struct(">16s").unpack_from
-_unpack_ii = Struct(">ii").unpack_from
+_unpack_iiB = Struct(">iiB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_ii = Struct(">ii").pack
 
@@ -48,13 +50,11 @@ class ReadShareGroupStateSummaryRequest:
         self,
         group_id: str = "",
         topics: list[ReadStateSummaryData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[ReadStateSummaryData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadShareGroupStateSummaryRequest):
@@ -72,16 +72,26 @@ def read_read_share_group_state_summary_request(
 ) -> tuple[ReadShareGroupStateSummaryRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ReadShareGroupStateSummaryRequest", version))
-    message = ReadShareGroupStateSummaryRequest.__new__(ReadShareGroupStateSummaryRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    topics: list[ReadStateSummaryData] = []
-    for _ in range(count):
-        read_state_summary_data, position = read_read_state_summary_data(buffer, position, version)
-        topics.append(read_state_summary_data)
-    message.topics = topics
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ReadShareGroupStateSummaryRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_read_state_summary_data_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -117,13 +127,11 @@ class ReadStateSummaryData:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadStateSummaryData):
@@ -134,26 +142,39 @@ class ReadStateSummaryData:
         return describe(self, self.FIELDS)
 
 
-def read_read_state_summary_data(
-    buffer: Buffer,
+def read_read_state_summary_data_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReadStateSummaryData, int]:
-    message = ReadStateSummaryData.__new__(ReadStateSummaryData)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ReadStateSummaryData], int]:
+    messages: list[ReadStateSummaryData] = []
+    while left > 0:
+        left -= 1
+        message = new(ReadStateSummaryData)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_read_state_summary_data(
@@ -181,13 +202,11 @@ class PartitionData:
         self,
         partition: int = 0,
         leader_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -198,16 +217,24 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    message.partition, message.leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        message.partition, message.leader_epoch, tag_count = _unpack_iiB(buffer, position)
+        position += 9
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

@@ -14,10 +14,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -33,8 +35,8 @@ FLEXIBLE_FROM: Final = 0
 
 _unpack_u = Struct(">16s").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
-_unpack_iiq = Struct(">iiq").unpack_from
-_unpack_iiqi = Struct(">iiqi").unpack_from
+_unpack_iiqB = Struct(">iiqB").unpack_from
+_unpack_iiqiB = Struct(">iiqiB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_ih = Struct(">ih").pack
 _pack_iiq = Struct(">iiq").pack
@@ -50,12 +52,10 @@ class ReadShareGroupStateSummaryResponse:
     def __init__(
         self,
         results: list[ReadStateSummaryResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.results: list[ReadStateSummaryResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadShareGroupStateSummaryResponse):
@@ -73,19 +73,25 @@ def read_read_share_group_state_summary_response(
 ) -> tuple[ReadShareGroupStateSummaryResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ReadShareGroupStateSummaryResponse", version))
-    message = ReadShareGroupStateSummaryResponse.__new__(ReadShareGroupStateSummaryResponse)
-    count, position = read_compact_count(buffer, position, 18)
-    results: list[ReadStateSummaryResult] = []
-    for _ in range(count):
-        read_state_summary_result, position = read_read_state_summary_result(
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ReadShareGroupStateSummaryResponse)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.results, position = read_read_state_summary_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        results.append(read_state_summary_result)
-    message.results = results
+    else:
+        message.results = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -120,13 +126,11 @@ class ReadStateSummaryResult:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionResult] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadStateSummaryResult):
@@ -137,26 +141,39 @@ class ReadStateSummaryResult:
         return describe(self, self.FIELDS)
 
 
-def read_read_state_summary_result(
-    buffer: Buffer,
+def read_read_state_summary_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ReadStateSummaryResult, int]:
-    message = ReadStateSummaryResult.__new__(ReadStateSummaryResult)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 24)
-    partitions: list[PartitionResult] = []
-    for _ in range(count):
-        partition_result, position = read_partition_result(buffer, position, version)
-        partitions.append(partition_result)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ReadStateSummaryResult], int]:
+    messages: list[ReadStateSummaryResult] = []
+    while left > 0:
+        left -= 1
+        message = new(ReadStateSummaryResult)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 24)
+        if count > 0:
+            message.partitions, position = read_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_read_state_summary_result(
@@ -198,7 +215,7 @@ class PartitionResult:
         leader_epoch: int = 0,
         start_offset: int = 0,
         delivery_complete_count: int = -1,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.error_code = error_code
@@ -207,9 +224,7 @@ class PartitionResult:
         self.leader_epoch = leader_epoch
         self.start_offset = start_offset
         self.delivery_complete_count = delivery_complete_count
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionResult):
@@ -220,37 +235,43 @@ class PartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_partition_result(
-    buffer: Buffer,
+def read_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[PartitionResult, int]:
-    message = PartitionResult.__new__(PartitionResult)
-    message.partition, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if version == 1:
-        (
-            message.state_epoch,
-            message.leader_epoch,
-            message.start_offset,
-            message.delivery_complete_count,
-        ) = _unpack_iiqi(buffer, position)
-        position += 20
-    else:
-        (
-            message.state_epoch,
-            message.leader_epoch,
-            message.start_offset,
-        ) = _unpack_iiq(buffer, position)
-        position += 16
-        message.delivery_complete_count = -1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[PartitionResult], int]:
+    messages: list[PartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionResult)
+        message.partition, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if version == 1:
+            (
+                message.state_epoch,
+                message.leader_epoch,
+                message.start_offset,
+                message.delivery_complete_count,
+                tag_count,
+            ) = _unpack_iiqiB(buffer, position)
+            position += 21
+        else:
+            (
+                message.state_epoch,
+                message.leader_epoch,
+                message.start_offset,
+                tag_count,
+            ) = _unpack_iiqB(buffer, position)
+            position += 17
+            message.delivery_complete_count = -1
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
-    read_compact_nullable_string,
+    new,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_nullable_string,
@@ -29,7 +31,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_iu = Struct(">i16s").unpack_from
+_unpack_iuB = Struct(">i16sB").unpack_from
 _pack_iu = Struct(">i16s").pack
 
 
@@ -49,14 +51,12 @@ class RemoveRaftVoterRequest:
         cluster_id: str | None = "",
         voter_id: int = 0,
         voter_directory_id: bytes = ZERO_UUID,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id: str | None = cluster_id
         self.voter_id = voter_id
         self.voter_directory_id = voter_directory_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RemoveRaftVoterRequest):
@@ -74,15 +74,16 @@ def read_remove_raft_voter_request(
 ) -> tuple[RemoveRaftVoterRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("RemoveRaftVoterRequest", version))
-    message = RemoveRaftVoterRequest.__new__(RemoveRaftVoterRequest)
-    message.cluster_id, position = read_compact_nullable_string(buffer, position)
-    message.voter_id, message.voter_directory_id = _unpack_iu(buffer, position)
-    position += 20
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(RemoveRaftVoterRequest)
+    message.cluster_id, position = read_short_nullable_string(buffer, position)
+    message.voter_id, message.voter_directory_id, tag_count = _unpack_iuB(buffer, position)
+    position += 21
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_tagged_fields,
@@ -32,6 +34,7 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 2
 
 _unpack_q = Struct(">q").unpack_from
+_unpack_qB = Struct(">qB").unpack_from
 _pack_q = Struct(">q").pack
 
 
@@ -45,13 +48,11 @@ class RenewDelegationTokenRequest:
         self,
         hmac: bytes = b"",
         renew_period_ms: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.hmac = hmac
         self.renew_period_ms = renew_period_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RenewDelegationTokenRequest):
@@ -69,21 +70,22 @@ def read_renew_delegation_token_request(
 ) -> tuple[RenewDelegationTokenRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("RenewDelegationTokenRequest", version))
-    message = RenewDelegationTokenRequest.__new__(RenewDelegationTokenRequest)
+    message = new(RenewDelegationTokenRequest)
     if version == 2:
         message.hmac, position = read_compact_bytes(buffer, position)
     else:
         message.hmac, position = read_bytes(buffer, position)
-    (message.renew_period_ms,) = _unpack_q(buffer, position)
-    position += 8
     if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.renew_period_ms, tag_count = _unpack_qB(buffer, position)
+        position += 9
     else:
-        message.unknown_tagged_fields = []
+        (message.renew_period_ms,) = _unpack_q(buffer, position)
+        position += 8
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_nullable_string,
     read_tagged_fields,
     unsupported_version,
@@ -51,15 +53,13 @@ class RequestHeader:
         request_api_version: int = 0,
         correlation_id: int = 0,
         client_id: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.request_api_key = request_api_key
         self.request_api_version = request_api_version
         self.correlation_id = correlation_id
         self.client_id: str | None = client_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RequestHeader):
@@ -73,7 +73,7 @@ class RequestHeader:
 def read_request_header(buffer: Buffer, position: int, version: int) -> tuple[RequestHeader, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("RequestHeader", version))
-    message = RequestHeader.__new__(RequestHeader)
+    message = new(RequestHeader)
     (
         message.request_api_key,
         message.request_api_version,
@@ -83,12 +83,12 @@ def read_request_header(buffer: Buffer, position: int, version: int) -> tuple[Re
     message.client_id, position = read_nullable_string(buffer, position)
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

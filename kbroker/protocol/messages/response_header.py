@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -28,6 +30,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 1
 
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_i = Struct(">i").pack
 
 
@@ -40,12 +43,10 @@ class ResponseHeader:
     def __init__(
         self,
         correlation_id: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.correlation_id = correlation_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResponseHeader):
@@ -59,17 +60,18 @@ class ResponseHeader:
 def read_response_header(buffer: Buffer, position: int, version: int) -> tuple[ResponseHeader, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("ResponseHeader", version))
-    message = ResponseHeader.__new__(ResponseHeader)
-    (message.correlation_id,) = _unpack_i(buffer, position)
-    position += 4
+    message = new(ResponseHeader)
     if version == 1:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.correlation_id, tag_count = _unpack_iB(buffer, position)
+        position += 5
     else:
-        message.unknown_tagged_fields = []
+        (message.correlation_id,) = _unpack_i(buffer, position)
+        position += 4
+        tag_count = 0
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -12,9 +12,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_tagged_fields,
@@ -40,12 +42,10 @@ class SaslAuthenticateRequest:
     def __init__(
         self,
         auth_bytes: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.auth_bytes = auth_bytes
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SaslAuthenticateRequest):
@@ -63,19 +63,19 @@ def read_sasl_authenticate_request(
 ) -> tuple[SaslAuthenticateRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("SaslAuthenticateRequest", version))
-    message = SaslAuthenticateRequest.__new__(SaslAuthenticateRequest)
+    message = new(SaslAuthenticateRequest)
     if version == 2:
         message.auth_bytes, position = read_compact_bytes(buffer, position)
     else:
         message.auth_bytes, position = read_bytes(buffer, position)
     if version == 2:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_nullable_string,
@@ -37,6 +39,7 @@ FLEXIBLE_FROM: Final = 2
 
 _unpack_h = Struct(">h").unpack_from
 _unpack_q = Struct(">q").unpack_from
+_unpack_qB = Struct(">qB").unpack_from
 _pack_h = Struct(">h").pack
 _pack_q = Struct(">q").pack
 
@@ -59,15 +62,13 @@ class SaslAuthenticateResponse:
         error_message: str | None = "",
         auth_bytes: bytes = b"",
         session_lifetime_ms: int = 0,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.auth_bytes = auth_bytes
         self.session_lifetime_ms = session_lifetime_ms
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SaslAuthenticateResponse):
@@ -85,7 +86,7 @@ def read_sasl_authenticate_response(
 ) -> tuple[SaslAuthenticateResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("SaslAuthenticateResponse", version))
-    message = SaslAuthenticateResponse.__new__(SaslAuthenticateResponse)
+    message = new(SaslAuthenticateResponse)
     (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     if version == 2:
@@ -96,19 +97,20 @@ def read_sasl_authenticate_response(
         message.auth_bytes, position = read_compact_bytes(buffer, position)
     else:
         message.auth_bytes, position = read_bytes(buffer, position)
-    if version >= 1:
+    if version == 2:
+        message.session_lifetime_ms, tag_count = _unpack_qB(buffer, position)
+        position += 9
+    elif version == 1:
         (message.session_lifetime_ms,) = _unpack_q(buffer, position)
         position += 8
+        tag_count = 0
     else:
+        tag_count = 0
         message.session_lifetime_ms = 0
-    if version == 2:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
-        else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

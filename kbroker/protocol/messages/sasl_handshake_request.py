@@ -14,6 +14,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_string,
     unsupported_version,
     write_string,
@@ -54,7 +55,9 @@ def read_sasl_handshake_request(
 ) -> tuple[SaslHandshakeRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("SaslHandshakeRequest", version))
-    message = SaslHandshakeRequest.__new__(SaslHandshakeRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(SaslHandshakeRequest)
     message.mechanism, position = read_string(buffer, position)
     return message, position
 

@@ -15,6 +15,7 @@ from kbroker.protocol.wire import (
     EncodeError,
     describe,
     equal_fields,
+    new,
     read_count,
     read_string,
     unsupported_version,
@@ -62,12 +63,15 @@ def read_sasl_handshake_response(
 ) -> tuple[SaslHandshakeResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("SaslHandshakeResponse", version))
-    message = SaslHandshakeResponse.__new__(SaslHandshakeResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(SaslHandshakeResponse)
     (message.error_code,) = _unpack_h(buffer, position)
     position += 2
     count, position = read_count(buffer, position, 2)
     mechanisms: list[str] = []
-    for _ in range(count):
+    while count > 0:
+        count -= 1
         mechanisms_item, position = read_string(buffer, position)
         mechanisms.append(mechanisms_item)
     message.mechanisms = mechanisms

@@ -15,12 +15,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
     read_fixed_array,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -65,16 +67,14 @@ class ShareAcknowledgeRequest:
         share_session_epoch: int = 0,
         is_renew_ack: bool = False,  # 2+
         topics: list[AcknowledgeTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id: str | None = group_id
         self.member_id: str | None = member_id
         self.share_session_epoch = share_session_epoch
         self.is_renew_ack = is_renew_ack
         self.topics: list[AcknowledgeTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareAcknowledgeRequest):
@@ -92,9 +92,11 @@ def read_share_acknowledge_request(
 ) -> tuple[ShareAcknowledgeRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareAcknowledgeRequest", version))
-    message = ShareAcknowledgeRequest.__new__(ShareAcknowledgeRequest)
-    message.group_id, position = read_compact_nullable_string(buffer, position)
-    message.member_id, position = read_compact_nullable_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ShareAcknowledgeRequest)
+    message.group_id, position = read_short_nullable_string(buffer, position)
+    message.member_id, position = read_short_nullable_string(buffer, position)
     if version == 2:
         message.share_session_epoch, message.is_renew_ack = _unpack_it(buffer, position)
         position += 5
@@ -102,14 +104,17 @@ def read_share_acknowledge_request(
         (message.share_session_epoch,) = _unpack_i(buffer, position)
         position += 4
         message.is_renew_ack = False
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    topics: list[AcknowledgeTopic] = []
-    for _ in range(count):
-        acknowledge_topic, position = read_acknowledge_topic(buffer, position, version)
-        topics.append(acknowledge_topic)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_acknowledge_topic_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -152,13 +157,11 @@ class AcknowledgeTopic:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[AcknowledgePartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[AcknowledgePartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AcknowledgeTopic):
@@ -169,26 +172,39 @@ class AcknowledgeTopic:
         return describe(self, self.FIELDS)
 
 
-def read_acknowledge_topic(
-    buffer: Buffer,
+def read_acknowledge_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AcknowledgeTopic, int]:
-    message = AcknowledgeTopic.__new__(AcknowledgeTopic)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
-    partitions: list[AcknowledgePartition] = []
-    for _ in range(count):
-        acknowledge_partition, position = read_acknowledge_partition(buffer, position, version)
-        partitions.append(acknowledge_partition)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AcknowledgeTopic], int]:
+    messages: list[AcknowledgeTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(AcknowledgeTopic)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_acknowledge_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_acknowledge_topic(parts: list[Any], message: AcknowledgeTopic, version: int) -> None:
@@ -216,15 +232,13 @@ class AcknowledgePartition:
         self,
         partition_index: int = 0,
         acknowledgement_batches: list[AcknowledgementBatch] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.acknowledgement_batches: list[AcknowledgementBatch] = (
             [] if acknowledgement_batches is None else acknowledgement_batches
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AcknowledgePartition):
@@ -235,26 +249,39 @@ class AcknowledgePartition:
         return describe(self, self.FIELDS)
 
 
-def read_acknowledge_partition(
-    buffer: Buffer,
+def read_acknowledge_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AcknowledgePartition, int]:
-    message = AcknowledgePartition.__new__(AcknowledgePartition)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    acknowledgement_batches: list[AcknowledgementBatch] = []
-    for _ in range(count):
-        acknowledgement_batch, position = read_acknowledgement_batch(buffer, position, version)
-        acknowledgement_batches.append(acknowledgement_batch)
-    message.acknowledgement_batches = acknowledgement_batches
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AcknowledgePartition], int]:
+    messages: list[AcknowledgePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(AcknowledgePartition)
+        (message.partition_index,) = _unpack_i(buffer, position)
+        position += 4
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+        if count > 0:
+            message.acknowledgement_batches, position = read_acknowledgement_batch_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.acknowledgement_batches = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_acknowledge_partition(
@@ -290,14 +317,12 @@ class AcknowledgementBatch:
         first_offset: int = 0,
         last_offset: int = 0,
         acknowledge_types: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
         self.acknowledge_types: list[int] = [] if acknowledge_types is None else acknowledge_types
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AcknowledgementBatch):
@@ -308,22 +333,31 @@ class AcknowledgementBatch:
         return describe(self, self.FIELDS)
 
 
-def read_acknowledgement_batch(
-    buffer: Buffer,
+def read_acknowledgement_batch_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AcknowledgementBatch, int]:
-    message = AcknowledgementBatch.__new__(AcknowledgementBatch)
-    message.first_offset, message.last_offset = _unpack_qq(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 1)
-    message.acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AcknowledgementBatch], int]:
+    messages: list[AcknowledgementBatch] = []
+    while left > 0:
+        left -= 1
+        message = new(AcknowledgementBatch)
+        message.first_offset, message.last_offset = _unpack_qq(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        message.acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_acknowledgement_batch(

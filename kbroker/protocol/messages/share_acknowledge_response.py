@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -36,7 +38,7 @@ FLEXIBLE_FROM: Final = 1
 _unpack_u = Struct(">16s").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
-_unpack_ii = Struct(">ii").unpack_from
+_unpack_iiB = Struct(">iiB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
@@ -65,7 +67,7 @@ class ShareAcknowledgeResponse:
         acquisition_lock_timeout_ms: int = 0,  # 2+
         responses: list[ShareAcknowledgeTopicResponse] | None = None,
         node_endpoints: list[NodeEndpoint] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -73,9 +75,7 @@ class ShareAcknowledgeResponse:
         self.acquisition_lock_timeout_ms = acquisition_lock_timeout_ms
         self.responses: list[ShareAcknowledgeTopicResponse] = [] if responses is None else responses
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareAcknowledgeResponse):
@@ -93,29 +93,47 @@ def read_share_acknowledge_response(
 ) -> tuple[ShareAcknowledgeResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareAcknowledgeResponse", version))
-    message = ShareAcknowledgeResponse.__new__(ShareAcknowledgeResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ShareAcknowledgeResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_short_nullable_string(buffer, position)
     if version == 2:
         (message.acquisition_lock_timeout_ms,) = _unpack_i(buffer, position)
         position += 4
     else:
         message.acquisition_lock_timeout_ms = 0
-    count, position = read_compact_count(buffer, position, 18)
-    responses: list[ShareAcknowledgeTopicResponse] = []
-    for _ in range(count):
-        responses_item, position = read_share_acknowledge_topic_response(buffer, position, version)
-        responses.append(responses_item)
-    message.responses = responses
-    count, position = read_compact_count(buffer, position, 11)
-    node_endpoints: list[NodeEndpoint] = []
-    for _ in range(count):
-        node_endpoint, position = read_node_endpoint(buffer, position, version)
-        node_endpoints.append(node_endpoint)
-    message.node_endpoints = node_endpoints
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.responses, position = read_share_acknowledge_topic_response_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.responses = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 11)
+    if count > 0:
+        message.node_endpoints, position = read_node_endpoint_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.node_endpoints = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -157,13 +175,11 @@ class ShareAcknowledgeTopicResponse:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareAcknowledgeTopicResponse):
@@ -174,26 +190,39 @@ class ShareAcknowledgeTopicResponse:
         return describe(self, self.FIELDS)
 
 
-def read_share_acknowledge_topic_response(
-    buffer: Buffer,
+def read_share_acknowledge_topic_response_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[ShareAcknowledgeTopicResponse, int]:
-    message = ShareAcknowledgeTopicResponse.__new__(ShareAcknowledgeTopicResponse)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 17)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ShareAcknowledgeTopicResponse], int]:
+    messages: list[ShareAcknowledgeTopicResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(ShareAcknowledgeTopicResponse)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 17)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_share_acknowledge_topic_response(
@@ -229,7 +258,7 @@ class PartitionData:
         error_code: int = 0,
         error_message: str | None = None,
         current_leader: LeaderIdAndEpoch | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
@@ -237,9 +266,7 @@ class PartitionData:
         self.current_leader: LeaderIdAndEpoch = (
             LeaderIdAndEpoch() if current_leader is None else current_leader
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -250,18 +277,27 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        message.partition_index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -284,13 +320,11 @@ class LeaderIdAndEpoch:
         self,
         leader_id: int = 0,
         leader_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaderIdAndEpoch):
@@ -302,18 +336,17 @@ class LeaderIdAndEpoch:
 
 
 def read_leader_id_and_epoch(
-    buffer: Buffer,
+    buffer: bytes,
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
-    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch, tag_count = _unpack_iiB(buffer, position)
+    position += 9
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -337,15 +370,13 @@ class NodeEndpoint:
         host: str = "",
         port: int = 0,
         rack: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.host = host
         self.port = port
         self.rack: str | None = rack
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NodeEndpoint):
@@ -356,20 +387,29 @@ class NodeEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    message = NodeEndpoint.__new__(NodeEndpoint)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_i(buffer, position)
-    position += 4
-    message.rack, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_node_endpoint_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[NodeEndpoint], int]:
+    messages: list[NodeEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(NodeEndpoint)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_short_string(buffer, position)
+        (message.port,) = _unpack_i(buffer, position)
+        position += 4
+        message.rack, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

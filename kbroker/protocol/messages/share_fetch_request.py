@@ -15,12 +15,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
     read_fixed_array,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -81,7 +83,7 @@ class ShareFetchRequest:
         is_renew_ack: bool = False,  # 2+
         topics: list[FetchTopic] | None = None,
         forgotten_topics_data: list[ForgottenTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id: str | None = group_id
         self.member_id: str | None = member_id
@@ -97,9 +99,7 @@ class ShareFetchRequest:
         self.forgotten_topics_data: list[ForgottenTopic] = (
             [] if forgotten_topics_data is None else forgotten_topics_data
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareFetchRequest):
@@ -117,9 +117,11 @@ def read_share_fetch_request(
 ) -> tuple[ShareFetchRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareFetchRequest", version))
-    message = ShareFetchRequest.__new__(ShareFetchRequest)
-    message.group_id, position = read_compact_nullable_string(buffer, position)
-    message.member_id, position = read_compact_nullable_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ShareFetchRequest)
+    message.group_id, position = read_short_nullable_string(buffer, position)
+    message.member_id, position = read_short_nullable_string(buffer, position)
     if version == 2:
         (
             message.share_session_epoch,
@@ -144,20 +146,31 @@ def read_share_fetch_request(
         position += 24
         message.share_acquire_mode = 0
         message.is_renew_ack = False
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    topics: list[FetchTopic] = []
-    for _ in range(count):
-        fetch_topic, position = read_fetch_topic(buffer, position, version)
-        topics.append(fetch_topic)
-    message.topics = topics
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    forgotten_topics_data: list[ForgottenTopic] = []
-    for _ in range(count):
-        forgotten_topic, position = read_forgotten_topic(buffer, position, version)
-        forgotten_topics_data.append(forgotten_topic)
-    message.forgotten_topics_data = forgotten_topics_data
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_fetch_topic_array(buffer, position, version, count)
+    else:
+        message.topics = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+    if count > 0:
+        message.forgotten_topics_data, position = read_forgotten_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.forgotten_topics_data = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -219,13 +232,11 @@ class FetchTopic:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[FetchPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[FetchPartition] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchTopic):
@@ -236,22 +247,39 @@ class FetchTopic:
         return describe(self, self.FIELDS)
 
 
-def read_fetch_topic(buffer: Buffer, position: int, version: int) -> tuple[FetchTopic, int]:
-    message = FetchTopic.__new__(FetchTopic)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
-    partitions: list[FetchPartition] = []
-    for _ in range(count):
-        fetch_partition, position = read_fetch_partition(buffer, position, version)
-        partitions.append(fetch_partition)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_fetch_topic_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[FetchTopic], int]:
+    messages: list[FetchTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(FetchTopic)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 6, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_fetch_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_fetch_topic(parts: list[Any], message: FetchTopic, version: int) -> None:
@@ -279,15 +307,13 @@ class FetchPartition:
         self,
         partition_index: int = 0,
         acknowledgement_batches: list[AcknowledgementBatch] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.acknowledgement_batches: list[AcknowledgementBatch] = (
             [] if acknowledgement_batches is None else acknowledgement_batches
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FetchPartition):
@@ -298,22 +324,39 @@ class FetchPartition:
         return describe(self, self.FIELDS)
 
 
-def read_fetch_partition(buffer: Buffer, position: int, version: int) -> tuple[FetchPartition, int]:
-    message = FetchPartition.__new__(FetchPartition)
-    (message.partition_index,) = _unpack_i(buffer, position)
-    position += 4
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    acknowledgement_batches: list[AcknowledgementBatch] = []
-    for _ in range(count):
-        acknowledgement_batch, position = read_acknowledgement_batch(buffer, position, version)
-        acknowledgement_batches.append(acknowledgement_batch)
-    message.acknowledgement_batches = acknowledgement_batches
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_fetch_partition_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[FetchPartition], int]:
+    messages: list[FetchPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(FetchPartition)
+        (message.partition_index,) = _unpack_i(buffer, position)
+        position += 4
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+        if count > 0:
+            message.acknowledgement_batches, position = read_acknowledgement_batch_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.acknowledgement_batches = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_fetch_partition(parts: list[Any], message: FetchPartition, version: int) -> None:
@@ -343,14 +386,12 @@ class AcknowledgementBatch:
         first_offset: int = 0,
         last_offset: int = 0,
         acknowledge_types: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
         self.acknowledge_types: list[int] = [] if acknowledge_types is None else acknowledge_types
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AcknowledgementBatch):
@@ -361,22 +402,31 @@ class AcknowledgementBatch:
         return describe(self, self.FIELDS)
 
 
-def read_acknowledgement_batch(
-    buffer: Buffer,
+def read_acknowledgement_batch_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[AcknowledgementBatch, int]:
-    message = AcknowledgementBatch.__new__(AcknowledgementBatch)
-    message.first_offset, message.last_offset = _unpack_qq(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 1)
-    message.acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AcknowledgementBatch], int]:
+    messages: list[AcknowledgementBatch] = []
+    while left > 0:
+        left -= 1
+        message = new(AcknowledgementBatch)
+        message.first_offset, message.last_offset = _unpack_qq(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        message.acknowledge_types, position = read_fixed_array(buffer, position, count, "b", 1)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_acknowledgement_batch(
@@ -403,13 +453,11 @@ class ForgottenTopic:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ForgottenTopic):
@@ -420,18 +468,31 @@ class ForgottenTopic:
         return describe(self, self.FIELDS)
 
 
-def read_forgotten_topic(buffer: Buffer, position: int, version: int) -> tuple[ForgottenTopic, int]:
-    message = ForgottenTopic.__new__(ForgottenTopic)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_forgotten_topic_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[ForgottenTopic], int]:
+    messages: list[ForgottenTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(ForgottenTopic)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_forgotten_topic(parts: list[Any], message: ForgottenTopic, version: int) -> None:

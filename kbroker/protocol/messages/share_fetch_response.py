@@ -15,9 +15,11 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     Records,
+    TaggedFields,
     append_joined,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_string,
     read_compact_records,
@@ -42,8 +44,8 @@ _unpack_u = Struct(">16s").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
-_unpack_ii = Struct(">ii").unpack_from
-_unpack_qqh = Struct(">qqh").unpack_from
+_unpack_iiB = Struct(">iiB").unpack_from
+_unpack_qqhB = Struct(">qqhB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
@@ -74,7 +76,7 @@ class ShareFetchResponse:
         acquisition_lock_timeout_ms: int = 0,
         responses: list[ShareFetchableTopicResponse] | None = None,
         node_endpoints: list[NodeEndpoint] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -82,9 +84,7 @@ class ShareFetchResponse:
         self.acquisition_lock_timeout_ms = acquisition_lock_timeout_ms
         self.responses: list[ShareFetchableTopicResponse] = [] if responses is None else responses
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareFetchResponse):
@@ -102,30 +102,42 @@ def read_share_fetch_response(
 ) -> tuple[ShareFetchResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("ShareFetchResponse", version))
-    message = ShareFetchResponse.__new__(ShareFetchResponse)
+    message = new(ShareFetchResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
     message.error_message, position = read_compact_nullable_string(buffer, position)
     (message.acquisition_lock_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 18)
-    responses: list[ShareFetchableTopicResponse] = []
-    for _ in range(count):
-        share_fetchable_topic_response, position = read_share_fetchable_topic_response(
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.responses, position = read_share_fetchable_topic_response_array(
             buffer,
             position,
             version,
+            count,
         )
-        responses.append(share_fetchable_topic_response)
-    message.responses = responses
-    count, position = read_compact_count(buffer, position, 11)
-    node_endpoints: list[NodeEndpoint] = []
-    for _ in range(count):
-        node_endpoint, position = read_node_endpoint(buffer, position, version)
-        node_endpoints.append(node_endpoint)
-    message.node_endpoints = node_endpoints
+    else:
+        message.responses = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 11)
+    if count > 0:
+        message.node_endpoints, position = read_node_endpoint_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.node_endpoints = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -162,13 +174,11 @@ class ShareFetchableTopicResponse:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareFetchableTopicResponse):
@@ -179,26 +189,39 @@ class ShareFetchableTopicResponse:
         return describe(self, self.FIELDS)
 
 
-def read_share_fetchable_topic_response(
+def read_share_fetchable_topic_response_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[ShareFetchableTopicResponse, int]:
-    message = ShareFetchableTopicResponse.__new__(ShareFetchableTopicResponse)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 22)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[ShareFetchableTopicResponse], int]:
+    messages: list[ShareFetchableTopicResponse] = []
+    while left > 0:
+        left -= 1
+        message = new(ShareFetchableTopicResponse)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 22)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_share_fetchable_topic_response(
@@ -242,7 +265,7 @@ class PartitionData:
         current_leader: LeaderIdAndEpoch | None = None,
         records: Records = None,
         acquired_records: list[AcquiredRecords] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
@@ -256,9 +279,7 @@ class PartitionData:
         self.acquired_records: list[AcquiredRecords] = (
             [] if acquired_records is None else acquired_records
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -269,28 +290,45 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    (message.acknowledge_error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.acknowledge_error_message, position = read_compact_nullable_string(buffer, position)
-    message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
-    message.records, position = read_compact_records(buffer, position)
-    count, position = read_compact_count(buffer, position, 19)
-    acquired_records: list[AcquiredRecords] = []
-    for _ in range(count):
-        acquired_records_item, position = read_acquired_records(buffer, position, version)
-        acquired_records.append(acquired_records_item)
-    message.acquired_records = acquired_records
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        message.partition_index, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_compact_nullable_string(buffer, position)
+        (message.acknowledge_error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.acknowledge_error_message, position = read_compact_nullable_string(buffer, position)
+        message.current_leader, position = read_leader_id_and_epoch(buffer, position, version)
+        message.records, position = read_compact_records(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 19)
+        if count > 0:
+            message.acquired_records, position = read_acquired_records_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.acquired_records = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -319,13 +357,11 @@ class LeaderIdAndEpoch:
         self,
         leader_id: int = 0,
         leader_epoch: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LeaderIdAndEpoch):
@@ -341,14 +377,13 @@ def read_leader_id_and_epoch(
     position: int,
     version: int,
 ) -> tuple[LeaderIdAndEpoch, int]:
-    message = LeaderIdAndEpoch.__new__(LeaderIdAndEpoch)
-    message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(LeaderIdAndEpoch)
+    message.leader_id, message.leader_epoch, tag_count = _unpack_iiB(buffer, position)
+    position += 9
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -376,14 +411,12 @@ class AcquiredRecords:
         first_offset: int = 0,
         last_offset: int = 0,
         delivery_count: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
         self.delivery_count = delivery_count
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AcquiredRecords):
@@ -394,24 +427,29 @@ class AcquiredRecords:
         return describe(self, self.FIELDS)
 
 
-def read_acquired_records(
+def read_acquired_records_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[AcquiredRecords, int]:
-    message = AcquiredRecords.__new__(AcquiredRecords)
-    (
-        message.first_offset,
-        message.last_offset,
-        message.delivery_count,
-    ) = _unpack_qqh(buffer, position)
-    position += 18
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[AcquiredRecords], int]:
+    messages: list[AcquiredRecords] = []
+    while left > 0:
+        left -= 1
+        message = new(AcquiredRecords)
+        (
+            message.first_offset,
+            message.last_offset,
+            message.delivery_count,
+            tag_count,
+        ) = _unpack_qqhB(buffer, position)
+        position += 19
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_acquired_records(parts: list[Any], message: AcquiredRecords, version: int) -> None:
@@ -434,15 +472,13 @@ class NodeEndpoint:
         host: str = "",
         port: int = 0,
         rack: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.host = host
         self.port = port
         self.rack: str | None = rack
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NodeEndpoint):
@@ -453,20 +489,29 @@ class NodeEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    message = NodeEndpoint.__new__(NodeEndpoint)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_i(buffer, position)
-    position += 4
-    message.rack, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_node_endpoint_array(
+    buffer: Buffer,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[NodeEndpoint], int]:
+    messages: list[NodeEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(NodeEndpoint)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_compact_string(buffer, position)
+        (message.port,) = _unpack_i(buffer, position)
+        position += 4
+        message.rack, position = read_compact_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

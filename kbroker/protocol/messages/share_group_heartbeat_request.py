@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_nullable_count,
@@ -57,16 +59,14 @@ class ShareGroupHeartbeatRequest:
         member_epoch: int = 0,
         rack_id: str | None = None,
         subscribed_topic_names: list[str] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.member_id = member_id
         self.member_epoch = member_epoch
         self.rack_id: str | None = rack_id
         self.subscribed_topic_names: list[str] | None = subscribed_topic_names
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShareGroupHeartbeatRequest):
@@ -84,23 +84,30 @@ def read_share_group_heartbeat_request(
 ) -> tuple[ShareGroupHeartbeatRequest, int]:
     if version != 1:
         raise DecodeError(unsupported_version("ShareGroupHeartbeatRequest", version))
-    message = ShareGroupHeartbeatRequest.__new__(ShareGroupHeartbeatRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    message.member_id, position = read_compact_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(ShareGroupHeartbeatRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    message.member_id, position = read_short_string(buffer, position)
     (message.member_epoch,) = _unpack_i(buffer, position)
     position += 4
-    message.rack_id, position = read_compact_nullable_string(buffer, position)
-    count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
+    message.rack_id, position = read_short_nullable_string(buffer, position)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 1, MAX_ELEMENTS)
     if count < 0:
         message.subscribed_topic_names = None
     else:
         subscribed_topic_names: list[str] = []
-        for _ in range(count):
-            subscribed_topic_names_item, position = read_compact_string(buffer, position)
+        while count > 0:
+            count -= 1
+            subscribed_topic_names_item, position = read_short_string(buffer, position)
             subscribed_topic_names.append(subscribed_topic_names_item)
         message.subscribed_topic_names = subscribed_topic_names
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)

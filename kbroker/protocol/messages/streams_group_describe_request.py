@@ -14,10 +14,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -31,7 +33,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
 _pack_t = Struct(">?").pack
 
 
@@ -49,13 +51,11 @@ class StreamsGroupDescribeRequest:
         self,
         group_ids: list[str] | None = None,
         include_authorized_operations: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_ids: list[str] = [] if group_ids is None else group_ids
         self.include_authorized_operations = include_authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupDescribeRequest):
@@ -73,20 +73,26 @@ def read_streams_group_describe_request(
 ) -> tuple[StreamsGroupDescribeRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupDescribeRequest", version))
-    message = StreamsGroupDescribeRequest.__new__(StreamsGroupDescribeRequest)
-    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
-    group_ids: list[str] = []
-    for _ in range(count):
-        group_ids_item, position = read_compact_string(buffer, position)
-        group_ids.append(group_ids_item)
-    message.group_ids = group_ids
-    (message.include_authorized_operations,) = _unpack_t(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(StreamsGroupDescribeRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
         position += 1
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+    group_ids: list[str] = []
+    while count > 0:
+        count -= 1
+        group_ids_item, position = read_short_string(buffer, position)
+        group_ids.append(group_ids_item)
+    message.group_ids = group_ids
+    message.include_authorized_operations, tag_count = _unpack_tB(buffer, position)
+    position += 2
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
+    else:
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -13,14 +13,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
     read_presence,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -37,13 +39,14 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
-_unpack_H = Struct(">H").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _unpack_ii = Struct(">ii").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_t = Struct(">?").pack
 _pack_H = Struct(">H").pack
 _pack_h = Struct(">h").pack
@@ -63,13 +66,11 @@ class StreamsGroupDescribeResponse:
         self,
         throttle_time_ms: int = 0,
         groups: list[DescribedGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribedGroup] = [] if groups is None else groups
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupDescribeResponse):
@@ -87,17 +88,22 @@ def read_streams_group_describe_response(
 ) -> tuple[StreamsGroupDescribeResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupDescribeResponse", version))
-    message = StreamsGroupDescribeResponse.__new__(StreamsGroupDescribeResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(StreamsGroupDescribeResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 20)
-    groups: list[DescribedGroup] = []
-    for _ in range(count):
-        described_group, position = read_described_group(buffer, position, version)
-        groups.append(described_group)
-    message.groups = groups
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 20)
+    if count > 0:
+        message.groups, position = read_described_group_array(buffer, position, version, count)
+    else:
+        message.groups = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -151,7 +157,7 @@ class DescribedGroup:
         topology: Topology | None = None,
         members: list[Member] | None = None,
         authorized_operations: int = -2147483648,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.error_message: str | None = error_message
@@ -162,9 +168,7 @@ class DescribedGroup:
         self.topology: Topology | None = topology
         self.members: list[Member] = [] if members is None else members
         self.authorized_operations = authorized_operations
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DescribedGroup):
@@ -175,34 +179,45 @@ class DescribedGroup:
         return describe(self, self.FIELDS)
 
 
-def read_described_group(buffer: Buffer, position: int, version: int) -> tuple[DescribedGroup, int]:
-    message = DescribedGroup.__new__(DescribedGroup)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    message.group_id, position = read_compact_string(buffer, position)
-    message.group_state, position = read_compact_string(buffer, position)
-    message.group_epoch, message.assignment_epoch = _unpack_ii(buffer, position)
-    position += 8
-    if read_presence(buffer, position):
-        message.topology, position = read_topology(buffer, position + 1, version)
-    else:
-        message.topology = None
-        position += 1
-    count, position = read_compact_count(buffer, position, 28)
-    members: list[Member] = []
-    for _ in range(count):
-        member, position = read_member(buffer, position, version)
-        members.append(member)
-    message.members = members
-    (message.authorized_operations,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_described_group_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[DescribedGroup], int]:
+    messages: list[DescribedGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(DescribedGroup)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        message.group_id, position = read_short_string(buffer, position)
+        message.group_state, position = read_short_string(buffer, position)
+        message.group_epoch, message.assignment_epoch = _unpack_ii(buffer, position)
+        position += 8
+        if read_presence(buffer, position):
+            message.topology, position = read_topology(buffer, position + 1, version)
+        else:
+            message.topology = None
+            position += 1
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 28)
+        if count > 0:
+            message.members, position = read_member_array(buffer, position, version, count)
+        else:
+            message.members = []
+        message.authorized_operations, tag_count = _unpack_iB(buffer, position)
+        position += 5
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_described_group(parts: list[Any], message: DescribedGroup, version: int) -> None:
@@ -236,13 +251,11 @@ class Topology:
         self,
         epoch: int = 0,
         subtopologies: list[Subtopology] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.epoch = epoch
         self.subtopologies: list[Subtopology] | None = subtopologies
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Topology):
@@ -253,21 +266,21 @@ class Topology:
         return describe(self, self.FIELDS)
 
 
-def read_topology(buffer: Buffer, position: int, version: int) -> tuple[Topology, int]:
-    message = Topology.__new__(Topology)
+def read_topology(buffer: bytes, position: int, version: int) -> tuple[Topology, int]:
+    message = new(Topology)
     (message.epoch,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_nullable_count(buffer, position, 6)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 6)
     if count < 0:
         message.subtopologies = None
     else:
-        subtopologies: list[Subtopology] = []
-        for _ in range(count):
-            subtopology, position = read_subtopology(buffer, position, version)
-            subtopologies.append(subtopology)
-        message.subtopologies = subtopologies
+        message.subtopologies, position = read_subtopology_array(buffer, position, version, count)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -306,7 +319,7 @@ class Subtopology:
         repartition_sink_topics: list[str] | None = None,
         state_changelog_topics: list[TopicInfo] | None = None,
         repartition_source_topics: list[TopicInfo] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.source_topics: list[str] = [] if source_topics is None else source_topics
@@ -319,9 +332,7 @@ class Subtopology:
         self.repartition_source_topics: list[TopicInfo] = (
             [] if repartition_source_topics is None else repartition_source_topics
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Subtopology):
@@ -332,39 +343,74 @@ class Subtopology:
         return describe(self, self.FIELDS)
 
 
-def read_subtopology(buffer: Buffer, position: int, version: int) -> tuple[Subtopology, int]:
-    message = Subtopology.__new__(Subtopology)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1)
-    source_topics: list[str] = []
-    for _ in range(count):
-        source_topics_item, position = read_compact_string(buffer, position)
-        source_topics.append(source_topics_item)
-    message.source_topics = source_topics
-    count, position = read_compact_count(buffer, position, 1)
-    repartition_sink_topics: list[str] = []
-    for _ in range(count):
-        repartition_sink_topics_item, position = read_compact_string(buffer, position)
-        repartition_sink_topics.append(repartition_sink_topics_item)
-    message.repartition_sink_topics = repartition_sink_topics
-    count, position = read_compact_count(buffer, position, 9)
-    state_changelog_topics: list[TopicInfo] = []
-    for _ in range(count):
-        topic_info, position = read_topic_info(buffer, position, version)
-        state_changelog_topics.append(topic_info)
-    message.state_changelog_topics = state_changelog_topics
-    count, position = read_compact_count(buffer, position, 9)
-    repartition_source_topics: list[TopicInfo] = []
-    for _ in range(count):
-        topic_info, position = read_topic_info(buffer, position, version)
-        repartition_source_topics.append(topic_info)
-    message.repartition_source_topics = repartition_source_topics
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_subtopology_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Subtopology], int]:
+    messages: list[Subtopology] = []
+    while left > 0:
+        left -= 1
+        message = new(Subtopology)
+        message.subtopology_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        source_topics: list[str] = []
+        while count > 0:
+            count -= 1
+            source_topics_item, position = read_short_string(buffer, position)
+            source_topics.append(source_topics_item)
+        message.source_topics = source_topics
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1)
+        repartition_sink_topics: list[str] = []
+        while count > 0:
+            count -= 1
+            repartition_sink_topics_item, position = read_short_string(buffer, position)
+            repartition_sink_topics.append(repartition_sink_topics_item)
+        message.repartition_sink_topics = repartition_sink_topics
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9)
+        if count > 0:
+            message.state_changelog_topics, position = read_topic_info_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.state_changelog_topics = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9)
+        if count > 0:
+            message.repartition_source_topics, position = read_topic_info_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.repartition_source_topics = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> None:
@@ -408,15 +454,13 @@ class TopicInfo:
         partitions: int = 0,
         replication_factor: int = 0,
         topic_configs: list[KeyValue] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions = partitions
         self.replication_factor = replication_factor
         self.topic_configs: list[KeyValue] = [] if topic_configs is None else topic_configs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicInfo):
@@ -427,23 +471,35 @@ class TopicInfo:
         return describe(self, self.FIELDS)
 
 
-def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicInfo, int]:
-    message = TopicInfo.__new__(TopicInfo)
-    message.name, position = read_compact_string(buffer, position)
-    message.partitions, message.replication_factor = _unpack_ih(buffer, position)
-    position += 6
-    count, position = read_compact_count(buffer, position, 3)
-    topic_configs: list[KeyValue] = []
-    for _ in range(count):
-        key_value, position = read_key_value(buffer, position, version)
-        topic_configs.append(key_value)
-    message.topic_configs = topic_configs
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_info_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicInfo], int]:
+    messages: list[TopicInfo] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicInfo)
+        message.name, position = read_short_string(buffer, position)
+        message.partitions, message.replication_factor = _unpack_ih(buffer, position)
+        position += 6
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.topic_configs, position = read_key_value_array(buffer, position, version, count)
+        else:
+            message.topic_configs = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None:
@@ -471,13 +527,11 @@ class KeyValue:
         self,
         key: str = "",
         value: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.value = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KeyValue):
@@ -488,16 +542,25 @@ class KeyValue:
         return describe(self, self.FIELDS)
 
 
-def read_key_value(buffer: Buffer, position: int, version: int) -> tuple[KeyValue, int]:
-    message = KeyValue.__new__(KeyValue)
-    message.key, position = read_compact_string(buffer, position)
-    message.value, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_key_value_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[KeyValue], int]:
+    messages: list[KeyValue] = []
+    while left > 0:
+        left -= 1
+        message = new(KeyValue)
+        message.key, position = read_short_string(buffer, position)
+        message.value, position = read_short_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_key_value(parts: list[Any], message: KeyValue, version: int) -> None:
@@ -549,7 +612,7 @@ class Member:
         assignment: Assignment | None = None,
         target_assignment: Assignment | None = None,
         is_classic: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.member_epoch = member_epoch
@@ -570,9 +633,7 @@ class Member:
             Assignment() if target_assignment is None else target_assignment
         )
         self.is_classic = is_classic
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Member):
@@ -583,51 +644,78 @@ class Member:
         return describe(self, self.FIELDS)
 
 
-def read_member(buffer: Buffer, position: int, version: int) -> tuple[Member, int]:
-    message = Member.__new__(Member)
-    message.member_id, position = read_compact_string(buffer, position)
-    (message.member_epoch,) = _unpack_i(buffer, position)
-    position += 4
-    message.instance_id, position = read_compact_nullable_string(buffer, position)
-    message.rack_id, position = read_compact_nullable_string(buffer, position)
-    message.client_id, position = read_compact_string(buffer, position)
-    message.client_host, position = read_compact_string(buffer, position)
-    (message.topology_epoch,) = _unpack_i(buffer, position)
-    position += 4
-    message.process_id, position = read_compact_string(buffer, position)
-    if read_presence(buffer, position):
-        message.user_endpoint, position = read_endpoint(buffer, position + 1, version)
-    else:
-        message.user_endpoint = None
-        position += 1
-    count, position = read_compact_count(buffer, position, 3)
-    client_tags: list[KeyValue] = []
-    for _ in range(count):
-        key_value, position = read_key_value(buffer, position, version)
-        client_tags.append(key_value)
-    message.client_tags = client_tags
-    count, position = read_compact_count(buffer, position, 14)
-    task_offsets: list[TaskOffset] = []
-    for _ in range(count):
-        task_offset, position = read_task_offset(buffer, position, version)
-        task_offsets.append(task_offset)
-    message.task_offsets = task_offsets
-    count, position = read_compact_count(buffer, position, 14)
-    task_end_offsets: list[TaskOffset] = []
-    for _ in range(count):
-        task_offset, position = read_task_offset(buffer, position, version)
-        task_end_offsets.append(task_offset)
-    message.task_end_offsets = task_end_offsets
-    message.assignment, position = read_assignment(buffer, position, version)
-    message.target_assignment, position = read_assignment(buffer, position, version)
-    (message.is_classic,) = _unpack_t(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_member_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Member], int]:
+    messages: list[Member] = []
+    while left > 0:
+        left -= 1
+        message = new(Member)
+        message.member_id, position = read_short_string(buffer, position)
+        (message.member_epoch,) = _unpack_i(buffer, position)
+        position += 4
+        message.instance_id, position = read_short_nullable_string(buffer, position)
+        message.rack_id, position = read_short_nullable_string(buffer, position)
+        message.client_id, position = read_short_string(buffer, position)
+        message.client_host, position = read_short_string(buffer, position)
+        (message.topology_epoch,) = _unpack_i(buffer, position)
+        position += 4
+        message.process_id, position = read_short_string(buffer, position)
+        if read_presence(buffer, position):
+            message.user_endpoint, position = read_endpoint(buffer, position + 1, version)
+        else:
+            message.user_endpoint = None
+            position += 1
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.client_tags, position = read_key_value_array(buffer, position, version, count)
+        else:
+            message.client_tags = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 14)
+        if count > 0:
+            message.task_offsets, position = read_task_offset_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.task_offsets = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 14)
+        if count > 0:
+            message.task_end_offsets, position = read_task_offset_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.task_end_offsets = []
+        message.assignment, position = read_assignment(buffer, position, version)
+        message.target_assignment, position = read_assignment(buffer, position, version)
+        message.is_classic, tag_count = _unpack_tB(buffer, position)
+        position += 2
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_member(parts: list[Any], message: Member, version: int) -> None:
@@ -672,13 +760,11 @@ class Endpoint:
         self,
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Endpoint):
@@ -689,16 +775,15 @@ class Endpoint:
         return describe(self, self.FIELDS)
 
 
-def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    message = Endpoint.__new__(Endpoint)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+def read_endpoint(buffer: bytes, position: int, version: int) -> tuple[Endpoint, int]:
+    message = new(Endpoint)
+    message.host, position = read_short_string(buffer, position)
+    message.port, tag_count = _unpack_HB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -729,14 +814,12 @@ class TaskOffset:
         subtopology_id: str = "",
         partition: int = 0,
         offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partition = partition
         self.offset = offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskOffset):
@@ -747,17 +830,25 @@ class TaskOffset:
         return describe(self, self.FIELDS)
 
 
-def read_task_offset(buffer: Buffer, position: int, version: int) -> tuple[TaskOffset, int]:
-    message = TaskOffset.__new__(TaskOffset)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    message.partition, message.offset = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_task_offset_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskOffset], int]:
+    messages: list[TaskOffset] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskOffset)
+        message.subtopology_id, position = read_short_string(buffer, position)
+        message.partition, message.offset, tag_count = _unpack_iqB(buffer, position)
+        position += 13
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_task_offset(parts: list[Any], message: TaskOffset, version: int) -> None:
@@ -787,14 +878,12 @@ class Assignment:
         active_tasks: list[TaskIds] | None = None,
         standby_tasks: list[TaskIds] | None = None,
         warmup_tasks: list[TaskIds] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.active_tasks: list[TaskIds] = [] if active_tasks is None else active_tasks
         self.standby_tasks: list[TaskIds] = [] if standby_tasks is None else standby_tasks
         self.warmup_tasks: list[TaskIds] = [] if warmup_tasks is None else warmup_tasks
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Assignment):
@@ -805,28 +894,37 @@ class Assignment:
         return describe(self, self.FIELDS)
 
 
-def read_assignment(buffer: Buffer, position: int, version: int) -> tuple[Assignment, int]:
-    message = Assignment.__new__(Assignment)
-    count, position = read_compact_count(buffer, position, 3)
-    active_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        active_tasks.append(task_ids)
-    message.active_tasks = active_tasks
-    count, position = read_compact_count(buffer, position, 3)
-    standby_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        standby_tasks.append(task_ids)
-    message.standby_tasks = standby_tasks
-    count, position = read_compact_count(buffer, position, 3)
-    warmup_tasks: list[TaskIds] = []
-    for _ in range(count):
-        task_ids, position = read_task_ids(buffer, position, version)
-        warmup_tasks.append(task_ids)
-    message.warmup_tasks = warmup_tasks
+def read_assignment(buffer: bytes, position: int, version: int) -> tuple[Assignment, int]:
+    message = new(Assignment)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.active_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.active_tasks = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.standby_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.standby_tasks = []
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.warmup_tasks, position = read_task_ids_array(buffer, position, version, count)
+    else:
+        message.warmup_tasks = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -866,13 +964,11 @@ class TaskIds:
         self,
         subtopology_id: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskIds):
@@ -883,17 +979,30 @@ class TaskIds:
         return describe(self, self.FIELDS)
 
 
-def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    message = TaskIds.__new__(TaskIds)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_task_ids_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskIds], int]:
+    messages: list[TaskIds] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskIds)
+        message.subtopology_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:

@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
     read_presence,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -38,12 +40,12 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
-_unpack_H = Struct(">H").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
 _unpack_ii = Struct(">ii").unpack_from
-_unpack_iq = Struct(">iq").unpack_from
+_unpack_iqB = Struct(">iqB").unpack_from
 _pack_t = Struct(">?").pack
 _pack_H = Struct(">H").pack
 _pack_i = Struct(">i").pack
@@ -96,7 +98,7 @@ class StreamsGroupHeartbeatRequest:
         task_offsets: list[TaskOffset] | None = None,
         task_end_offsets: list[TaskOffset] | None = None,
         shutdown_application: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.member_id = member_id
@@ -115,9 +117,7 @@ class StreamsGroupHeartbeatRequest:
         self.task_offsets: list[TaskOffset] | None = task_offsets
         self.task_end_offsets: list[TaskOffset] | None = task_end_offsets
         self.shutdown_application = shutdown_application
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupHeartbeatRequest):
@@ -135,13 +135,15 @@ def read_streams_group_heartbeat_request(
 ) -> tuple[StreamsGroupHeartbeatRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupHeartbeatRequest", version))
-    message = StreamsGroupHeartbeatRequest.__new__(StreamsGroupHeartbeatRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    message.member_id, position = read_compact_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(StreamsGroupHeartbeatRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    message.member_id, position = read_short_string(buffer, position)
     message.member_epoch, message.endpoint_information_epoch = _unpack_ii(buffer, position)
     position += 8
-    message.instance_id, position = read_compact_nullable_string(buffer, position)
-    message.rack_id, position = read_compact_nullable_string(buffer, position)
+    message.instance_id, position = read_short_nullable_string(buffer, position)
+    message.rack_id, position = read_short_nullable_string(buffer, position)
     (message.rebalance_timeout_ms,) = _unpack_i(buffer, position)
     position += 4
     if read_presence(buffer, position):
@@ -149,73 +151,77 @@ def read_streams_group_heartbeat_request(
     else:
         message.topology = None
         position += 1
-    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.active_tasks = None
     else:
-        active_tasks: list[TaskIds] = []
-        for _ in range(count):
-            task_ids, position = read_task_ids(buffer, position, version)
-            active_tasks.append(task_ids)
-        message.active_tasks = active_tasks
-    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+        message.active_tasks, position = read_task_ids_array(buffer, position, version, count)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.standby_tasks = None
     else:
-        standby_tasks: list[TaskIds] = []
-        for _ in range(count):
-            task_ids, position = read_task_ids(buffer, position, version)
-            standby_tasks.append(task_ids)
-        message.standby_tasks = standby_tasks
-    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+        message.standby_tasks, position = read_task_ids_array(buffer, position, version, count)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.warmup_tasks = None
     else:
-        warmup_tasks: list[TaskIds] = []
-        for _ in range(count):
-            task_ids, position = read_task_ids(buffer, position, version)
-            warmup_tasks.append(task_ids)
-        message.warmup_tasks = warmup_tasks
-    message.process_id, position = read_compact_nullable_string(buffer, position)
+        message.warmup_tasks, position = read_task_ids_array(buffer, position, version, count)
+    message.process_id, position = read_short_nullable_string(buffer, position)
     if read_presence(buffer, position):
         message.user_endpoint, position = read_endpoint(buffer, position + 1, version)
     else:
         message.user_endpoint = None
         position += 1
-    count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3, MAX_ELEMENTS)
     if count < 0:
         message.client_tags = None
     else:
-        client_tags: list[KeyValue] = []
-        for _ in range(count):
-            key_value, position = read_key_value(buffer, position, version)
-            client_tags.append(key_value)
-        message.client_tags = client_tags
-    count, position = read_compact_nullable_count(buffer, position, 14, MAX_ELEMENTS)
+        message.client_tags, position = read_key_value_array(buffer, position, version, count)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 14, MAX_ELEMENTS)
     if count < 0:
         message.task_offsets = None
     else:
-        task_offsets: list[TaskOffset] = []
-        for _ in range(count):
-            task_offset, position = read_task_offset(buffer, position, version)
-            task_offsets.append(task_offset)
-        message.task_offsets = task_offsets
-    count, position = read_compact_nullable_count(buffer, position, 14, MAX_ELEMENTS)
+        message.task_offsets, position = read_task_offset_array(buffer, position, version, count)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 14, MAX_ELEMENTS)
     if count < 0:
         message.task_end_offsets = None
     else:
-        task_end_offsets: list[TaskOffset] = []
-        for _ in range(count):
-            task_offset, position = read_task_offset(buffer, position, version)
-            task_end_offsets.append(task_offset)
-        message.task_end_offsets = task_end_offsets
-    (message.shutdown_application,) = _unpack_t(buffer, position)
-    position += 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+        message.task_end_offsets, position = read_task_offset_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    message.shutdown_application, tag_count = _unpack_tB(buffer, position)
+    position += 2
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -286,13 +292,11 @@ class Topology:
         self,
         epoch: int = 0,
         subtopologies: list[Subtopology] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.epoch = epoch
         self.subtopologies: list[Subtopology] = [] if subtopologies is None else subtopologies
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Topology):
@@ -303,18 +307,21 @@ class Topology:
         return describe(self, self.FIELDS)
 
 
-def read_topology(buffer: Buffer, position: int, version: int) -> tuple[Topology, int]:
-    message = Topology.__new__(Topology)
+def read_topology(buffer: bytes, position: int, version: int) -> tuple[Topology, int]:
+    message = new(Topology)
     (message.epoch,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
-    subtopologies: list[Subtopology] = []
-    for _ in range(count):
-        subtopology, position = read_subtopology(buffer, position, version)
-        subtopologies.append(subtopology)
-    message.subtopologies = subtopologies
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 8, MAX_ELEMENTS)
+    if count > 0:
+        message.subtopologies, position = read_subtopology_array(buffer, position, version, count)
+    else:
+        message.subtopologies = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -356,7 +363,7 @@ class Subtopology:
         repartition_sink_topics: list[str] | None = None,
         repartition_source_topics: list[TopicInfo] | None = None,
         copartition_groups: list[CopartitionGroup] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.source_topics: list[str] = [] if source_topics is None else source_topics
@@ -375,9 +382,7 @@ class Subtopology:
         self.copartition_groups: list[CopartitionGroup] = (
             [] if copartition_groups is None else copartition_groups
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Subtopology):
@@ -388,51 +393,99 @@ class Subtopology:
         return describe(self, self.FIELDS)
 
 
-def read_subtopology(buffer: Buffer, position: int, version: int) -> tuple[Subtopology, int]:
-    message = Subtopology.__new__(Subtopology)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
-    source_topics: list[str] = []
-    for _ in range(count):
-        source_topics_item, position = read_compact_string(buffer, position)
-        source_topics.append(source_topics_item)
-    message.source_topics = source_topics
-    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
-    source_topic_regex: list[str] = []
-    for _ in range(count):
-        source_topic_regex_item, position = read_compact_string(buffer, position)
-        source_topic_regex.append(source_topic_regex_item)
-    message.source_topic_regex = source_topic_regex
-    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
-    state_changelog_topics: list[TopicInfo] = []
-    for _ in range(count):
-        topic_info, position = read_topic_info(buffer, position, version)
-        state_changelog_topics.append(topic_info)
-    message.state_changelog_topics = state_changelog_topics
-    count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
-    repartition_sink_topics: list[str] = []
-    for _ in range(count):
-        repartition_sink_topics_item, position = read_compact_string(buffer, position)
-        repartition_sink_topics.append(repartition_sink_topics_item)
-    message.repartition_sink_topics = repartition_sink_topics
-    count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
-    repartition_source_topics: list[TopicInfo] = []
-    for _ in range(count):
-        topic_info, position = read_topic_info(buffer, position, version)
-        repartition_source_topics.append(topic_info)
-    message.repartition_source_topics = repartition_source_topics
-    count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
-    copartition_groups: list[CopartitionGroup] = []
-    for _ in range(count):
-        copartition_group, position = read_copartition_group(buffer, position, version)
-        copartition_groups.append(copartition_group)
-    message.copartition_groups = copartition_groups
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_subtopology_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Subtopology], int]:
+    messages: list[Subtopology] = []
+    while left > 0:
+        left -= 1
+        message = new(Subtopology)
+        message.subtopology_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        source_topics: list[str] = []
+        while count > 0:
+            count -= 1
+            source_topics_item, position = read_short_string(buffer, position)
+            source_topics.append(source_topics_item)
+        message.source_topics = source_topics
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        source_topic_regex: list[str] = []
+        while count > 0:
+            count -= 1
+            source_topic_regex_item, position = read_short_string(buffer, position)
+            source_topic_regex.append(source_topic_regex_item)
+        message.source_topic_regex = source_topic_regex
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
+        if count > 0:
+            message.state_changelog_topics, position = read_topic_info_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.state_changelog_topics = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 1, MAX_ELEMENTS)
+        repartition_sink_topics: list[str] = []
+        while count > 0:
+            count -= 1
+            repartition_sink_topics_item, position = read_short_string(buffer, position)
+            repartition_sink_topics.append(repartition_sink_topics_item)
+        message.repartition_sink_topics = repartition_sink_topics
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 9, MAX_ELEMENTS)
+        if count > 0:
+            message.repartition_source_topics, position = read_topic_info_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.repartition_source_topics = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4, MAX_ELEMENTS)
+        if count > 0:
+            message.copartition_groups, position = read_copartition_group_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.copartition_groups = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> None:
@@ -482,15 +535,13 @@ class TopicInfo:
         partitions: int = 0,
         replication_factor: int = 0,
         topic_configs: list[KeyValue] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions = partitions
         self.replication_factor = replication_factor
         self.topic_configs: list[KeyValue] = [] if topic_configs is None else topic_configs
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicInfo):
@@ -501,23 +552,35 @@ class TopicInfo:
         return describe(self, self.FIELDS)
 
 
-def read_topic_info(buffer: Buffer, position: int, version: int) -> tuple[TopicInfo, int]:
-    message = TopicInfo.__new__(TopicInfo)
-    message.name, position = read_compact_string(buffer, position)
-    message.partitions, message.replication_factor = _unpack_ih(buffer, position)
-    position += 6
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topic_configs: list[KeyValue] = []
-    for _ in range(count):
-        key_value, position = read_key_value(buffer, position, version)
-        topic_configs.append(key_value)
-    message.topic_configs = topic_configs
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_info_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicInfo], int]:
+    messages: list[TopicInfo] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicInfo)
+        message.name, position = read_short_string(buffer, position)
+        message.partitions, message.replication_factor = _unpack_ih(buffer, position)
+        position += 6
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        if count > 0:
+            message.topic_configs, position = read_key_value_array(buffer, position, version, count)
+        else:
+            message.topic_configs = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None:
@@ -545,13 +608,11 @@ class KeyValue:
         self,
         key: str = "",
         value: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.key = key
         self.value = value
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KeyValue):
@@ -562,16 +623,25 @@ class KeyValue:
         return describe(self, self.FIELDS)
 
 
-def read_key_value(buffer: Buffer, position: int, version: int) -> tuple[KeyValue, int]:
-    message = KeyValue.__new__(KeyValue)
-    message.key, position = read_compact_string(buffer, position)
-    message.value, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_key_value_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[KeyValue], int]:
+    messages: list[KeyValue] = []
+    while left > 0:
+        left -= 1
+        message = new(KeyValue)
+        message.key, position = read_short_string(buffer, position)
+        message.value, position = read_short_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_key_value(parts: list[Any], message: KeyValue, version: int) -> None:
@@ -601,7 +671,7 @@ class CopartitionGroup:
         source_topics: list[int] | None = None,
         source_topic_regex: list[int] | None = None,
         repartition_source_topics: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.source_topics: list[int] = [] if source_topics is None else source_topics
         self.source_topic_regex: list[int] = (
@@ -610,9 +680,7 @@ class CopartitionGroup:
         self.repartition_source_topics: list[int] = (
             [] if repartition_source_topics is None else repartition_source_topics
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CopartitionGroup):
@@ -623,24 +691,47 @@ class CopartitionGroup:
         return describe(self, self.FIELDS)
 
 
-def read_copartition_group(
-    buffer: Buffer,
+def read_copartition_group_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[CopartitionGroup, int]:
-    message = CopartitionGroup.__new__(CopartitionGroup)
-    count, position = read_compact_count(buffer, position, 2)
-    message.source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
-    count, position = read_compact_count(buffer, position, 2)
-    message.source_topic_regex, position = read_fixed_array(buffer, position, count, "h", 2)
-    count, position = read_compact_count(buffer, position, 2)
-    message.repartition_source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[CopartitionGroup], int]:
+    messages: list[CopartitionGroup] = []
+    while left > 0:
+        left -= 1
+        message = new(CopartitionGroup)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 2)
+        message.source_topics, position = read_fixed_array(buffer, position, count, "h", 2)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 2)
+        message.source_topic_regex, position = read_fixed_array(buffer, position, count, "h", 2)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 2)
+        message.repartition_source_topics, position = read_fixed_array(
+            buffer,
+            position,
+            count,
+            "h",
+            2,
+        )
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_copartition_group(parts: list[Any], message: CopartitionGroup, version: int) -> None:
@@ -668,13 +759,11 @@ class TaskIds:
         self,
         subtopology_id: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskIds):
@@ -685,17 +774,30 @@ class TaskIds:
         return describe(self, self.FIELDS)
 
 
-def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    message = TaskIds.__new__(TaskIds)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_task_ids_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskIds], int]:
+    messages: list[TaskIds] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskIds)
+        message.subtopology_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
@@ -718,13 +820,11 @@ class Endpoint:
         self,
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Endpoint):
@@ -735,16 +835,15 @@ class Endpoint:
         return describe(self, self.FIELDS)
 
 
-def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    message = Endpoint.__new__(Endpoint)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+def read_endpoint(buffer: bytes, position: int, version: int) -> tuple[Endpoint, int]:
+    message = new(Endpoint)
+    message.host, position = read_short_string(buffer, position)
+    message.port, tag_count = _unpack_HB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -773,14 +872,12 @@ class TaskOffset:
         subtopology_id: str = "",
         partition: int = 0,
         offset: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partition = partition
         self.offset = offset
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskOffset):
@@ -791,17 +888,25 @@ class TaskOffset:
         return describe(self, self.FIELDS)
 
 
-def read_task_offset(buffer: Buffer, position: int, version: int) -> tuple[TaskOffset, int]:
-    message = TaskOffset.__new__(TaskOffset)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    message.partition, message.offset = _unpack_iq(buffer, position)
-    position += 12
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_task_offset_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskOffset], int]:
+    messages: list[TaskOffset] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskOffset)
+        message.subtopology_id, position = read_short_string(buffer, position)
+        message.partition, message.offset, tag_count = _unpack_iqB(buffer, position)
+        position += 13
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_task_offset(parts: list[Any], message: TaskOffset, version: int) -> None:

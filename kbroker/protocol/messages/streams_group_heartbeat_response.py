@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     Unset,
     describe,
     equal_fields,
+    new,
     read_compact_count,
     read_compact_nullable_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_fixed_array,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -38,7 +40,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_H = Struct(">H").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_b = Struct(">b").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
@@ -88,7 +90,7 @@ class StreamsGroupHeartbeatResponse:
         warmup_tasks: list[TaskIds] | None = None,
         endpoint_information_epoch: int = 0,
         partitions_by_user_endpoint: list[EndpointToPartitions] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
@@ -106,9 +108,7 @@ class StreamsGroupHeartbeatResponse:
         self.partitions_by_user_endpoint: list[EndpointToPartitions] | None = (
             partitions_by_user_endpoint
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StreamsGroupHeartbeatResponse):
@@ -126,11 +126,13 @@ def read_streams_group_heartbeat_response(
 ) -> tuple[StreamsGroupHeartbeatResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("StreamsGroupHeartbeatResponse", version))
-    message = StreamsGroupHeartbeatResponse.__new__(StreamsGroupHeartbeatResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(StreamsGroupHeartbeatResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    message.member_id, position = read_compact_string(buffer, position)
+    message.error_message, position = read_short_nullable_string(buffer, position)
+    message.member_id, position = read_short_string(buffer, position)
     (
         message.member_epoch,
         message.heartbeat_interval_ms,
@@ -138,59 +140,60 @@ def read_streams_group_heartbeat_response(
         message.task_offset_interval_ms,
     ) = _unpack_iiii(buffer, position)
     position += 16
-    count, position = read_compact_nullable_count(buffer, position, 3)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
         message.status = None
     else:
-        status: list[Status] = []
-        for _ in range(count):
-            status_item, position = read_status(buffer, position, version)
-            status.append(status_item)
-        message.status = status
-    count, position = read_compact_nullable_count(buffer, position, 3)
+        message.status, position = read_status_array(buffer, position, version, count)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
         message.active_tasks = None
     else:
-        active_tasks: list[TaskIds] = []
-        for _ in range(count):
-            task_ids, position = read_task_ids(buffer, position, version)
-            active_tasks.append(task_ids)
-        message.active_tasks = active_tasks
-    count, position = read_compact_nullable_count(buffer, position, 3)
+        message.active_tasks, position = read_task_ids_array(buffer, position, version, count)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
         message.standby_tasks = None
     else:
-        standby_tasks: list[TaskIds] = []
-        for _ in range(count):
-            task_ids, position = read_task_ids(buffer, position, version)
-            standby_tasks.append(task_ids)
-        message.standby_tasks = standby_tasks
-    count, position = read_compact_nullable_count(buffer, position, 3)
+        message.standby_tasks, position = read_task_ids_array(buffer, position, version, count)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 3)
     if count < 0:
         message.warmup_tasks = None
     else:
-        warmup_tasks: list[TaskIds] = []
-        for _ in range(count):
-            task_ids, position = read_task_ids(buffer, position, version)
-            warmup_tasks.append(task_ids)
-        message.warmup_tasks = warmup_tasks
+        message.warmup_tasks, position = read_task_ids_array(buffer, position, version, count)
     (message.endpoint_information_epoch,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_nullable_count(buffer, position, 7)
+    count = buffer[position] - 1
+    if -1 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_nullable_count(buffer, position, 7)
     if count < 0:
         message.partitions_by_user_endpoint = None
     else:
-        partitions_by_user_endpoint: list[EndpointToPartitions] = []
-        for _ in range(count):
-            endpoint_to_partitions, position = read_endpoint_to_partitions(
-                buffer,
-                position,
-                version,
-            )
-            partitions_by_user_endpoint.append(endpoint_to_partitions)
-        message.partitions_by_user_endpoint = partitions_by_user_endpoint
+        message.partitions_by_user_endpoint, position = read_endpoint_to_partitions_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -254,13 +257,11 @@ class Status:
         self,
         status_code: int = 0,
         status_detail: str = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.status_code = status_code
         self.status_detail = status_detail
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Status):
@@ -271,17 +272,26 @@ class Status:
         return describe(self, self.FIELDS)
 
 
-def read_status(buffer: Buffer, position: int, version: int) -> tuple[Status, int]:
-    message = Status.__new__(Status)
-    (message.status_code,) = _unpack_b(buffer, position)
-    position += 1
-    message.status_detail, position = read_compact_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+def read_status_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Status], int]:
+    messages: list[Status] = []
+    while left > 0:
+        left -= 1
+        message = new(Status)
+        (message.status_code,) = _unpack_b(buffer, position)
         position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+        message.status_detail, position = read_short_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_status(parts: list[Any], message: Status, version: int) -> None:
@@ -305,13 +315,11 @@ class TaskIds:
         self,
         subtopology_id: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskIds):
@@ -322,17 +330,30 @@ class TaskIds:
         return describe(self, self.FIELDS)
 
 
-def read_task_ids(buffer: Buffer, position: int, version: int) -> tuple[TaskIds, int]:
-    message = TaskIds.__new__(TaskIds)
-    message.subtopology_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_task_ids_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TaskIds], int]:
+    messages: list[TaskIds] = []
+    while left > 0:
+        left -= 1
+        message = new(TaskIds)
+        message.subtopology_id, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
@@ -361,7 +382,7 @@ class EndpointToPartitions:
         user_endpoint: Endpoint | None = None,
         active_partitions: list[TopicPartition] | None = None,
         standby_partitions: list[TopicPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.user_endpoint: Endpoint = Endpoint() if user_endpoint is None else user_endpoint
         self.active_partitions: list[TopicPartition] = (
@@ -370,9 +391,7 @@ class EndpointToPartitions:
         self.standby_partitions: list[TopicPartition] = (
             [] if standby_partitions is None else standby_partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EndpointToPartitions):
@@ -383,31 +402,52 @@ class EndpointToPartitions:
         return describe(self, self.FIELDS)
 
 
-def read_endpoint_to_partitions(
-    buffer: Buffer,
+def read_endpoint_to_partitions_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[EndpointToPartitions, int]:
-    message = EndpointToPartitions.__new__(EndpointToPartitions)
-    message.user_endpoint, position = read_endpoint(buffer, position, version)
-    count, position = read_compact_count(buffer, position, 3)
-    active_partitions: list[TopicPartition] = []
-    for _ in range(count):
-        topic_partition, position = read_topic_partition(buffer, position, version)
-        active_partitions.append(topic_partition)
-    message.active_partitions = active_partitions
-    count, position = read_compact_count(buffer, position, 3)
-    standby_partitions: list[TopicPartition] = []
-    for _ in range(count):
-        topic_partition, position = read_topic_partition(buffer, position, version)
-        standby_partitions.append(topic_partition)
-    message.standby_partitions = standby_partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[EndpointToPartitions], int]:
+    messages: list[EndpointToPartitions] = []
+    while left > 0:
+        left -= 1
+        message = new(EndpointToPartitions)
+        message.user_endpoint, position = read_endpoint(buffer, position, version)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.active_partitions, position = read_topic_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.active_partitions = []
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.standby_partitions, position = read_topic_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.standby_partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_endpoint_to_partitions(
@@ -440,13 +480,11 @@ class Endpoint:
         self,
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Endpoint):
@@ -457,16 +495,15 @@ class Endpoint:
         return describe(self, self.FIELDS)
 
 
-def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
-    message = Endpoint.__new__(Endpoint)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+def read_endpoint(buffer: bytes, position: int, version: int) -> tuple[Endpoint, int]:
+    message = new(Endpoint)
+    message.host, position = read_short_string(buffer, position)
+    message.port, tag_count = _unpack_HB(buffer, position)
+    position += 3
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -492,13 +529,11 @@ class TopicPartition:
         self,
         topic: str = "",
         partitions: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicPartition):
@@ -509,17 +544,30 @@ class TopicPartition:
         return describe(self, self.FIELDS)
 
 
-def read_topic_partition(buffer: Buffer, position: int, version: int) -> tuple[TopicPartition, int]:
-    message = TopicPartition.__new__(TopicPartition)
-    message.topic, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_partition_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicPartition], int]:
+    messages: list[TopicPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicPartition)
+        message.topic, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partitions, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_partition(parts: list[Any], message: TopicPartition, version: int) -> None:

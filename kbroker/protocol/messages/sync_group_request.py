@@ -14,9 +14,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_count,
@@ -72,7 +74,7 @@ class SyncGroupRequest:
         protocol_type: str | None = None,  # 5+
         protocol_name: str | None = None,  # 5+
         assignments: list[SyncGroupRequestAssignment] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.generation_id = generation_id
@@ -83,9 +85,7 @@ class SyncGroupRequest:
         self.assignments: list[SyncGroupRequestAssignment] = (
             [] if assignments is None else assignments
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SyncGroupRequest):
@@ -103,7 +103,7 @@ def read_sync_group_request(
 ) -> tuple[SyncGroupRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("SyncGroupRequest", version))
-    message = SyncGroupRequest.__new__(SyncGroupRequest)
+    message = new(SyncGroupRequest)
     if version >= 4:
         message.group_id, position = read_compact_string(buffer, position)
     else:
@@ -130,26 +130,30 @@ def read_sync_group_request(
     else:
         message.protocol_name = None
     if version >= 4:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    assignments: list[SyncGroupRequestAssignment] = []
-    for _ in range(count):
-        sync_group_request_assignment, position = read_sync_group_request_assignment(
+    if count > 0:
+        message.assignments, position = read_sync_group_request_assignment_array(
             buffer,
             position,
             version,
+            count,
         )
-        assignments.append(sync_group_request_assignment)
-    message.assignments = assignments
+    else:
+        message.assignments = []
     if version >= 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -203,13 +207,11 @@ class SyncGroupRequestAssignment:
         self,
         member_id: str = "",
         assignment: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.member_id = member_id
         self.assignment = assignment
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SyncGroupRequestAssignment):
@@ -220,29 +222,34 @@ class SyncGroupRequestAssignment:
         return describe(self, self.FIELDS)
 
 
-def read_sync_group_request_assignment(
+def read_sync_group_request_assignment_array(
     buffer: Buffer,
     position: int,
     version: int,
-) -> tuple[SyncGroupRequestAssignment, int]:
-    message = SyncGroupRequestAssignment.__new__(SyncGroupRequestAssignment)
-    if version >= 4:
-        message.member_id, position = read_compact_string(buffer, position)
-    else:
-        message.member_id, position = read_string(buffer, position)
-    if version >= 4:
-        message.assignment, position = read_compact_bytes(buffer, position)
-    else:
-        message.assignment, position = read_bytes(buffer, position)
-    if version >= 4:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[SyncGroupRequestAssignment], int]:
+    messages: list[SyncGroupRequestAssignment] = []
+    while left > 0:
+        left -= 1
+        message = new(SyncGroupRequestAssignment)
+        if version >= 4:
+            message.member_id, position = read_compact_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.member_id, position = read_string(buffer, position)
+        if version >= 4:
+            message.assignment, position = read_compact_bytes(buffer, position)
+        else:
+            message.assignment, position = read_bytes(buffer, position)
+        if version >= 4:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_sync_group_request_assignment(

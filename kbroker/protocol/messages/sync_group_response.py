@@ -13,9 +13,11 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_bytes,
     read_compact_bytes,
     read_compact_nullable_string,
@@ -59,16 +61,14 @@ class SyncGroupResponse:
         protocol_type: str | None = None,  # 5+
         protocol_name: str | None = None,  # 5+
         assignment: bytes = b"",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.protocol_type: str | None = protocol_type
         self.protocol_name: str | None = protocol_name
         self.assignment = assignment
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SyncGroupResponse):
@@ -86,7 +86,7 @@ def read_sync_group_response(
 ) -> tuple[SyncGroupResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("SyncGroupResponse", version))
-    message = SyncGroupResponse.__new__(SyncGroupResponse)
+    message = new(SyncGroupResponse)
     if version >= 1:
         message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
         position += 6
@@ -108,12 +108,12 @@ def read_sync_group_response(
         message.assignment, position = read_bytes(buffer, position)
     if version >= 4:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 

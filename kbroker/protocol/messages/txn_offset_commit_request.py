@@ -14,14 +14,16 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
     read_count,
     read_nullable_string,
+    read_short_nullable_string,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -76,7 +78,7 @@ class TxnOffsetCommitRequest:
         member_id: str = "",  # 3+
         group_instance_id: str | None = None,  # 3+
         topics: list[TxnOffsetCommitRequestTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.transactional_id = transactional_id
         self.group_id = group_id
@@ -86,9 +88,7 @@ class TxnOffsetCommitRequest:
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
         self.topics: list[TxnOffsetCommitRequestTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TxnOffsetCommitRequest):
@@ -106,13 +106,15 @@ def read_txn_offset_commit_request(
 ) -> tuple[TxnOffsetCommitRequest, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("TxnOffsetCommitRequest", version))
-    message = TxnOffsetCommitRequest.__new__(TxnOffsetCommitRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(TxnOffsetCommitRequest)
     if version >= 3:
-        message.transactional_id, position = read_compact_string(buffer, position)
+        message.transactional_id, position = read_short_string(buffer, position)
     else:
         message.transactional_id, position = read_string(buffer, position)
     if version >= 3:
-        message.group_id, position = read_compact_string(buffer, position)
+        message.group_id, position = read_short_string(buffer, position)
     else:
         message.group_id, position = read_string(buffer, position)
     if version >= 3:
@@ -127,30 +129,38 @@ def read_txn_offset_commit_request(
         position += 10
         message.generation_id = -1
     if version >= 3:
-        message.member_id, position = read_compact_string(buffer, position)
+        message.member_id, position = read_short_string(buffer, position)
     else:
         message.member_id = ""
     if version >= 3:
-        message.group_instance_id, position = read_compact_nullable_string(buffer, position)
+        message.group_instance_id, position = read_short_nullable_string(buffer, position)
     else:
         message.group_instance_id = None
     if version >= 3:
-        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
     else:
         count, position = read_count(buffer, position, 6, MAX_ELEMENTS)
-    topics: list[TxnOffsetCommitRequestTopic] = []
-    for _ in range(count):
-        topics_item, position = read_txn_offset_commit_request_topic(buffer, position, version)
-        topics.append(topics_item)
-    message.topics = topics
+    if count > 0:
+        message.topics, position = read_txn_offset_commit_request_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -210,15 +220,13 @@ class TxnOffsetCommitRequestTopic:
         self,
         name: str = "",
         partitions: list[TxnOffsetCommitRequestPartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[TxnOffsetCommitRequestPartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TxnOffsetCommitRequestTopic):
@@ -229,38 +237,47 @@ class TxnOffsetCommitRequestTopic:
         return describe(self, self.FIELDS)
 
 
-def read_txn_offset_commit_request_topic(
-    buffer: Buffer,
+def read_txn_offset_commit_request_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TxnOffsetCommitRequestTopic, int]:
-    message = TxnOffsetCommitRequestTopic.__new__(TxnOffsetCommitRequestTopic)
-    if version >= 3:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 3:
-        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    else:
-        count, position = read_count(buffer, position, 14, MAX_ELEMENTS)
-    partitions: list[TxnOffsetCommitRequestPartition] = []
-    for _ in range(count):
-        partitions_item, position = read_txn_offset_commit_request_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[TxnOffsetCommitRequestTopic], int]:
+    messages: list[TxnOffsetCommitRequestTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(TxnOffsetCommitRequestTopic)
+        if version >= 3:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 3:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+        else:
+            count, position = read_count(buffer, position, 14, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_txn_offset_commit_request_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 3:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_txn_offset_commit_request_topic(
@@ -305,15 +322,13 @@ class TxnOffsetCommitRequestPartition:
         committed_offset: int = 0,
         committed_leader_epoch: int = -1,  # 2+
         committed_metadata: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.committed_offset = committed_offset
         self.committed_leader_epoch = committed_leader_epoch
         self.committed_metadata: str | None = committed_metadata
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TxnOffsetCommitRequestPartition):
@@ -324,36 +339,41 @@ class TxnOffsetCommitRequestPartition:
         return describe(self, self.FIELDS)
 
 
-def read_txn_offset_commit_request_partition(
-    buffer: Buffer,
+def read_txn_offset_commit_request_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TxnOffsetCommitRequestPartition, int]:
-    message = TxnOffsetCommitRequestPartition.__new__(TxnOffsetCommitRequestPartition)
-    if version >= 2:
-        (
-            message.partition_index,
-            message.committed_offset,
-            message.committed_leader_epoch,
-        ) = _unpack_iqi(buffer, position)
-        position += 16
-    else:
-        message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
-        position += 12
-        message.committed_leader_epoch = -1
-    if version >= 3:
-        message.committed_metadata, position = read_compact_nullable_string(buffer, position)
-    else:
-        message.committed_metadata, position = read_nullable_string(buffer, position)
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[TxnOffsetCommitRequestPartition], int]:
+    messages: list[TxnOffsetCommitRequestPartition] = []
+    while left > 0:
+        left -= 1
+        message = new(TxnOffsetCommitRequestPartition)
+        if version >= 2:
+            (
+                message.partition_index,
+                message.committed_offset,
+                message.committed_leader_epoch,
+            ) = _unpack_iqi(buffer, position)
+            position += 16
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.committed_offset = _unpack_iq(buffer, position)
+            position += 12
+            message.committed_leader_epoch = -1
+        if version >= 3:
+            message.committed_metadata, position = read_short_nullable_string(buffer, position)
+        else:
+            message.committed_metadata, position = read_nullable_string(buffer, position)
+        if version >= 3:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_txn_offset_commit_request_partition(

@@ -13,12 +13,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_count,
+    read_short_string,
     read_string,
     read_tagged_fields,
     unsupported_version,
@@ -37,6 +39,7 @@ FLEXIBLE_FROM: Final = 3
 
 _unpack_i = Struct(">i").unpack_from
 _unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
@@ -51,13 +54,11 @@ class TxnOffsetCommitResponse:
         self,
         throttle_time_ms: int = 0,
         topics: list[TxnOffsetCommitResponseTopic] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[TxnOffsetCommitResponseTopic] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TxnOffsetCommitResponse):
@@ -75,26 +76,36 @@ def read_txn_offset_commit_response(
 ) -> tuple[TxnOffsetCommitResponse, int]:
     if not 0 <= version <= 5:
         raise DecodeError(unsupported_version("TxnOffsetCommitResponse", version))
-    message = TxnOffsetCommitResponse.__new__(TxnOffsetCommitResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(TxnOffsetCommitResponse)
     (message.throttle_time_ms,) = _unpack_i(buffer, position)
     position += 4
     if version >= 3:
-        count, position = read_compact_count(buffer, position, 3)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
     else:
         count, position = read_count(buffer, position, 6)
-    topics: list[TxnOffsetCommitResponseTopic] = []
-    for _ in range(count):
-        topics_item, position = read_txn_offset_commit_response_topic(buffer, position, version)
-        topics.append(topics_item)
-    message.topics = topics
+    if count > 0:
+        message.topics, position = read_txn_offset_commit_response_topic_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.topics = []
     if version >= 3:
         if buffer[position] == 0:
-            message.unknown_tagged_fields = []
+            message.unknown_tagged_fields = ()
             position += 1
         else:
             message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
     else:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
     return message, position
 
 
@@ -133,15 +144,13 @@ class TxnOffsetCommitResponseTopic:
         self,
         name: str = "",
         partitions: list[TxnOffsetCommitResponsePartition] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[TxnOffsetCommitResponsePartition] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TxnOffsetCommitResponseTopic):
@@ -152,38 +161,47 @@ class TxnOffsetCommitResponseTopic:
         return describe(self, self.FIELDS)
 
 
-def read_txn_offset_commit_response_topic(
-    buffer: Buffer,
+def read_txn_offset_commit_response_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TxnOffsetCommitResponseTopic, int]:
-    message = TxnOffsetCommitResponseTopic.__new__(TxnOffsetCommitResponseTopic)
-    if version >= 3:
-        message.name, position = read_compact_string(buffer, position)
-    else:
-        message.name, position = read_string(buffer, position)
-    if version >= 3:
-        count, position = read_compact_count(buffer, position, 7)
-    else:
-        count, position = read_count(buffer, position, 6)
-    partitions: list[TxnOffsetCommitResponsePartition] = []
-    for _ in range(count):
-        partitions_item, position = read_txn_offset_commit_response_partition(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[TxnOffsetCommitResponseTopic], int]:
+    messages: list[TxnOffsetCommitResponseTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(TxnOffsetCommitResponseTopic)
+        if version >= 3:
+            message.name, position = read_short_string(buffer, position)
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.name, position = read_string(buffer, position)
+        if version >= 3:
+            count = buffer[position] - 1
+            if 0 <= count < 127:
+                position += 1
+            else:
+                count, position = read_compact_count(buffer, position, 7)
+        else:
+            count, position = read_count(buffer, position, 6)
+        if count > 0:
+            message.partitions, position = read_txn_offset_commit_response_partition_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if version >= 3:
+            if buffer[position] == 0:
+                message.unknown_tagged_fields = ()
+                position += 1
+            else:
+                message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        else:
+            message.unknown_tagged_fields = ()
+        messages.append(message)
+    return messages, position
 
 
 def write_txn_offset_commit_response_topic(
@@ -220,13 +238,11 @@ class TxnOffsetCommitResponsePartition:
         self,
         partition_index: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TxnOffsetCommitResponsePartition):
@@ -237,23 +253,29 @@ class TxnOffsetCommitResponsePartition:
         return describe(self, self.FIELDS)
 
 
-def read_txn_offset_commit_response_partition(
-    buffer: Buffer,
+def read_txn_offset_commit_response_partition_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[TxnOffsetCommitResponsePartition, int]:
-    message = TxnOffsetCommitResponsePartition.__new__(TxnOffsetCommitResponsePartition)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if version >= 3:
-        if buffer[position] == 0:
-            message.unknown_tagged_fields = []
-            position += 1
+    left: int,
+) -> tuple[list[TxnOffsetCommitResponsePartition], int]:
+    messages: list[TxnOffsetCommitResponsePartition] = []
+    while left > 0:
+        left -= 1
+        message = new(TxnOffsetCommitResponsePartition)
+        if version >= 3:
+            message.partition_index, message.error_code, tag_count = _unpack_ihB(buffer, position)
+            position += 7
         else:
-            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    else:
-        message.unknown_tagged_fields = []
-    return message, position
+            message.partition_index, message.error_code = _unpack_ih(buffer, position)
+            position += 6
+            tag_count = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_txn_offset_commit_response_partition(

@@ -13,8 +13,10 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_tagged_fields,
     unsupported_version,
     write_tagged_fields,
@@ -26,7 +28,7 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_i = Struct(">i").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
 _pack_i = Struct(">i").pack
 
 
@@ -39,12 +41,10 @@ class UnregisterBrokerRequest:
     def __init__(
         self,
         broker_id: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.broker_id = broker_id
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UnregisterBrokerRequest):
@@ -62,14 +62,15 @@ def read_unregister_broker_request(
 ) -> tuple[UnregisterBrokerRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UnregisterBrokerRequest", version))
-    message = UnregisterBrokerRequest.__new__(UnregisterBrokerRequest)
-    (message.broker_id,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(UnregisterBrokerRequest)
+    message.broker_id, tag_count = _unpack_iB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

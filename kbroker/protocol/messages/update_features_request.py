@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -32,9 +34,9 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
-_unpack_t = Struct(">?").unpack_from
-_unpack_ht = Struct(">h?").unpack_from
-_unpack_hb = Struct(">hb").unpack_from
+_unpack_tB = Struct(">?B").unpack_from
+_unpack_htB = Struct(">h?B").unpack_from
+_unpack_hbB = Struct(">hbB").unpack_from
 _unpack_i = Struct(">i").unpack_from
 _pack_t = Struct(">?").pack
 _pack_ht = Struct(">h?").pack
@@ -58,16 +60,14 @@ class UpdateFeaturesRequest:
         timeout_ms: int = 60000,
         feature_updates: list[FeatureUpdateKey] | None = None,
         validate_only: bool = False,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.timeout_ms = timeout_ms
         self.feature_updates: list[FeatureUpdateKey] = (
             [] if feature_updates is None else feature_updates
         )
         self.validate_only = validate_only
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UpdateFeaturesRequest):
@@ -85,25 +85,36 @@ def read_update_features_request(
 ) -> tuple[UpdateFeaturesRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("UpdateFeaturesRequest", version))
-    message = UpdateFeaturesRequest.__new__(UpdateFeaturesRequest)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(UpdateFeaturesRequest)
     (message.timeout_ms,) = _unpack_i(buffer, position)
     position += 4
-    count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
-    feature_updates: list[FeatureUpdateKey] = []
-    for _ in range(count):
-        feature_update_key, position = read_feature_update_key(buffer, position, version)
-        feature_updates.append(feature_update_key)
-    message.feature_updates = feature_updates
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
+    if count > 0:
+        message.feature_updates, position = read_feature_update_key_array(
+            buffer,
+            position,
+            version,
+            count,
+        )
+    else:
+        message.feature_updates = []
     if version >= 1:
-        (message.validate_only,) = _unpack_t(buffer, position)
-        position += 1
+        message.validate_only, tag_count = _unpack_tB(buffer, position)
+        position += 2
     else:
+        tag_count = buffer[position]
+        position += 1
         message.validate_only = False
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 
@@ -149,15 +160,13 @@ class FeatureUpdateKey:
         max_version_level: int = 0,
         allow_downgrade: bool = False,  # 0
         upgrade_type: int = 1,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.feature = feature
         self.max_version_level = max_version_level
         self.allow_downgrade = allow_downgrade
         self.upgrade_type = upgrade_type
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FeatureUpdateKey):
@@ -168,27 +177,39 @@ class FeatureUpdateKey:
         return describe(self, self.FIELDS)
 
 
-def read_feature_update_key(
-    buffer: Buffer,
+def read_feature_update_key_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[FeatureUpdateKey, int]:
-    message = FeatureUpdateKey.__new__(FeatureUpdateKey)
-    message.feature, position = read_compact_string(buffer, position)
-    if version >= 1:
-        message.max_version_level, message.upgrade_type = _unpack_hb(buffer, position)
-        position += 3
-        message.allow_downgrade = False
-    else:
-        message.max_version_level, message.allow_downgrade = _unpack_ht(buffer, position)
-        position += 3
-        message.upgrade_type = 1
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[FeatureUpdateKey], int]:
+    messages: list[FeatureUpdateKey] = []
+    while left > 0:
+        left -= 1
+        message = new(FeatureUpdateKey)
+        message.feature, position = read_short_string(buffer, position)
+        if version >= 1:
+            (
+                message.max_version_level,
+                message.upgrade_type,
+                tag_count,
+            ) = _unpack_hbB(buffer, position)
+            position += 4
+            message.allow_downgrade = False
+        else:
+            (
+                message.max_version_level,
+                message.allow_downgrade,
+                tag_count,
+            ) = _unpack_htB(buffer, position)
+            position += 4
+            message.upgrade_type = 1
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_feature_update_key(parts: list[Any], message: FeatureUpdateKey, version: int) -> None:

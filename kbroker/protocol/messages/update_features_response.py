@@ -13,11 +13,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -56,15 +58,13 @@ class UpdateFeaturesResponse:
         error_code: int = 0,
         error_message: str | None = "",
         results: list[UpdatableFeatureResult] | None = None,  # 0-1
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.results: list[UpdatableFeatureResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UpdateFeaturesResponse):
@@ -82,25 +82,31 @@ def read_update_features_response(
 ) -> tuple[UpdateFeaturesResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("UpdateFeaturesResponse", version))
-    message = UpdateFeaturesResponse.__new__(UpdateFeaturesResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(UpdateFeaturesResponse)
     message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
     position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
+    message.error_message, position = read_short_nullable_string(buffer, position)
     if version <= 1:
-        count, position = read_compact_count(buffer, position, 5)
-        results: list[UpdatableFeatureResult] = []
-        for _ in range(count):
-            updatable_feature_result, position = read_updatable_feature_result(
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 5)
+        if count > 0:
+            message.results, position = read_updatable_feature_result_array(
                 buffer,
                 position,
                 version,
+                count,
             )
-            results.append(updatable_feature_result)
-        message.results = results
+        else:
+            message.results = []
     else:
         message.results = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -144,14 +150,12 @@ class UpdatableFeatureResult:
         feature: str = "",
         error_code: int = 0,
         error_message: str | None = "",
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.feature = feature
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UpdatableFeatureResult):
@@ -162,22 +166,27 @@ class UpdatableFeatureResult:
         return describe(self, self.FIELDS)
 
 
-def read_updatable_feature_result(
-    buffer: Buffer,
+def read_updatable_feature_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[UpdatableFeatureResult, int]:
-    message = UpdatableFeatureResult.__new__(UpdatableFeatureResult)
-    message.feature, position = read_compact_string(buffer, position)
-    (message.error_code,) = _unpack_h(buffer, position)
-    position += 2
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[UpdatableFeatureResult], int]:
+    messages: list[UpdatableFeatureResult] = []
+    while left > 0:
+        left -= 1
+        message = new(UpdatableFeatureResult)
+        message.feature, position = read_short_string(buffer, position)
+        (message.error_code,) = _unpack_h(buffer, position)
+        position += 2
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_updatable_feature_result(

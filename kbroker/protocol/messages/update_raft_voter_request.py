@@ -15,11 +15,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -34,8 +36,8 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_H = Struct(">H").unpack_from
-_unpack_hh = Struct(">hh").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
+_unpack_hhB = Struct(">hhB").unpack_from
 _unpack_iiu = Struct(">ii16s").unpack_from
 _pack_H = Struct(">H").pack
 _pack_hh = Struct(">hh").pack
@@ -64,7 +66,7 @@ class UpdateRaftVoterRequest:
         voter_directory_id: bytes = ZERO_UUID,
         listeners: list[Listener] | None = None,
         kraft_version_feature: KRaftVersionFeature | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id: str | None = cluster_id
         self.current_leader_epoch = current_leader_epoch
@@ -74,9 +76,7 @@ class UpdateRaftVoterRequest:
         self.kraft_version_feature: KRaftVersionFeature = (
             KRaftVersionFeature() if kraft_version_feature is None else kraft_version_feature
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UpdateRaftVoterRequest):
@@ -94,23 +94,28 @@ def read_update_raft_voter_request(
 ) -> tuple[UpdateRaftVoterRequest, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UpdateRaftVoterRequest", version))
-    message = UpdateRaftVoterRequest.__new__(UpdateRaftVoterRequest)
-    message.cluster_id, position = read_compact_nullable_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(UpdateRaftVoterRequest)
+    message.cluster_id, position = read_short_nullable_string(buffer, position)
     (
         message.current_leader_epoch,
         message.voter_id,
         message.voter_directory_id,
     ) = _unpack_iiu(buffer, position)
     position += 24
-    count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
-    listeners: list[Listener] = []
-    for _ in range(count):
-        listener, position = read_listener(buffer, position, version)
-        listeners.append(listener)
-    message.listeners = listeners
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 5, MAX_ELEMENTS)
+    if count > 0:
+        message.listeners, position = read_listener_array(buffer, position, version, count)
+    else:
+        message.listeners = []
     message.kraft_version_feature, position = read_kraft_version_feature(buffer, position, version)
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -151,14 +156,12 @@ class Listener:
         name: str = "",
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Listener):
@@ -169,18 +172,26 @@ class Listener:
         return describe(self, self.FIELDS)
 
 
-def read_listener(buffer: Buffer, position: int, version: int) -> tuple[Listener, int]:
-    message = Listener.__new__(Listener)
-    message.name, position = read_compact_string(buffer, position)
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_listener_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[Listener], int]:
+    messages: list[Listener] = []
+    while left > 0:
+        left -= 1
+        message = new(Listener)
+        message.name, position = read_short_string(buffer, position)
+        message.host, position = read_short_string(buffer, position)
+        message.port, tag_count = _unpack_HB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_listener(parts: list[Any], message: Listener, version: int) -> None:
@@ -207,13 +218,11 @@ class KRaftVersionFeature:
         self,
         min_supported_version: int = 0,
         max_supported_version: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KRaftVersionFeature):
@@ -225,18 +234,21 @@ class KRaftVersionFeature:
 
 
 def read_kraft_version_feature(
-    buffer: Buffer,
+    buffer: bytes,
     position: int,
     version: int,
 ) -> tuple[KRaftVersionFeature, int]:
-    message = KRaftVersionFeature.__new__(KRaftVersionFeature)
-    (message.min_supported_version, message.max_supported_version) = _unpack_hh(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message = new(KRaftVersionFeature)
+    (
+        message.min_supported_version,
+        message.max_supported_version,
+        tag_count,
+    ) = _unpack_hhB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

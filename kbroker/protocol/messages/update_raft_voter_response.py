@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
     keep_tagged_field,
-    read_compact_string,
+    new,
+    read_short_string,
     read_tagged_fields,
     read_uvarint,
     unsupported_version,
@@ -30,8 +32,8 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
-_unpack_i = Struct(">i").unpack_from
-_unpack_ih = Struct(">ih").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _unpack_ii = Struct(">ii").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
@@ -54,16 +56,14 @@ class UpdateRaftVoterResponse:
         throttle_time_ms: int = 0,
         error_code: int = 0,
         current_leader: CurrentLeader | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.current_leader: CurrentLeader = (
             CurrentLeader() if current_leader is None else current_leader
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UpdateRaftVoterResponse):
@@ -81,24 +81,26 @@ def read_update_raft_voter_response(
 ) -> tuple[UpdateRaftVoterResponse, int]:
     if version != 0:
         raise DecodeError(unsupported_version("UpdateRaftVoterResponse", version))
-    message = UpdateRaftVoterResponse.__new__(UpdateRaftVoterResponse)
-    message.throttle_time_ms, message.error_code = _unpack_ih(buffer, position)
-    position += 6
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(UpdateRaftVoterResponse)
+    message.throttle_time_ms, message.error_code, tag_count = _unpack_ihB(buffer, position)
+    position += 7
     message.current_leader = CurrentLeader()
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
         fields: list[tuple[int, bytes]] = []
-        tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        tag_count, position = read_uvarint(buffer, position - 1)
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
                 message.current_leader, position = read_current_leader(buffer, position, version)
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -115,7 +117,7 @@ def write_update_raft_voter_response(
     if not is_default_current_leader(message.current_leader):
         field_parts: list[Any] = []
         write_current_leader(field_parts, message.current_leader, version)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -141,15 +143,13 @@ class CurrentLeader:
         leader_epoch: int = -1,
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CurrentLeader):
@@ -160,18 +160,17 @@ class CurrentLeader:
         return describe(self, self.FIELDS)
 
 
-def read_current_leader(buffer: Buffer, position: int, version: int) -> tuple[CurrentLeader, int]:
-    message = CurrentLeader.__new__(CurrentLeader)
+def read_current_leader(buffer: bytes, position: int, version: int) -> tuple[CurrentLeader, int]:
+    message = new(CurrentLeader)
     message.leader_id, message.leader_epoch = _unpack_ii(buffer, position)
     position += 8
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_i(buffer, position)
-    position += 4
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
+    message.host, position = read_short_string(buffer, position)
+    message.port, tag_count = _unpack_iB(buffer, position)
+    position += 5
+    if tag_count == 0:
+        message.unknown_tagged_fields = ()
     else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
     return message, position
 
 

@@ -15,12 +15,14 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
-    read_compact_string,
+    read_short_nullable_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -36,9 +38,9 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
 _unpack_i = Struct(">i").unpack_from
-_unpack_iiiuuiq = Struct(">iii16s16siq").unpack_from
-_unpack_iiiuuiqt = Struct(">iii16s16siq?").unpack_from
-_unpack_iiiiq = Struct(">iiiiq").unpack_from
+_unpack_iiiuuiqtB = Struct(">iii16s16siq?B").unpack_from
+_unpack_iiiuuiqB = Struct(">iii16s16siqB").unpack_from
+_unpack_iiiiqB = Struct(">iiiiqB").unpack_from
 _pack_i = Struct(">i").pack
 _pack_iiiuuiq = Struct(">iii16s16siq").pack
 _pack_iiiuuiqt = Struct(">iii16s16siq?").pack
@@ -61,14 +63,12 @@ class VoteRequest:
         cluster_id: str | None = None,
         voter_id: int = -1,  # 1+
         topics: list[TopicData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.cluster_id: str | None = cluster_id
         self.voter_id = voter_id
         self.topics: list[TopicData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VoteRequest):
@@ -82,21 +82,26 @@ class VoteRequest:
 def read_vote_request(buffer: Buffer, position: int, version: int) -> tuple[VoteRequest, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("VoteRequest", version))
-    message = VoteRequest.__new__(VoteRequest)
-    message.cluster_id, position = read_compact_nullable_string(buffer, position)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(VoteRequest)
+    message.cluster_id, position = read_short_nullable_string(buffer, position)
     if version >= 1:
         (message.voter_id,) = _unpack_i(buffer, position)
         position += 4
     else:
         message.voter_id = -1
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_topic_data_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -130,13 +135,11 @@ class TopicData:
         self,
         topic_name: str = "",
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -147,21 +150,38 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 25, MAX_ELEMENTS)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        message.topic_name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 25, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -201,7 +221,7 @@ class PartitionData:
         last_offset_epoch: int = 0,
         last_offset: int = 0,
         pre_vote: bool = False,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.replica_epoch = replica_epoch
@@ -211,9 +231,7 @@ class PartitionData:
         self.last_offset_epoch = last_offset_epoch
         self.last_offset = last_offset
         self.pre_vote = pre_vote
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -224,50 +242,61 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    if version == 2:
-        (
-            message.partition_index,
-            message.replica_epoch,
-            message.replica_id,
-            message.replica_directory_id,
-            message.voter_directory_id,
-            message.last_offset_epoch,
-            message.last_offset,
-            message.pre_vote,
-        ) = _unpack_iiiuuiqt(buffer, position)
-        position += 57
-    elif version == 1:
-        (
-            message.partition_index,
-            message.replica_epoch,
-            message.replica_id,
-            message.replica_directory_id,
-            message.voter_directory_id,
-            message.last_offset_epoch,
-            message.last_offset,
-        ) = _unpack_iiiuuiq(buffer, position)
-        position += 56
-        message.pre_vote = False
-    else:
-        (
-            message.partition_index,
-            message.replica_epoch,
-            message.replica_id,
-            message.last_offset_epoch,
-            message.last_offset,
-        ) = _unpack_iiiiq(buffer, position)
-        position += 24
-        message.replica_directory_id = ZERO_UUID
-        message.voter_directory_id = ZERO_UUID
-        message.pre_vote = False
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        if version == 2:
+            (
+                message.partition_index,
+                message.replica_epoch,
+                message.replica_id,
+                message.replica_directory_id,
+                message.voter_directory_id,
+                message.last_offset_epoch,
+                message.last_offset,
+                message.pre_vote,
+                tag_count,
+            ) = _unpack_iiiuuiqtB(buffer, position)
+            position += 58
+        elif version == 1:
+            (
+                message.partition_index,
+                message.replica_epoch,
+                message.replica_id,
+                message.replica_directory_id,
+                message.voter_directory_id,
+                message.last_offset_epoch,
+                message.last_offset,
+                tag_count,
+            ) = _unpack_iiiuuiqB(buffer, position)
+            position += 57
+            message.pre_vote = False
+        else:
+            (
+                message.partition_index,
+                message.replica_epoch,
+                message.replica_id,
+                message.last_offset_epoch,
+                message.last_offset,
+                tag_count,
+            ) = _unpack_iiiiqB(buffer, position)
+            position += 25
+            message.replica_directory_id = ZERO_UUID
+            message.voter_directory_id = ZERO_UUID
+            message.pre_vote = False
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:

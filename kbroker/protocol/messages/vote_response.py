@@ -13,13 +13,15 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     absent_field,
     describe,
     equal_fields,
     keep_tagged_field,
     misplaced_tag,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     read_uvarint,
     unsupported_version,
@@ -34,10 +36,10 @@ MIN_VERSION: Final = 0
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 0
 
-_unpack_H = Struct(">H").unpack_from
+_unpack_HB = Struct(">HB").unpack_from
 _unpack_h = Struct(">h").unpack_from
 _unpack_i = Struct(">i").unpack_from
-_unpack_ihiit = Struct(">ihii?").unpack_from
+_unpack_ihiitB = Struct(">ihii?B").unpack_from
 _pack_H = Struct(">H").pack
 _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
@@ -60,14 +62,12 @@ class VoteResponse:
         error_code: int = 0,
         topics: list[TopicData] | None = None,
         node_endpoints: list[NodeEndpoint] | None = None,  # 1+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.error_code = error_code
         self.topics: list[TopicData] = [] if topics is None else topics
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VoteResponse):
@@ -81,37 +81,47 @@ class VoteResponse:
 def read_vote_response(buffer: Buffer, position: int, version: int) -> tuple[VoteResponse, int]:
     if not 0 <= version <= 2:
         raise DecodeError(unsupported_version("VoteResponse", version))
-    message = VoteResponse.__new__(VoteResponse)
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(VoteResponse)
     (message.error_code,) = _unpack_h(buffer, position)
     position += 2
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[TopicData] = []
-    for _ in range(count):
-        topic_data, position = read_topic_data(buffer, position, version)
-        topics.append(topic_data)
-    message.topics = topics
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 3)
+    if count > 0:
+        message.topics, position = read_topic_data_array(buffer, position, version, count)
+    else:
+        message.topics = []
     message.node_endpoints = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         fields: list[tuple[int, bytes]] = []
         tag_count, position = read_uvarint(buffer, position)
-        for _ in range(tag_count):
+        while tag_count > 0:
+            tag_count -= 1
             tag, position = read_uvarint(buffer, position)
             size, position = read_uvarint(buffer, position)
             if tag == 0:
                 if version == 0:
                     raise misplaced_tag("VoteResponse", 0, version)
                 count, position = read_compact_count(buffer, position, 8)
-                node_endpoints: list[NodeEndpoint] = []
-                for _ in range(count):
-                    node_endpoint, position = read_node_endpoint(buffer, position, version)
-                    node_endpoints.append(node_endpoint)
-                message.node_endpoints = node_endpoints
+                if count > 0:
+                    message.node_endpoints, position = read_node_endpoint_array(
+                        buffer,
+                        position,
+                        version,
+                        count,
+                    )
+                else:
+                    message.node_endpoints = []
             else:
                 position = keep_tagged_field(fields, buffer, position, tag, size)
-        message.unknown_tagged_fields = fields
+        message.unknown_tagged_fields = tuple(fields)
     return message, position
 
 
@@ -131,7 +141,7 @@ def write_vote_response(parts: list[Any], message: VoteResponse, version: int) -
         write_compact_count(field_parts, message.node_endpoints)
         for node_endpoint in message.node_endpoints:
             write_node_endpoint(field_parts, node_endpoint, version)
-        fields = [*fields, (0, b"".join(field_parts))]
+        fields = (*fields, (0, b"".join(field_parts)))
     if fields:
         write_tagged_fields(pieces, fields)
     else:
@@ -149,13 +159,11 @@ class TopicData:
         self,
         topic_name: str = "",
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TopicData):
@@ -166,21 +174,38 @@ class TopicData:
         return describe(self, self.FIELDS)
 
 
-def read_topic_data(buffer: Buffer, position: int, version: int) -> tuple[TopicData, int]:
-    message = TopicData.__new__(TopicData)
-    message.topic_name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 16)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_topic_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[TopicData], int]:
+    messages: list[TopicData] = []
+    while left > 0:
+        left -= 1
+        message = new(TopicData)
+        message.topic_name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 16)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None:
@@ -214,16 +239,14 @@ class PartitionData:
         leader_id: int = 0,
         leader_epoch: int = 0,
         vote_granted: bool = False,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.vote_granted = vote_granted
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -234,22 +257,31 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    (
-        message.partition_index,
-        message.error_code,
-        message.leader_id,
-        message.leader_epoch,
-        message.vote_granted,
-    ) = _unpack_ihiit(buffer, position)
-    position += 15
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        (
+            message.partition_index,
+            message.error_code,
+            message.leader_id,
+            message.leader_epoch,
+            message.vote_granted,
+            tag_count,
+        ) = _unpack_ihiitB(buffer, position)
+        position += 16
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -279,14 +311,12 @@ class NodeEndpoint:
         node_id: int = 0,
         host: str = "",
         port: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.node_id = node_id
         self.host = host
         self.port = port
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NodeEndpoint):
@@ -297,19 +327,27 @@ class NodeEndpoint:
         return describe(self, self.FIELDS)
 
 
-def read_node_endpoint(buffer: Buffer, position: int, version: int) -> tuple[NodeEndpoint, int]:
-    message = NodeEndpoint.__new__(NodeEndpoint)
-    (message.node_id,) = _unpack_i(buffer, position)
-    position += 4
-    message.host, position = read_compact_string(buffer, position)
-    (message.port,) = _unpack_H(buffer, position)
-    position += 2
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_node_endpoint_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[NodeEndpoint], int]:
+    messages: list[NodeEndpoint] = []
+    while left > 0:
+        left -= 1
+        message = new(NodeEndpoint)
+        (message.node_id,) = _unpack_i(buffer, position)
+        position += 4
+        message.host, position = read_short_string(buffer, position)
+        message.port, tag_count = _unpack_HB(buffer, position)
+        position += 3
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_node_endpoint(parts: list[Any], message: NodeEndpoint, version: int) -> None:

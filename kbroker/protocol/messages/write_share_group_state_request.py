@@ -15,10 +15,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -35,7 +37,7 @@ FLEXIBLE_FROM: Final = 0
 _unpack_u = Struct(">16s").unpack_from
 _unpack_iiiq = Struct(">iiiq").unpack_from
 _unpack_iiiqi = Struct(">iiiqi").unpack_from
-_unpack_qqbh = Struct(">qqbh").unpack_from
+_unpack_qqbhB = Struct(">qqbhB").unpack_from
 _pack_u = Struct(">16s").pack
 _pack_iiiq = Struct(">iiiq").pack
 _pack_iiiqi = Struct(">iiiqi").pack
@@ -52,13 +54,11 @@ class WriteShareGroupStateRequest:
         self,
         group_id: str = "",
         topics: list[WriteStateData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.group_id = group_id
         self.topics: list[WriteStateData] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WriteShareGroupStateRequest):
@@ -76,16 +76,21 @@ def read_write_share_group_state_request(
 ) -> tuple[WriteShareGroupStateRequest, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("WriteShareGroupStateRequest", version))
-    message = WriteShareGroupStateRequest.__new__(WriteShareGroupStateRequest)
-    message.group_id, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
-    topics: list[WriteStateData] = []
-    for _ in range(count):
-        write_state_data, position = read_write_state_data(buffer, position, version)
-        topics.append(write_state_data)
-    message.topics = topics
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(WriteShareGroupStateRequest)
+    message.group_id, position = read_short_string(buffer, position)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18, MAX_ELEMENTS)
+    if count > 0:
+        message.topics, position = read_write_state_data_array(buffer, position, version, count)
+    else:
+        message.topics = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -121,13 +126,11 @@ class WriteStateData:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionData] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WriteStateData):
@@ -138,26 +141,39 @@ class WriteStateData:
         return describe(self, self.FIELDS)
 
 
-def read_write_state_data(
-    buffer: Buffer,
+def read_write_state_data_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[WriteStateData, int]:
-    message = WriteStateData.__new__(WriteStateData)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 22, MAX_ELEMENTS)
-    partitions: list[PartitionData] = []
-    for _ in range(count):
-        partition_data, position = read_partition_data(buffer, position, version)
-        partitions.append(partition_data)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[WriteStateData], int]:
+    messages: list[WriteStateData] = []
+    while left > 0:
+        left -= 1
+        message = new(WriteStateData)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 22, MAX_ELEMENTS)
+        if count > 0:
+            message.partitions, position = read_partition_data_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_write_state_data(parts: list[Any], message: WriteStateData, version: int) -> None:
@@ -193,7 +209,7 @@ class PartitionData:
         start_offset: int = 0,
         delivery_complete_count: int = -1,  # 1+
         state_batches: list[StateBatch] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.state_epoch = state_epoch
@@ -201,9 +217,7 @@ class PartitionData:
         self.start_offset = start_offset
         self.delivery_complete_count = delivery_complete_count
         self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionData):
@@ -214,38 +228,55 @@ class PartitionData:
         return describe(self, self.FIELDS)
 
 
-def read_partition_data(buffer: Buffer, position: int, version: int) -> tuple[PartitionData, int]:
-    message = PartitionData.__new__(PartitionData)
-    if version == 1:
-        (
-            message.partition,
-            message.state_epoch,
-            message.leader_epoch,
-            message.start_offset,
-            message.delivery_complete_count,
-        ) = _unpack_iiiqi(buffer, position)
-        position += 24
-    else:
-        (
-            message.partition,
-            message.state_epoch,
-            message.leader_epoch,
-            message.start_offset,
-        ) = _unpack_iiiq(buffer, position)
-        position += 20
-        message.delivery_complete_count = -1
-    count, position = read_compact_count(buffer, position, 20, MAX_ELEMENTS)
-    state_batches: list[StateBatch] = []
-    for _ in range(count):
-        state_batch, position = read_state_batch(buffer, position, version)
-        state_batches.append(state_batch)
-    message.state_batches = state_batches
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_partition_data_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[PartitionData], int]:
+    messages: list[PartitionData] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionData)
+        if version == 1:
+            (
+                message.partition,
+                message.state_epoch,
+                message.leader_epoch,
+                message.start_offset,
+                message.delivery_complete_count,
+            ) = _unpack_iiiqi(buffer, position)
+            position += 24
+        else:
+            (
+                message.partition,
+                message.state_epoch,
+                message.leader_epoch,
+                message.start_offset,
+            ) = _unpack_iiiq(buffer, position)
+            position += 20
+            message.delivery_complete_count = -1
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 20, MAX_ELEMENTS)
+        if count > 0:
+            message.state_batches, position = read_state_batch_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.state_batches = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_data(parts: list[Any], message: PartitionData, version: int) -> None:
@@ -295,15 +326,13 @@ class StateBatch:
         last_offset: int = 0,
         delivery_state: int = 0,
         delivery_count: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
         self.delivery_state = delivery_state
         self.delivery_count = delivery_count
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StateBatch):
@@ -314,21 +343,30 @@ class StateBatch:
         return describe(self, self.FIELDS)
 
 
-def read_state_batch(buffer: Buffer, position: int, version: int) -> tuple[StateBatch, int]:
-    message = StateBatch.__new__(StateBatch)
-    (
-        message.first_offset,
-        message.last_offset,
-        message.delivery_state,
-        message.delivery_count,
-    ) = _unpack_qqbh(buffer, position)
-    position += 19
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+def read_state_batch_array(
+    buffer: bytes,
+    position: int,
+    version: int,
+    left: int,
+) -> tuple[list[StateBatch], int]:
+    messages: list[StateBatch] = []
+    while left > 0:
+        left -= 1
+        message = new(StateBatch)
+        (
+            message.first_offset,
+            message.last_offset,
+            message.delivery_state,
+            message.delivery_count,
+            tag_count,
+        ) = _unpack_qqbhB(buffer, position)
+        position += 20
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_state_batch(parts: list[Any], message: StateBatch, version: int) -> None:

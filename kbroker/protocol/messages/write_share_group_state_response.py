@@ -14,10 +14,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_nullable_string,
+    read_short_nullable_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -46,12 +48,10 @@ class WriteShareGroupStateResponse:
     def __init__(
         self,
         results: list[WriteStateResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.results: list[WriteStateResult] = [] if results is None else results
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WriteShareGroupStateResponse):
@@ -69,15 +69,20 @@ def read_write_share_group_state_response(
 ) -> tuple[WriteShareGroupStateResponse, int]:
     if not 0 <= version <= 1:
         raise DecodeError(unsupported_version("WriteShareGroupStateResponse", version))
-    message = WriteShareGroupStateResponse.__new__(WriteShareGroupStateResponse)
-    count, position = read_compact_count(buffer, position, 18)
-    results: list[WriteStateResult] = []
-    for _ in range(count):
-        write_state_result, position = read_write_state_result(buffer, position, version)
-        results.append(write_state_result)
-    message.results = results
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(WriteShareGroupStateResponse)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 18)
+    if count > 0:
+        message.results, position = read_write_state_result_array(buffer, position, version, count)
+    else:
+        message.results = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -112,13 +117,11 @@ class WriteStateResult:
         self,
         topic_id: bytes = ZERO_UUID,
         partitions: list[PartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.topic_id = topic_id
         self.partitions: list[PartitionResult] = [] if partitions is None else partitions
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WriteStateResult):
@@ -129,26 +132,39 @@ class WriteStateResult:
         return describe(self, self.FIELDS)
 
 
-def read_write_state_result(
-    buffer: Buffer,
+def read_write_state_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[WriteStateResult, int]:
-    message = WriteStateResult.__new__(WriteStateResult)
-    (message.topic_id,) = _unpack_u(buffer, position)
-    position += 16
-    count, position = read_compact_count(buffer, position, 8)
-    partitions: list[PartitionResult] = []
-    for _ in range(count):
-        partition_result, position = read_partition_result(buffer, position, version)
-        partitions.append(partition_result)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[WriteStateResult], int]:
+    messages: list[WriteStateResult] = []
+    while left > 0:
+        left -= 1
+        message = new(WriteStateResult)
+        (message.topic_id,) = _unpack_u(buffer, position)
+        position += 16
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 8)
+        if count > 0:
+            message.partitions, position = read_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_write_state_result(parts: list[Any], message: WriteStateResult, version: int) -> None:
@@ -178,14 +194,12 @@ class PartitionResult:
         partition: int = 0,
         error_code: int = 0,
         error_message: str | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition = partition
         self.error_code = error_code
         self.error_message: str | None = error_message
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionResult):
@@ -196,21 +210,26 @@ class PartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_partition_result(
-    buffer: Buffer,
+def read_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[PartitionResult, int]:
-    message = PartitionResult.__new__(PartitionResult)
-    message.partition, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    message.error_message, position = read_compact_nullable_string(buffer, position)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[PartitionResult], int]:
+    messages: list[PartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(PartitionResult)
+        message.partition, message.error_code = _unpack_ih(buffer, position)
+        position += 6
+        message.error_message, position = read_short_nullable_string(buffer, position)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_partition_result(parts: list[Any], message: PartitionResult, version: int) -> None:

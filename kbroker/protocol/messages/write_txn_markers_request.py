@@ -14,11 +14,13 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
     read_fixed_array,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -33,8 +35,8 @@ MIN_VERSION: Final = 1
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 1
 
-_unpack_i = Struct(">i").unpack_from
-_unpack_ib = Struct(">ib").unpack_from
+_unpack_iB = Struct(">iB").unpack_from
+_unpack_ibB = Struct(">ibB").unpack_from
 _unpack_qht = Struct(">qh?").unpack_from
 _pack_i = Struct(">i").pack
 _pack_ib = Struct(">ib").pack
@@ -50,12 +52,10 @@ class WriteTxnMarkersRequest:
     def __init__(
         self,
         markers: list[WritableTxnMarker] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.markers: list[WritableTxnMarker] = [] if markers is None else markers
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WriteTxnMarkersRequest):
@@ -73,15 +73,20 @@ def read_write_txn_markers_request(
 ) -> tuple[WriteTxnMarkersRequest, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("WriteTxnMarkersRequest", version))
-    message = WriteTxnMarkersRequest.__new__(WriteTxnMarkersRequest)
-    count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
-    markers: list[WritableTxnMarker] = []
-    for _ in range(count):
-        writable_txn_marker, position = read_writable_txn_marker(buffer, position, version)
-        markers.append(writable_txn_marker)
-    message.markers = markers
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(WriteTxnMarkersRequest)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 17, MAX_ELEMENTS)
+    if count > 0:
+        message.markers, position = read_writable_txn_marker_array(buffer, position, version, count)
+    else:
+        message.markers = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -128,7 +133,7 @@ class WritableTxnMarker:
         topics: list[WritableTxnMarkerTopic] | None = None,
         coordinator_epoch: int = 0,
         transaction_version: int = 0,  # 2+
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
@@ -136,9 +141,7 @@ class WritableTxnMarker:
         self.topics: list[WritableTxnMarkerTopic] = [] if topics is None else topics
         self.coordinator_epoch = coordinator_epoch
         self.transaction_version = transaction_version
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WritableTxnMarker):
@@ -149,41 +152,53 @@ class WritableTxnMarker:
         return describe(self, self.FIELDS)
 
 
-def read_writable_txn_marker(
-    buffer: Buffer,
+def read_writable_txn_marker_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[WritableTxnMarker, int]:
-    message = WritableTxnMarker.__new__(WritableTxnMarker)
-    (
-        message.producer_id,
-        message.producer_epoch,
-        message.transaction_result,
-    ) = _unpack_qht(buffer, position)
-    position += 11
-    count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
-    topics: list[WritableTxnMarkerTopic] = []
-    for _ in range(count):
-        writable_txn_marker_topic, position = read_writable_txn_marker_topic(
-            buffer,
-            position,
-            version,
-        )
-        topics.append(writable_txn_marker_topic)
-    message.topics = topics
-    if version == 2:
-        message.coordinator_epoch, message.transaction_version = _unpack_ib(buffer, position)
-        position += 5
-    else:
-        (message.coordinator_epoch,) = _unpack_i(buffer, position)
-        position += 4
-        message.transaction_version = 0
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[WritableTxnMarker], int]:
+    messages: list[WritableTxnMarker] = []
+    while left > 0:
+        left -= 1
+        message = new(WritableTxnMarker)
+        (
+            message.producer_id,
+            message.producer_epoch,
+            message.transaction_result,
+        ) = _unpack_qht(buffer, position)
+        position += 11
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3, MAX_ELEMENTS)
+        if count > 0:
+            message.topics, position = read_writable_txn_marker_topic_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
+        if version == 2:
+            (
+                message.coordinator_epoch,
+                message.transaction_version,
+                tag_count,
+            ) = _unpack_ibB(buffer, position)
+            position += 6
+        else:
+            message.coordinator_epoch, tag_count = _unpack_iB(buffer, position)
+            position += 5
+            message.transaction_version = 0
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_writable_txn_marker(parts: list[Any], message: WritableTxnMarker, version: int) -> None:
@@ -211,13 +226,11 @@ class WritableTxnMarkerTopic:
         self,
         name: str = "",
         partition_indexes: list[int] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WritableTxnMarkerTopic):
@@ -228,21 +241,30 @@ class WritableTxnMarkerTopic:
         return describe(self, self.FIELDS)
 
 
-def read_writable_txn_marker_topic(
-    buffer: Buffer,
+def read_writable_txn_marker_topic_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[WritableTxnMarkerTopic, int]:
-    message = WritableTxnMarkerTopic.__new__(WritableTxnMarkerTopic)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 4)
-    message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[WritableTxnMarkerTopic], int]:
+    messages: list[WritableTxnMarkerTopic] = []
+    while left > 0:
+        left -= 1
+        message = new(WritableTxnMarkerTopic)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 4)
+        message.partition_indexes, position = read_fixed_array(buffer, position, count, "i", 4)
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_writable_txn_marker_topic(

@@ -13,10 +13,12 @@ from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
+    TaggedFields,
     describe,
     equal_fields,
+    new,
     read_compact_count,
-    read_compact_string,
+    read_short_string,
     read_tagged_fields,
     unsupported_version,
     write_compact_count,
@@ -30,7 +32,7 @@ MIN_VERSION: Final = 1
 MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 1
 
-_unpack_ih = Struct(">ih").unpack_from
+_unpack_ihB = Struct(">ihB").unpack_from
 _unpack_q = Struct(">q").unpack_from
 _pack_ih = Struct(">ih").pack
 _pack_q = Struct(">q").pack
@@ -45,12 +47,10 @@ class WriteTxnMarkersResponse:
     def __init__(
         self,
         markers: list[WritableTxnMarkerResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.markers: list[WritableTxnMarkerResult] = [] if markers is None else markers
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WriteTxnMarkersResponse):
@@ -68,19 +68,25 @@ def read_write_txn_markers_response(
 ) -> tuple[WriteTxnMarkersResponse, int]:
     if not 1 <= version <= 2:
         raise DecodeError(unsupported_version("WriteTxnMarkersResponse", version))
-    message = WriteTxnMarkersResponse.__new__(WriteTxnMarkersResponse)
-    count, position = read_compact_count(buffer, position, 10)
-    markers: list[WritableTxnMarkerResult] = []
-    for _ in range(count):
-        writable_txn_marker_result, position = read_writable_txn_marker_result(
+    if not isinstance(buffer, bytes):
+        buffer = bytes(buffer)
+    message = new(WriteTxnMarkersResponse)
+    count = buffer[position] - 1
+    if 0 <= count < 127:
+        position += 1
+    else:
+        count, position = read_compact_count(buffer, position, 10)
+    if count > 0:
+        message.markers, position = read_writable_txn_marker_result_array(
             buffer,
             position,
             version,
+            count,
         )
-        markers.append(writable_txn_marker_result)
-    message.markers = markers
+    else:
+        message.markers = []
     if buffer[position] == 0:
-        message.unknown_tagged_fields = []
+        message.unknown_tagged_fields = ()
         position += 1
     else:
         message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
@@ -115,13 +121,11 @@ class WritableTxnMarkerResult:
         self,
         producer_id: int = 0,
         topics: list[WritableTxnMarkerTopicResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.producer_id = producer_id
         self.topics: list[WritableTxnMarkerTopicResult] = [] if topics is None else topics
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WritableTxnMarkerResult):
@@ -132,26 +136,39 @@ class WritableTxnMarkerResult:
         return describe(self, self.FIELDS)
 
 
-def read_writable_txn_marker_result(
-    buffer: Buffer,
+def read_writable_txn_marker_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[WritableTxnMarkerResult, int]:
-    message = WritableTxnMarkerResult.__new__(WritableTxnMarkerResult)
-    (message.producer_id,) = _unpack_q(buffer, position)
-    position += 8
-    count, position = read_compact_count(buffer, position, 3)
-    topics: list[WritableTxnMarkerTopicResult] = []
-    for _ in range(count):
-        topics_item, position = read_writable_txn_marker_topic_result(buffer, position, version)
-        topics.append(topics_item)
-    message.topics = topics
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[WritableTxnMarkerResult], int]:
+    messages: list[WritableTxnMarkerResult] = []
+    while left > 0:
+        left -= 1
+        message = new(WritableTxnMarkerResult)
+        (message.producer_id,) = _unpack_q(buffer, position)
+        position += 8
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 3)
+        if count > 0:
+            message.topics, position = read_writable_txn_marker_topic_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.topics = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_writable_txn_marker_result(
@@ -179,15 +196,13 @@ class WritableTxnMarkerTopicResult:
         self,
         name: str = "",
         partitions: list[WritableTxnMarkerPartitionResult] | None = None,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.name = name
         self.partitions: list[WritableTxnMarkerPartitionResult] = (
             [] if partitions is None else partitions
         )
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WritableTxnMarkerTopicResult):
@@ -198,29 +213,38 @@ class WritableTxnMarkerTopicResult:
         return describe(self, self.FIELDS)
 
 
-def read_writable_txn_marker_topic_result(
-    buffer: Buffer,
+def read_writable_txn_marker_topic_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[WritableTxnMarkerTopicResult, int]:
-    message = WritableTxnMarkerTopicResult.__new__(WritableTxnMarkerTopicResult)
-    message.name, position = read_compact_string(buffer, position)
-    count, position = read_compact_count(buffer, position, 7)
-    partitions: list[WritableTxnMarkerPartitionResult] = []
-    for _ in range(count):
-        partitions_item, position = read_writable_txn_marker_partition_result(
-            buffer,
-            position,
-            version,
-        )
-        partitions.append(partitions_item)
-    message.partitions = partitions
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[WritableTxnMarkerTopicResult], int]:
+    messages: list[WritableTxnMarkerTopicResult] = []
+    while left > 0:
+        left -= 1
+        message = new(WritableTxnMarkerTopicResult)
+        message.name, position = read_short_string(buffer, position)
+        count = buffer[position] - 1
+        if 0 <= count < 127:
+            position += 1
+        else:
+            count, position = read_compact_count(buffer, position, 7)
+        if count > 0:
+            message.partitions, position = read_writable_txn_marker_partition_result_array(
+                buffer,
+                position,
+                version,
+                count,
+            )
+        else:
+            message.partitions = []
+        if buffer[position] == 0:
+            message.unknown_tagged_fields = ()
+            position += 1
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
+        messages.append(message)
+    return messages, position
 
 
 def write_writable_txn_marker_topic_result(
@@ -248,13 +272,11 @@ class WritableTxnMarkerPartitionResult:
         self,
         partition_index: int = 0,
         error_code: int = 0,
-        unknown_tagged_fields: list[tuple[int, bytes]] | None = None,
+        unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
-        self.unknown_tagged_fields: list[tuple[int, bytes]] = (
-            [] if unknown_tagged_fields is None else unknown_tagged_fields
-        )
+        self.unknown_tagged_fields = unknown_tagged_fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WritableTxnMarkerPartitionResult):
@@ -265,20 +287,24 @@ class WritableTxnMarkerPartitionResult:
         return describe(self, self.FIELDS)
 
 
-def read_writable_txn_marker_partition_result(
-    buffer: Buffer,
+def read_writable_txn_marker_partition_result_array(
+    buffer: bytes,
     position: int,
     version: int,
-) -> tuple[WritableTxnMarkerPartitionResult, int]:
-    message = WritableTxnMarkerPartitionResult.__new__(WritableTxnMarkerPartitionResult)
-    message.partition_index, message.error_code = _unpack_ih(buffer, position)
-    position += 6
-    if buffer[position] == 0:
-        message.unknown_tagged_fields = []
-        position += 1
-    else:
-        message.unknown_tagged_fields, position = read_tagged_fields(buffer, position)
-    return message, position
+    left: int,
+) -> tuple[list[WritableTxnMarkerPartitionResult], int]:
+    messages: list[WritableTxnMarkerPartitionResult] = []
+    while left > 0:
+        left -= 1
+        message = new(WritableTxnMarkerPartitionResult)
+        message.partition_index, message.error_code, tag_count = _unpack_ihB(buffer, position)
+        position += 7
+        if tag_count == 0:
+            message.unknown_tagged_fields = ()
+        else:
+            message.unknown_tagged_fields, position = read_tagged_fields(buffer, position - 1)
+        messages.append(message)
+    return messages, position
 
 
 def write_writable_txn_marker_partition_result(

@@ -80,7 +80,7 @@ def test_defaults_are_not_shared():
     one, other = module.AllTypeMessage(), module.AllTypeMessage()
     one.my_int_array.append(1)
     one.my_common_struct.foo = 5
-    one.unknown_tagged_fields.append((9, b""))
+    one.unknown_tagged_fields += ((9, b""),)
     assert other == module.AllTypeMessage()
 
 
@@ -121,13 +121,13 @@ def test_tagged_fields_stand_in_ascending_order_and_only_where_set():
     module = MODULES["SimpleExampleMessage"]
     empty = encode("SimpleExampleMessage", 1, module.SimpleExampleMessage())
     message = module.SimpleExampleMessage(
-        my_string="x", my_int16=5, unknown_tagged_fields=[(90, b"u"), (30, b"")]
+        my_string="x", my_int16=5, unknown_tagged_fields=((90, b"u"), (30, b""))
     )
     data = encode("SimpleExampleMessage", 1, message)
     assert empty.endswith(b"\0")
     assert data == empty[:-1] + bytes.fromhex("04" + "02020005" + "04020278" + "1e00" + "5a0175")
     found = decode("SimpleExampleMessage", 1, data)
-    assert found.unknown_tagged_fields == [(30, b""), (90, b"u")]
+    assert found.unknown_tagged_fields == ((30, b""), (90, b"u"))
     assert (found.my_int16, found.my_string) == (5, "x")
 
 
@@ -166,7 +166,7 @@ def test_ignorable_fields_are_dropped_and_others_are_not():
         {"my_bytes": b"x"},
         {"zero_copy_byte_buffer": b"x"},
         {"my_uint16": 1},
-        {"unknown_tagged_fields": [(100, b"")]},
+        {"unknown_tagged_fields": ((100, b""),)},
     ):
         with pytest.raises(EncodeError, match="version 0 has no such field"):
             encode("SimpleExampleMessage", 0, module.SimpleExampleMessage(**change))
@@ -216,7 +216,7 @@ def test_repr_and_equality():
     module = MODULES["SimpleRecordsMessage"]
     message = module.SimpleRecordsMessage(topic="t", record_set=b"x" * 100)
     assert repr(message) == (
-        "SimpleRecordsMessage(topic='t', record_set=<100 bytes>, unknown_tagged_fields=[])"
+        "SimpleRecordsMessage(topic='t', record_set=<100 bytes>, unknown_tagged_fields=())"
     )
     assert message == module.SimpleRecordsMessage("t", b"x" * 100)
     assert message != module.SimpleRecordsMessage("u", b"x" * 100)

@@ -155,5 +155,5 @@ def _to_object(
             value = _to_object(module, schema, element, inner, value)
         arguments[attribute(field["name"])] = value
     if "_tags" in message:
-        arguments["unknown_tagged_fields"] = message["_tags"]
+        arguments["unknown_tagged_fields"] = tuple(message["_tags"])
     return getattr(module, class_name(name))(**arguments)

@@ -56,7 +56,7 @@ def test_agrees_with_the_generated_codec(client_id, key, version):
     header_version = request_header_version(key, version)
     header = RequestHeader(key, version, -7, client_id)
     if header_version == 2:
-        header.unknown_tagged_fields = [(3, b"abc"), (200, b"")]
+        header.unknown_tagged_fields = ((3, b"abc"), (200, b""))
     parts = []
     write_request_header(parts, header, header_version)
     data = b"frame" + b"".join(parts) + b"body"
@@ -91,7 +91,7 @@ def test_what_kafka_accepts():
     header, _ = read_request_header(b"\0\x12\0\0\0\0\0\1\0\2\xff\xfe", 0)
     assert header.client_id == "��"
     header, position = read_request_header(b"\0\x12\0\3\0\0\0\1\0\1d\2\5\0\4\0rest", 0)
-    assert header.unknown_tagged_fields == [(5, b""), (4, b"")]
+    assert header.unknown_tagged_fields == ((5, b""), (4, b""))
     assert position == 16
 
 

@@ -169,7 +169,7 @@ def test_what_kafka_accepts():
         MetadataRequest(topics=[MetadataRequestTopic(name="x" * 40_000)]),
         MetadataRequest(topics=[MetadataRequestTopic(name="\ud800")]),
         MetadataRequest(include_cluster_authorized_operations=True),
-        MetadataRequest(unknown_tagged_fields=[(1, b"")]),
+        MetadataRequest(unknown_tagged_fields=((1, b""),)),
     ],
 )
 def test_messages_that_cannot_be_written(message):

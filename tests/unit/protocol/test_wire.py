@@ -231,7 +231,7 @@ def test_records_are_not_copied():
 def test_unknown_tags_in_any_order_and_twice():
     data = b"\3\5\1a\4\0\5\1b"
     fields, end = wire.read_tagged_fields(data, 0)
-    assert fields == [(5, b"a"), (4, b""), (5, b"b")]
+    assert fields == ((5, b"a"), (4, b""), (5, b"b"))
     assert end == len(data)
     parts = []
     wire.write_tagged_fields(parts, fields)

@@ -168,7 +168,7 @@ def test_the_short_way_is_taken_for_what_is_written_today() -> None:
 
 def test_tagged_fields_of_the_future_are_kept() -> None:
     parts: list[bytes] = []
-    value = OffsetCommitValue(offset=1, unknown_tagged_fields=[(5, b"new")])
+    value = OffsetCommitValue(offset=1, unknown_tagged_fields=((5, b"new"),))
     write_offset_commit_value(parts, value, 4)
     key, _ = SERDE.serialize(offset_commit_tombstone("g", "t", 0))
     assert SERDE.deserialize(key, b"\0\4" + b"".join(parts))[1] == value

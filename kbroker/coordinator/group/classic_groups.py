@@ -405,7 +405,9 @@ class ClassicGroups:
             return None
         missing = sorted(group.pending_sync_members)
         for member_id in missing:
-            self._drop(group, group.members[member_id])
+            member = group.members.get(member_id)
+            if member is not None:  # a static one may have come back under another id
+                self._drop(group, member)
         return self.prepare_rebalance(group, f"no SyncGroup came from {missing}")
 
     def store_assignment(

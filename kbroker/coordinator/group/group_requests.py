@@ -294,9 +294,9 @@ class GroupRequests:
         return ListGroupsResponse(groups=groups)
 
     def delete_groups(self, group_ids: Sequence[str]) -> Answer[DeleteGroupsResponse]:
-        """Delete empty groups and their offsets; one result for each id."""
+        """Delete empty groups and their offsets; one result for each id, however often named."""
         by_partition: dict[int, list[str]] = {}
-        for group_id in group_ids:
+        for group_id in dict.fromkeys(group_ids):
             by_partition.setdefault(self.partition_for(group_id), []).append(group_id)
 
         def some(ids: list[str]) -> Answer[list[DeletableGroupResult]]:

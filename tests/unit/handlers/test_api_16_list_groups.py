@@ -70,3 +70,13 @@ async def test_delete(version: int) -> None:
             ("no", ErrorCode.GROUP_ID_NOT_FOUND),
         }
         assert (await client.ask(16, 0, ListGroupsRequest())).groups == []
+
+
+async def test_a_group_named_twice_is_deleted_once() -> None:
+    async with group_asking() as client:
+        await with_a_simple_group(client)
+        answer = await client.ask(42, 2, DeleteGroupsRequest(["simple", "no", "simple", "no"]))
+        assert [(r.group_id, r.error_code) for r in answer.results] == [
+            ("simple", 0),
+            ("no", ErrorCode.GROUP_ID_NOT_FOUND),
+        ]

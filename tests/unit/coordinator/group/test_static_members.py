@@ -238,3 +238,21 @@ def test_the_group_may_be_full_of_static_members() -> None:
     stable(bench, "a", "b")
     full = ErrorCode.GROUP_MAX_SIZE_REACHED
     assert now(bench.join(instance_id="c")).error_code == full
+
+
+def test_one_who_restarts_before_it_synced_is_missed_under_its_old_id() -> None:
+    bench = GroupBench()
+    answers = [bench.join(instance_id=name, session_ms=90_000) for name in ("one", "two")]
+    bench.settle()
+    leader, silent = (now(answer).member_id for answer in answers)
+    bench.sync(leader, 1, {leader: b"all"}, instance_id="one")
+    assert bench.group().state is ClassicGroupState.STABLE
+    again = now(bench.join(instance_id="two", session_ms=90_000)).member_id
+    assert again != silent
+    assert now(bench.sync(again, 1, instance_id="two")).error_code == NONE
+    bench.advance(59)
+    assert bench.group().state is ClassicGroupState.STABLE
+    bench.advance(2)
+    assert bench.group().state is ClassicGroupState.PREPARING_REBALANCE
+    assert set(bench.group().members) == {leader, again}
+    assert bench.heartbeat(leader, 1, instance_id="one") is ErrorCode.REBALANCE_IN_PROGRESS

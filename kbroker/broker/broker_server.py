@@ -43,7 +43,6 @@ from kbroker.replication.fetch_session import FetchSessionCache
 from kbroker.replication.replica_manager import ReplicaManager
 from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_manager import LogManager
-from kbroker.storage.unified_log import UnifiedLog
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from kbroker.metadata.image import MetadataImage
     from kbroker.metadata.store import MetadataStore
     from kbroker.request_context import Dispatch
+    from kbroker.storage.unified_log import UnifiedLog
 
 __all__ = ["BrokerServer", "StartError"]
 
@@ -251,7 +251,7 @@ class BrokerServer:
             overrides = image.topic_overrides(topic)
             return LogConfig.from_properties(overrides, defaults) if overrides else defaults
 
-        def is_known(log: UnifiedLog) -> bool:
+        def is_known(log: "UnifiedLog") -> bool:
             topic = image.topics.get(log.topic)
             return (
                 topic is not None

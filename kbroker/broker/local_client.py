@@ -85,7 +85,7 @@ class LocalClient:
             timestamp=self._server.clock.time_ms() if timestamp is None else timestamp,
         )
         hosted = self._server.replica_manager.get_leader_partition(topic, partition)
-        appended = self._server.replica_manager.append_records(
+        appended = self._server.replica_manager.leader_append.append_records(
             hosted, build_batch([record]), ACKS_ALL
         )
         info = await appended if isinstance(appended, Coroutine) else appended

@@ -426,7 +426,7 @@ def _append(
             before_append = partial(
                 _still_in_transaction, services, entry, request.transactional_id or ""
             )
-        info = manager.append_records(
+        info = manager.leader_append.append_records(
             partition,
             entry.records,
             request.acks,

@@ -1,7 +1,7 @@
 """The partitions of this broker: which it leads, and the verbs of the data plane over them."""
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.config.topic_config import LogConfig
@@ -11,39 +11,33 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.replication.delayed_delete_records import DelayedDeleteRecords, PendingDeletion
 from kbroker.replication.delayed_operations import DelayedOperations
 from kbroker.replication.delayed_produce import DelayedProduce, PendingAck
-from kbroker.replication.partition import Partition
-from kbroker.storage.append_info import AppendOrigin
-from kbroker.storage.log_validator import ValidatedRecords, validate_records
-from kbroker.storage.plain_batch import validate_plain_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
 
     from kbroker.common.clock import Clock
     from kbroker.common.offload import Offload
-    from kbroker.common.parts import Buffer
     from kbroker.common.timer import Timer
     from kbroker.config.broker_config import BrokerConfig, ConfigHolder
     from kbroker.metadata.delta import MetadataDelta
     from kbroker.metadata.image import MetadataImage, TopicImage
     from kbroker.metadata.values import PartitionValue
+    from kbroker.replication.leader_append import LeaderAppend
+    from kbroker.replication.partition import Partition
     from kbroker.storage.log_manager import LogManager
-    from kbroker.storage.unified_log import LogAppendInfo, UnifiedLog
+    from kbroker.storage.unified_log import UnifiedLog
 
 _LONGEST_MOVABLE_NAME: Final = 255 - len("-.-future") - 32
 """Topic and number together, beside the 32 digits that make a future log's name unique."""
 
 
-def _walks_records(config: "BrokerConfig") -> bool:
-    """``kbroker.record.validation=header`` trusts what clients say of their records."""
-    return config.kbroker_record_validation != "header"
-
-
-def _partition_class(faults: Faults) -> type[Partition]:
+def _partition_class(faults: Faults) -> "type[Partition]":
     if faults.planted == "ack_before_append":
         from kbroker.replication.ack_before_append import AckBeforeAppendPartition
 
         return AckBeforeAppendPartition
+    from kbroker.replication.partition import Partition
+
     return Partition
 
 
@@ -74,9 +68,10 @@ class ReplicaManager:
         self._offline: set[tuple[str, int]] = set()  # the storage failed when they were to be led
         self._image: MetadataImage | None = None
         self._log_defaults: LogConfig = config.current.log_defaults()
-        self._walk_records = _walks_records(config.current)
         self.delayed = DelayedOperations(timer)
-        self._partition_class = _partition_class(faults)
+        self._partition_class: type[Partition] | None = None
+        self.leader_append: LeaderAppend
+        """There from the first partition on."""
         self.on_offline: Callable[[list[tuple[str, int]]], object] | None = None
         """Told of partitions whose directory failed, for the controller to take note."""
         log_manager.on_offline = self._on_directory_failed
@@ -124,7 +119,7 @@ class ReplicaManager:
             if image.leader == self.node_id and self.on_offline is not None:
                 self.on_offline([(topic.name, index)])
 
-    def _create(self, topic: "TopicImage", index: int, *, is_new: bool) -> Partition:
+    def _create(self, topic: "TopicImage", index: int, *, is_new: bool) -> "Partition":
         log = self.log_manager.get_or_create_log(
             topic.name,
             index,
@@ -132,6 +127,8 @@ class ReplicaManager:
             self.log_config(topic.name),
             may_be_new=is_new,
         )
+        if self._partition_class is None:
+            self._partition_class = self._prepare_to_append()
         partition = self._partition_class(
             topic.name,
             index,
@@ -142,6 +139,14 @@ class ReplicaManager:
         )
         self._topics.setdefault(topic.name, {})[index] = partition
         return partition
+
+    def _prepare_to_append(self) -> "type[Partition]":
+        from kbroker.replication.leader_append import LeaderAppend
+
+        self.leader_append = LeaderAppend(
+            config=self._config, clock=self._clock, offload=self._offload, faults=self._faults
+        )
+        return _partition_class(self._faults)
 
     def _on_directory_failed(self, keys: list[tuple[str, int]]) -> None:
         """The partitions of a failed data directory are offline until the next start."""
@@ -186,7 +191,7 @@ class ReplicaManager:
             self._offline = {key for key in self._offline if key[0] != topic.name}
             self.log_manager.forget_offline(topic.name)
 
-    def _drop(self, partition: Partition) -> None:
+    def _drop(self, partition: "Partition") -> None:
         partitions = self._topics[partition.topic]
         del partitions[partition.index]
         if not partitions:
@@ -209,7 +214,6 @@ class ReplicaManager:
             self.delayed.check_all(partition)
 
     def _on_config_changed(self, old: "BrokerConfig", new: "BrokerConfig") -> None:
-        self._walk_records = _walks_records(new)
         self._log_defaults = new.log_defaults()
         if old.log_defaults() != self._log_defaults:
             for topic in self._topics:
@@ -229,12 +233,12 @@ class ReplicaManager:
         for partitions in self._topics.values():
             yield from partitions.values()
 
-    def get_partition(self, topic: str, index: int) -> Partition | None:
+    def get_partition(self, topic: str, index: int) -> "Partition | None":
         """The partition, when this broker holds a replica of it."""
         partitions = self._topics.get(topic)
         return None if partitions is None else partitions.get(index)
 
-    def get_partition_or_raise(self, topic: str, index: int) -> Partition:
+    def get_partition_or_raise(self, topic: str, index: int) -> "Partition":
         """The partition; KafkaError: NOT_LEADER_OR_FOLLOWER when it exists but not here,
         UNKNOWN_TOPIC_OR_PARTITION when the metadata has no such partition, KAFKA_STORAGE_ERROR
         when its log could not be opened."""
@@ -250,82 +254,13 @@ class ReplicaManager:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
-    def get_leader_partition(self, topic: str, index: int) -> Partition:
+    def get_leader_partition(self, topic: str, index: int) -> "Partition":
         """The partition, when this broker leads it; errors as above."""
         partition = self.get_partition_or_raise(topic, index)
         partition.leader_log()
         return partition
 
-    # Produce ------------------------------------------------------------------------------------
-
-    def append_records(
-        self,
-        partition: Partition,
-        records: "Buffer",
-        required_acks: int,
-        *,
-        is_one_batch: bool = False,
-        before_late_append: "Callable[[], None] | None" = None,
-    ) -> "LogAppendInfo | Coroutine[Any, Any, LogAppendInfo]":
-        """Validate a client's batch and append it as leader.
-
-        Gives a coroutine when it has to wait for a thread: to inflate, or to sync
-        (flush.messages). ``is_one_batch``: see ``validate_records``. ``before_late_append`` is
-        called when the validation has waited, and raises when the batch must not be appended.
-        Raises KafkaError (RecordValidationError with the records at fault); nothing is written
-        then.
-        """
-        batch = memoryview(records)
-        config = partition.leader_log().config
-        now_ms = self._clock.time_ms()
-        validated: ValidatedRecords | Coroutine[Any, Any, ValidatedRecords] | None = None
-        if is_one_batch and self._walk_records:
-            validated = validate_plain_batch(batch, config, now_ms)
-        if validated is None:
-            validated = validate_records(
-                batch,
-                config=config,
-                origin=AppendOrigin.CLIENT,
-                now_ms=now_ms,
-                offload=self._offload,
-                topic_partition=f"{partition.topic}-{partition.index}",
-                walk=self._walk_records,
-                is_one_batch=is_one_batch,
-            )
-        if not isinstance(validated, ValidatedRecords):
-            return self._append_when_validated(
-                partition, validated, required_acks, before_late_append
-            )
-        info = self._append(partition, validated, required_acks)
-        return self._when_flushed(partition, info) if info.must_flush else info
-
-    async def _append_when_validated(
-        self,
-        partition: Partition,
-        validating: "Coroutine[Any, Any, ValidatedRecords]",
-        required_acks: int,
-        before_append: "Callable[[], None] | None",
-    ) -> "LogAppendInfo":
-        validated = await validating
-        if before_append is not None:
-            before_append()
-        # The append looks anew at leadership and ISR: both may have changed meanwhile.
-        info = self._append(partition, validated, required_acks)
-        return await self._when_flushed(partition, info) if info.must_flush else info
-
-    @staticmethod
-    async def _when_flushed(partition: Partition, info: "LogAppendInfo") -> "LogAppendInfo":
-        """flush.messages is reached: what is answered must be on the device."""
-        await partition.log.flush()
-        return info
-
-    def _append(
-        self, partition: Partition, validated: "ValidatedRecords", required_acks: int
-    ) -> "LogAppendInfo":
-        info = partition.append_records_to_leader(validated, required_acks)
-        if self._faults is not NO_FAULTS:
-            self._faults.hit("append.before_ack")
-        return info
+    # Produce --------------------------------------------------------------------------------------
 
     async def wait_for_acks(self, pending: list[PendingAck], timeout_ms: int) -> None:
         """Return when every batch is committed, has failed, or its time is over."""
@@ -342,20 +277,6 @@ class ReplicaManager:
             operation.time_out()
 
     def append_coordinator_batch(self, topic: str, index: int, batch: bytearray) -> int:
-        """Append a coordinator's batch, built by us; returns the offset that the high watermark
-        must reach for it to be committed. Raises KafkaError; nothing is written then."""
+        """See ``LeaderAppend.append_coordinator_batch``."""
         partition = self.get_leader_partition(topic, index)
-        validated = validate_records(
-            memoryview(batch),
-            config=partition.log.config,
-            origin=AppendOrigin.COORDINATOR,
-            now_ms=self._clock.time_ms(),
-            offload=self._offload,
-        )
-        if not isinstance(validated, ValidatedRecords):
-            validated.close()
-            raise KafkaError(
-                ErrorCode.INVALID_RECORD, "a coordinator's batch must not be compressed"
-            )
-        info = partition.append_records_to_leader(validated, -1, AppendOrigin.COORDINATOR)
-        return info.last_offset + 1
+        return self.leader_append.append_coordinator_batch(partition, batch)

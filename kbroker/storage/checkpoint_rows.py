@@ -1,14 +1,17 @@
 """What the checkpoints of a data directory say of its logs, gathered without stopping the loop."""
 
-from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
 from kbroker.common.files import FileSystem
-from kbroker.storage.dormant_log import DormantLog, state_of
 from kbroker.storage.log_directory import LogDirectory, Offsets
 from kbroker.storage.log_state import encode_log_states
-from kbroker.storage.unified_log import UnifiedLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kbroker.storage.unified_log import UnifiedLog
 
 _AT_ONCE = 200
 Key = tuple[str, int]
@@ -30,8 +33,8 @@ class CheckpointRows:
     async def gather(
         self,
         directory: LogDirectory,
-        logs: Iterable[tuple[Key, UnifiedLog]],
-        is_still_there: Callable[[Key, UnifiedLog], bool],
+        logs: "Iterable[tuple[Key, UnifiedLog]]",
+        is_still_there: "Callable[[Key, UnifiedLog], bool]",
         now_ms: int | None,
     ) -> dict[str, bytes]:
         """The checkpoint files of ``directory`` that changed, by name.
@@ -65,7 +68,9 @@ class CheckpointRows:
         states = encode_log_states(self._memory_id, rows.values())
         return directory.checkpoint_contents(points, starts, watermarks, states)
 
-    def _row(self, key: Key, log: UnifiedLog, now_ms: int | None) -> str:
+    def _row(self, key: Key, log: "UnifiedLog", now_ms: int | None) -> str:
+        from kbroker.storage.dormant_log import DormantLog, state_of
+
         if isinstance(log, DormantLog):
             self._rows.pop(key, None)
             return log.row

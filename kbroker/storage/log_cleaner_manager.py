@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from kbroker.common.offload import Offload
 from kbroker.protocol.errors import KafkaError
-from kbroker.storage.dormant_log import DormantLog
 from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_directory import LogDirectory
 from kbroker.storage.log_environment import LogEnvironment
-from kbroker.storage.unified_log import UnifiedLog
 
 if TYPE_CHECKING:
     from kbroker.storage.log_cleaner import LogCleaner
+    from kbroker.storage.unified_log import UnifiedLog
 
 Key = tuple[str, int]
 
@@ -31,7 +30,7 @@ class LogCleanerManager:
         backoff_s: float,
         dedupe_buffer_size: int,
         throttle: IoThrottle,
-        logs: Callable[[], Iterable[UnifiedLog]],
+        logs: "Callable[[], Iterable[UnifiedLog]]",
         directory_of: Callable[[str, int], LogDirectory | None],
         wake: Callable[[], object],
     ) -> None:
@@ -124,7 +123,7 @@ class LogCleanerManager:
         await self.checkpoint()
         return rounds
 
-    def _last_cleaned(self, log: UnifiedLog) -> int | None:
+    def _last_cleaned(self, log: "UnifiedLog") -> int | None:
         """An offset that the log does not reach (it was truncated), or that is below its start, is
         corrected for good: later it would pass for true."""
         key = (log.topic, log.partition)
@@ -164,6 +163,10 @@ def _at_least_a_moment(backoff_s: float) -> float:
     return max(backoff_s, 0.001)  # Kafka allows 0
 
 
-def _may_be_dirty(log: UnifiedLog) -> bool:
+def _may_be_dirty(log: "UnifiedLog") -> bool:
     """Whether compaction has to look at it: never at a log that is only its active segment."""
-    return log.config.compact and not (isinstance(log, DormantLog) and log.segment_count == 1)
+    if not log.config.compact:
+        return False
+    from kbroker.storage.dormant_log import DormantLog
+
+    return not (isinstance(log, DormantLog) and log.segment_count == 1)

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -29,9 +30,7 @@ from kbroker.storage.background_jobs import BackgroundJobs
 from kbroker.storage.checkpoint_rows import CheckpointRows
 from kbroker.storage.checkpoints import MetaProperties
 from kbroker.storage.data_directories import PASSING_ERRORS, DataDirectories
-from kbroker.storage.dormant_log import DormantLog, rest_idle
 from kbroker.storage.io_throttle import IoThrottle
-from kbroker.storage.local_log import LocalLog
 from kbroker.storage.log_cleaner_manager import LogCleanerManager
 from kbroker.storage.log_directory import (
     STRAY_DIRECTORY_SUFFIX,
@@ -44,10 +43,11 @@ from kbroker.storage.log_directory import (
 )
 from kbroker.storage.log_environment import OPEN_SEGMENTS_LIMIT, LogEnvironment
 from kbroker.storage.log_moves import LogMoves
-from kbroker.storage.log_retention import delete_old_segments, may_have_old_segments
-from kbroker.storage.log_shutdown import close_logs
 from kbroker.storage.log_startup import LogStartup
-from kbroker.storage.unified_log import UnifiedLog
+
+if TYPE_CHECKING:
+    from kbroker.storage.local_log import LocalLog
+    from kbroker.storage.unified_log import UnifiedLog
 
 CHECKPOINT_INTERVAL_S = 60.0
 LOG_START_CHECKPOINT_DELAY_S = 1.0
@@ -165,7 +165,7 @@ class LogManager:
         """In a forked child: let go of its copies of the directories' locks."""
         self.directories.release()
 
-    def _on_storage_error(self, log: LocalLog, error: OSError, is_lasting: bool) -> None:
+    def _on_storage_error(self, log: "LocalLog", error: OSError, is_lasting: bool) -> None:
         key = (log.topic, log.partition)
         if self._logs.get(key) is log and (is_lasting or error.errno not in PASSING_ERRORS):
             self._fail_directory(self._directory_of[key], error)
@@ -224,7 +224,7 @@ class LogManager:
         for key, log in list(self._logs.items()):
             if key in startup.moving:
                 self.moves.begin(log, startup.moving[key])
-            if not isinstance(log, DormantLog) and log.unflushed_messages > 0:
+            if not log.is_dormant and log.unflushed_messages > 0:
                 self._secure_later(log)
 
     def _default_config_of(self, topic: str) -> LogConfig:
@@ -232,7 +232,7 @@ class LogManager:
 
     # Logs
 
-    def get_log(self, topic: str, partition: int) -> UnifiedLog | None:
+    def get_log(self, topic: str, partition: int) -> "UnifiedLog | None":
         """The partition's log, None when there is none."""
         return self._logs.get((topic, partition))
 
@@ -242,7 +242,7 @@ class LogManager:
         return all(directory.was_seen for directory in self.directories)
 
     @property
-    def logs(self) -> Iterator[UnifiedLog]:
+    def logs(self) -> "Iterator[UnifiedLog]":
         """Every log."""
         return iter(list(self._logs.values()))
 
@@ -258,7 +258,7 @@ class LogManager:
         config: LogConfig,
         *,
         may_be_new: bool = True,
-    ) -> UnifiedLog:
+    ) -> "UnifiedLog":
         """The partition's log; a new one has no files before its first append.
 
         Not ``may_be_new``: the partition was there before this start. KafkaError
@@ -285,6 +285,8 @@ class LogManager:
             raise KafkaError(
                 ErrorCode.KAFKA_STORAGE_ERROR, f"{name} may be in a directory that is offline"
             )
+        from kbroker.storage.unified_log import UnifiedLog
+
         directory = self.directories.choose(self._directory_of.values)
         log = UnifiedLog(
             self.env,
@@ -333,7 +335,7 @@ class LogManager:
         self._rows.forget(key)
         self._checkpoints_are_due = True
 
-    def _set_aside_to_delete(self, log: UnifiedLog, directory: LogDirectory) -> str | None:
+    def _set_aside_to_delete(self, log: "UnifiedLog", directory: LogDirectory) -> str | None:
         """Rename the log's directory, to be removed later; its new path. KAFKA_STORAGE_ERROR."""
         log.abandon()
         if not self._files.exists(log.directory):
@@ -353,13 +355,13 @@ class LogManager:
         """32 hexadecimal digits for the name of a directory."""
         return self._entropy.uuid_bytes().hex()
 
-    def place_log_without_files(self, log: UnifiedLog, directory: LogDirectory) -> None:
+    def place_log_without_files(self, log: "UnifiedLog", directory: LogDirectory) -> None:
         """A log that was never written to is elsewhere at once."""
         log.move_to(os.path.join(directory.path, log.name))
         self._directory_of[log.topic, log.partition] = directory
 
     def replace_log(
-        self, key: tuple[str, int], future: UnifiedLog, directory: LogDirectory
+        self, key: tuple[str, int], future: "UnifiedLog", directory: LogDirectory
     ) -> None:
         """``future``, whole and synced, becomes the partition's log. KAFKA_STORAGE_ERROR: the
         current one stays."""
@@ -396,7 +398,7 @@ class LogManager:
         self._checkpoints_are_due = True
         self.on_log_replaced(log)
 
-    def set_aside_strays(self, is_known: Callable[[UnifiedLog], bool]) -> None:
+    def set_aside_strays(self, is_known: "Callable[[UnifiedLog], bool]") -> None:
         """Forget the logs that the metadata does not know; their directories are kept, renamed.
 
         As Kafka: a directory whose topic was deleted, or whose metadata was lost, is not removed
@@ -420,7 +422,7 @@ class LogManager:
 
     # What is done later
 
-    def _flush_later(self, log: UnifiedLog) -> None:
+    def _flush_later(self, log: "UnifiedLog") -> None:
         async def flush() -> None:
             if self._logs.get((log.topic, log.partition)) is log:
                 await log.flush()
@@ -428,7 +430,7 @@ class LogManager:
 
         self._jobs.enqueue(log, flush)
 
-    def _secure_later(self, log: UnifiedLog) -> None:
+    def _secure_later(self, log: "UnifiedLog") -> None:
         """Sync what recovery looked through, and the producers it found, so that the next crash
         costs less. Not while starting: who waits for the start does not wait for this."""
 
@@ -440,12 +442,12 @@ class LogManager:
 
         self._jobs.enqueue(log, secure)
 
-    def _on_dirty(self, log: UnifiedLog, flush_ms: int) -> None:
+    def _on_dirty(self, log: "UnifiedLog", flush_ms: int) -> None:
         self._checkpoints_are_due = True
         if flush_ms < _NEVER_MS:
             self._timer.schedule(flush_ms / 1000, lambda: self._flush_later(log))
 
-    def _on_log_start_changed(self, log: UnifiedLog) -> None:
+    def _on_log_start_changed(self, log: "UnifiedLog") -> None:
         """DeleteRecords should survive a crash soon after it was answered."""
         self._checkpoints_are_due = True
         self._jobs.once(
@@ -489,13 +491,17 @@ class LogManager:
 
     async def rest_idle_logs(self) -> None:
         """Let logs rest that were not used between the last two calls; gives way between them."""
+        if not self._logs:
+            return
+        from kbroker.storage.dormant_log import rest_idle
+
         self._ends, rested = await rest_idle(self._logs, self._ends, self._clock)
         self._checkpoints_are_due = self._checkpoints_are_due or rested > 0
 
     def _expire_producers(self) -> None:
         now_ms = self._clock.time_ms()
         for log in self._logs.values():
-            if not isinstance(log, DormantLog) and log.producer_state.may_expire():
+            if not log.is_dormant and log.producer_state.may_expire():
                 log.producer_state.remove_expired(now_ms)
 
     def delete_old_segments(self) -> int:
@@ -503,7 +509,10 @@ class LogManager:
         now_ms = self._clock.time_ms()
         return sum(self._retain(log, now_ms) for log in list(self._logs.values()))
 
-    def _retain(self, log: UnifiedLog, now_ms: int) -> int:
+    def _retain(self, log: "UnifiedLog", now_ms: int) -> int:
+        from kbroker.storage.dormant_log import DormantLog
+        from kbroker.storage.log_retention import delete_old_segments, may_have_old_segments
+
         if isinstance(log, DormantLog) and not may_have_old_segments(log, now_ms):
             return 0
         try:
@@ -566,6 +575,8 @@ class LogManager:
             self.directories.release()
 
     async def _close_logs(self) -> None:
+        from kbroker.storage.log_shutdown import close_logs
+
         await self.cleaner.checkpoint()
         for directory in self.directories.usable():
             logs = [log for key, log in self._logs.items() if self._directory_of[key] is directory]

@@ -21,10 +21,10 @@ from kbroker.storage.log_directory import (
     LogDirectory,
     set_aside_directory_name,
 )
-from kbroker.storage.unified_log import UnifiedLog
 
 if TYPE_CHECKING:
     from kbroker.storage.log_manager import LogManager
+    from kbroker.storage.unified_log import UnifiedLog
 
 _CHUNK: Final = 1024 * 1024
 Key = tuple[str, int]
@@ -35,7 +35,7 @@ class Move:
 
     __slots__ = ("directory", "future")
 
-    def __init__(self, future: UnifiedLog, directory: LogDirectory) -> None:
+    def __init__(self, future: "UnifiedLog", directory: LogDirectory) -> None:
         self.future = future
         self.directory = directory
 
@@ -53,7 +53,7 @@ class LogMoves:
         """The move of this partition, if it moves."""
         return self._moves.get((topic, partition))
 
-    def begin(self, log: UnifiedLog, directory: LogDirectory) -> None:
+    def begin(self, log: "UnifiedLog", directory: LogDirectory) -> None:
         """Let the log move to ``directory``; a move to somewhere else ends.
 
         KafkaError KAFKA_STORAGE_ERROR.
@@ -69,6 +69,8 @@ class LogMoves:
             self._logs.place_log_without_files(log, directory)
             return
         name = set_aside_directory_name(*key, self._logs.unique_name(), FUTURE_DIRECTORY_SUFFIX)
+        from kbroker.storage.unified_log import UnifiedLog
+
         future = UnifiedLog(
             log.env,
             os.path.join(directory.path, name),
@@ -130,7 +132,7 @@ class LogMoves:
             self._logs.env.log.error("%s-%d cannot move: %s", *key, error)
             self.cancel(key)
 
-    async def _step(self, log: UnifiedLog, future: UnifiedLog) -> bool:
+    async def _step(self, log: "UnifiedLog", future: "UnifiedLog") -> bool:
         """Copy a little; True when both are the same and the copy is on the device."""
         if future.log_end_offset < log.log_start_offset:
             future.truncate_fully_and_start_at(_first_offset(log))
@@ -151,7 +153,7 @@ class LogMoves:
         await anyio.lowlevel.checkpoint()
         return False
 
-    def _replace(self, key: Key, log: UnifiedLog, move: Move) -> None:
+    def _replace(self, key: Key, log: "UnifiedLog", move: Move) -> None:
         future = move.future
         if future.log_start_offset < log.log_start_offset:
             future.update_high_watermark(log.log_start_offset)
@@ -161,7 +163,7 @@ class LogMoves:
         self._logs.replace_log(key, future, move.directory)
 
 
-def _first_offset(log: UnifiedLog) -> int:
+def _first_offset(log: "UnifiedLog") -> int:
     """Where the batch begins that holds the log's first record: it is copied whole."""
     for batch in log.read_batches(log.log_start_offset):
         return int.from_bytes(batch[:8], "big")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 
 from kbroker.config.topic_config import LogConfig
-from kbroker.storage.dormant_log import find_unchanged
 from kbroker.storage.log_directory import (
     DELETE_DIRECTORY_SUFFIX,
     STRAY_DIRECTORY_SUFFIX,
@@ -20,10 +19,10 @@ from kbroker.storage.log_directory import (
     partition_directory_name,
 )
 from kbroker.storage.log_environment import LogEnvironment
-from kbroker.storage.unified_log import UnifiedLog
 
 if TYPE_CHECKING:
     from kbroker.storage.log_recovery import RecoveryBuffer
+    from kbroker.storage.unified_log import UnifiedLog
 
 _TURN_S = 0.02
 Key = tuple[str, int]
@@ -45,6 +44,7 @@ class LogStartup:
         self._files = env.files
         self._config_of = config_of
         self._configs: dict[str, LogConfig] = {}
+        self._topic_ids: dict[bytes, bytes] = {}  # by content of partition.metadata
         self._log = log
         self._buffer: RecoveryBuffer | None = None
         # A planted fault lies in what loading does, so it must not be put off.
@@ -137,6 +137,8 @@ class LogStartup:
         """Whether the log is as its line says, or only a little longer: it need not be opened."""
         if row is None:
             return False
+        from kbroker.storage.dormant_log import find_unchanged
+
         path = os.path.join(directory.path, name)
         config = self._config(key[0])
         try:
@@ -176,6 +178,7 @@ class LogStartup:
                 log_start_offset=starts.get(key, 0),
                 high_watermark=watermarks.get(key, 0),
                 config=self._config(key[0]),
+                topic_ids=self._topic_ids,
             )
         except OSError as error:
             self._refuse(directory, name, key, error)
@@ -219,7 +222,7 @@ class LogStartup:
             self.recovered = self.recovered or not is_clean
             self._keep(directory, key, log)
 
-    def _keep(self, directory: LogDirectory, key: Key, log: UnifiedLog) -> None:
+    def _keep(self, directory: LogDirectory, key: Key, log: "UnifiedLog") -> None:
         self.logs[key] = log
         self.directory_of[key] = directory
 

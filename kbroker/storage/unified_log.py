@@ -110,6 +110,9 @@ class UnifiedLog(LocalLog):
     is_moving = False
     """It is being copied to another data directory: the cleaner leaves it alone until that ends."""
 
+    is_dormant = False
+    """It answers from what a checkpoint says of it; its files are not open."""
+
     def __init__(
         self,
         env: LogEnvironment,

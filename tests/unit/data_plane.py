@@ -288,7 +288,9 @@ class World:
     def append(self, *values: bytes, name: str = "t", index: int = 0, timestamp: int = 1000) -> int:
         """Append one batch of these values as a client with acks=1; returns its first offset."""
         partition = self.partition(name, index)
-        info = self.manager.append_records(partition, batch(*values, timestamp=timestamp), 1)
+        info = self.manager.leader_append.append_records(
+            partition, batch(*values, timestamp=timestamp), 1
+        )
         assert not isinstance(info, Coroutine)
         return info.first_offset
 

@@ -24,7 +24,7 @@ def _append(server: BrokerServer, producer: tuple[int, int], sequence: int, valu
         transactional=True,
     )
     partition = server.replica_manager.get_leader_partition("t", 0)
-    server.replica_manager.append_records(partition, batch, -1)
+    server.replica_manager.leader_append.append_records(partition, batch, -1)
 
 
 @pytest.mark.anyio

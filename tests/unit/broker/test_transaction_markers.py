@@ -27,7 +27,7 @@ def opened(replicas: tuple[int, ...] = (1,)) -> World:
         transactional=True,
     )
     partition = world.partition("t")
-    world.manager.append_records(partition, memoryview(batch), 1)
+    world.manager.leader_append.append_records(partition, memoryview(batch), 1)
     return world
 
 

@@ -35,7 +35,7 @@ async def test_producers_of_a_partition() -> None:
         records = batch(
             b"a", b"b", producer_id=7, producer_epoch=3, base_sequence=sequence, timestamp=500
         )
-        world.manager.append_records(world.partition(), records, 1)
+        world.manager.leader_append.append_records(world.partition(), records, 1)
     answered = await describe(world, ("t", [0, 1]))
     first, second = answered["t"]
     [producer] = first.active_producers

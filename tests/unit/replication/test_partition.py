@@ -23,7 +23,7 @@ class Listener:
 
 
 def append(world: World, partition: Partition, acks: int = 1) -> int:
-    info = world.manager.append_records(partition, batch(b"v"), acks)
+    info = world.manager.leader_append.append_records(partition, batch(b"v"), acks)
     assert not hasattr(info, "send")
     return info.first_offset  # type: ignore[union-attr]
 

@@ -112,11 +112,11 @@ def test_records_are_walked_unless_the_header_is_trusted() -> None:
         partition = world.partition()
         lying = build_lying_batch()
         if accepted:
-            world.manager.append_records(partition, lying, 1)
+            world.manager.leader_append.append_records(partition, lying, 1)
             assert partition.log.log_end_offset == 3
         else:
             with pytest.raises(KafkaError):
-                world.manager.append_records(partition, lying, 1)
+                world.manager.leader_append.append_records(partition, lying, 1)
             assert partition.log.log_end_offset == 0
 
 

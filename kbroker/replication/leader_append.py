@@ -1,0 +1,132 @@
+"""Records of clients and coordinators on their way into a log that this broker leads.
+
+A module of its own because it is imported, with all that validates records, when the first
+partition comes to be: a broker without one is ready sooner.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from kbroker.common.faults import NO_FAULTS, Faults
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
+from kbroker.storage.append_info import AppendOrigin
+from kbroker.storage.log_validator import ValidatedRecords, validate_records
+from kbroker.storage.plain_batch import validate_plain_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from kbroker.common.clock import Clock
+    from kbroker.common.offload import Offload
+    from kbroker.common.parts import Buffer
+    from kbroker.config.broker_config import BrokerConfig, ConfigHolder
+    from kbroker.replication.partition import Partition
+    from kbroker.storage.unified_log import LogAppendInfo
+
+
+def _walks_records(config: "BrokerConfig") -> bool:
+    """``kbroker.record.validation=header`` trusts what clients say of their records."""
+    return config.kbroker_record_validation != "header"
+
+
+class LeaderAppend:
+    """Validates batches and appends them as leader."""
+
+    def __init__(
+        self, *, config: "ConfigHolder", clock: "Clock", offload: "Offload", faults: Faults
+    ) -> None:
+        self._clock = clock
+        self._offload = offload
+        self._faults = faults
+        self._walk_records = _walks_records(config.current)
+        config.subscribe(self._on_config_changed)
+
+    def _on_config_changed(self, old: "BrokerConfig", new: "BrokerConfig") -> None:
+        self._walk_records = _walks_records(new)
+
+    def append_records(
+        self,
+        partition: "Partition",
+        records: "Buffer",
+        required_acks: int,
+        *,
+        is_one_batch: bool = False,
+        before_late_append: "Callable[[], None] | None" = None,
+    ) -> "LogAppendInfo | Coroutine[Any, Any, LogAppendInfo]":
+        """Validate a client's batch and append it as leader.
+
+        Gives a coroutine when it has to wait for a thread: to inflate, or to sync
+        (flush.messages). ``is_one_batch``: see ``validate_records``. ``before_late_append`` is
+        called when the validation has waited, and raises when the batch must not be appended.
+        Raises KafkaError (RecordValidationError with the records at fault); nothing is written
+        then.
+        """
+        batch = memoryview(records)
+        config = partition.leader_log().config
+        now_ms = self._clock.time_ms()
+        validated: ValidatedRecords | Coroutine[Any, Any, ValidatedRecords] | None = None
+        if is_one_batch and self._walk_records:
+            validated = validate_plain_batch(batch, config, now_ms)
+        if validated is None:
+            validated = validate_records(
+                batch,
+                config=config,
+                origin=AppendOrigin.CLIENT,
+                now_ms=now_ms,
+                offload=self._offload,
+                topic_partition=f"{partition.topic}-{partition.index}",
+                walk=self._walk_records,
+                is_one_batch=is_one_batch,
+            )
+        if not isinstance(validated, ValidatedRecords):
+            return self._append_when_validated(
+                partition, validated, required_acks, before_late_append
+            )
+        info = self._append(partition, validated, required_acks)
+        return self._when_flushed(partition, info) if info.must_flush else info
+
+    async def _append_when_validated(
+        self,
+        partition: "Partition",
+        validating: "Coroutine[Any, Any, ValidatedRecords]",
+        required_acks: int,
+        before_append: "Callable[[], None] | None",
+    ) -> "LogAppendInfo":
+        validated = await validating
+        if before_append is not None:
+            before_append()
+        # The append looks anew at leadership and ISR: both may have changed meanwhile.
+        info = self._append(partition, validated, required_acks)
+        return await self._when_flushed(partition, info) if info.must_flush else info
+
+    @staticmethod
+    async def _when_flushed(partition: "Partition", info: "LogAppendInfo") -> "LogAppendInfo":
+        """flush.messages is reached: what is answered must be on the device."""
+        await partition.log.flush()
+        return info
+
+    def _append(
+        self, partition: "Partition", validated: "ValidatedRecords", required_acks: int
+    ) -> "LogAppendInfo":
+        info = partition.append_records_to_leader(validated, required_acks)
+        if self._faults is not NO_FAULTS:
+            self._faults.hit("append.before_ack")
+        return info
+
+    def append_coordinator_batch(self, partition: "Partition", batch: bytearray) -> int:
+        """Append a coordinator's batch, built by us; returns the offset that the high watermark
+        must reach for it to be committed. Raises KafkaError; nothing is written then."""
+        validated = validate_records(
+            memoryview(batch),
+            config=partition.log.config,
+            origin=AppendOrigin.COORDINATOR,
+            now_ms=self._clock.time_ms(),
+            offload=self._offload,
+        )
+        if not isinstance(validated, ValidatedRecords):
+            validated.close()
+            raise KafkaError(
+                ErrorCode.INVALID_RECORD, "a coordinator's batch must not be compressed"
+            )
+        info = partition.append_records_to_leader(validated, -1, AppendOrigin.COORDINATOR)
+        return info.last_offset + 1

@@ -17,7 +17,7 @@ from kbroker.record.batch import (
 )
 from kbroker.record.compression import compress
 from kbroker.record.encoding import encode_record
-from kbroker.record.record import Record, iter_records
+from kbroker.record.record import DEFAULT_INFLATED_LIMIT, Record, iter_records
 
 
 class BatchRetention(enum.Enum):
@@ -46,6 +46,7 @@ def filter_batch(
     keep: Callable[[Record], bool],
     has_marker_of_empty_transaction: bool,
     delete_horizon_ms: int,
+    inflated_limit: int = DEFAULT_INFLATED_LIMIT,
 ) -> FilteredBatch | None:
     """The batch with the records that ``keep`` wants; None when nothing of it stays.
 
@@ -59,7 +60,7 @@ def filter_batch(
         return None
     records: list[Record] = []
     has_tombstone = False
-    for record in iter_records(data, header):
+    for record in iter_records(data, header, limit=inflated_limit):
         if keep(record):
             records.append(record)
             has_tombstone = has_tombstone or record.value is None

@@ -12,6 +12,7 @@ Memory is bounded by the map (``OffsetMap``) and one batch.
 
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import anyio
@@ -25,11 +26,13 @@ from kbroker.storage.indexes import MAX_RELATIVE_OFFSET
 from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.log_segment import LogSegment
+from kbroker.storage.log_validator import inflated_limit
 from kbroker.storage.offset_map import BYTES_PER_KEY, OffsetMap
 from kbroker.storage.segment_cleaner import (
     LogCleaningAborted,
     SegmentCleaner,
     aborted_transactions_of,
+    is_much_work,
     iter_all_batches,
 )
 from kbroker.storage.unified_log import UnifiedLog
@@ -174,7 +177,9 @@ class LogCleaner:
             for data in iter_all_batches(segment):
                 header = RecordBatchHeader(data)
                 start = to_clean.first_dirty_offset
-                if not self._note_keys(offsets, transactions, header, data, start):
+                note = partial(self._note_keys, log, offsets, transactions, header, data, start)
+                fits = await log.env.offload.run(note) if is_much_work(header) else note()
+                if not fits:
                     return offsets
                 offsets.latest_offset = max(header.last_offset, offsets.latest_offset)
                 await self._give_way(len(data))
@@ -186,6 +191,7 @@ class LogCleaner:
 
     def _note_keys(
         self,
+        log: UnifiedLog,
         offsets: OffsetMap,
         transactions: CleanedTransactions,
         header: RecordBatchHeader,
@@ -201,7 +207,7 @@ class LogCleaner:
             return True
         if header.last_offset < start:
             return True  # clean already
-        for record in iter_records(data, header):
+        for record in iter_records(data, header, limit=inflated_limit(log.config)):
             if record.key is None or record.offset < start:
                 continue
             if not offsets.put(record.key, record.offset):
@@ -227,7 +233,7 @@ def group_segments(log: UnifiedLog, segments: list[LogSegment]) -> list[list[Log
         fits = (
             bool(groups)
             and size + segment.size <= log.config.segment_bytes
-            and end - 1 - groups[-1][0].base_offset <= MAX_RELATIVE_OFFSET
+            and (not segment.size or end - 1 - groups[-1][0].base_offset <= MAX_RELATIVE_OFFSET)
         )
         if fits:
             groups[-1].append(segment)

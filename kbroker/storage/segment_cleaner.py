@@ -18,23 +18,32 @@ from kbroker.storage.batch_scan import iter_whole_batches
 from kbroker.storage.cleaned_transactions import CleanedTransactions
 from kbroker.storage.indexes import NO_TIMESTAMP, OffsetIndex, TimeIndex
 from kbroker.storage.log_segment import (
+    CLEANED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
     TIME_INDEX_SUFFIX,
     TXN_INDEX_SUFFIX,
     LogSegment,
 )
+from kbroker.storage.log_validator import inflated_limit
 from kbroker.storage.offset_map import OffsetMap
 from kbroker.storage.transaction_index import AbortedTxn, TransactionIndex
 from kbroker.storage.unified_log import UnifiedLog
 
-CLEANED_SUFFIX = ".cleaned"
 SWAP_SUFFIX = ".swap"
-_OFFLOAD_SIZE = 64 * 1024
+_MUCH_DATA = 64 * 1024
+_MUCH_COMPRESSED_DATA = 8 * 1024
+_MANY_RECORDS = 2000
 
 
 class LogCleaningAborted(Exception):
     """The log changed under the cleaner (truncated, deleted); what it wrote is dropped."""
+
+
+def is_much_work(header: RecordBatchHeader) -> bool:
+    """Whether to look at the batch's records in a worker thread: they may take a millisecond."""
+    much = _MUCH_COMPRESSED_DATA if header.codec else _MUCH_DATA
+    return header.size > much or header.record_count > _MANY_RECORDS
 
 
 class CleanedSegment:
@@ -215,8 +224,9 @@ class SegmentCleaner:
             keep=partial(self._keeps, header, discards),
             has_marker_of_empty_transaction=may_go,
             delete_horizon_ms=self._now_ms + self._log.config.delete_retention_ms,
+            inflated_limit=inflated_limit(self._log.config),
         )
-        if len(data) > _OFFLOAD_SIZE:
+        if is_much_work(header):
             return await self._log.env.offload.run(work)
         return work()
 

@@ -1,14 +1,22 @@
 """Which batches and records of a segment stay: damage, gaps, transactions, producers."""
 
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
 import anyio
 import pytest
 
+from kbroker.common.offload import InlineOffload
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader
-from kbroker.storage.log_cleaner import LogCleaner, find_dirty_range
+from kbroker.storage import log_validator
+from kbroker.storage.log_cleaner import LogCleaner, find_dirty_range, group_segments
 from kbroker.storage.unified_log import UnifiedLog
 from tests.unit.storage.cleaner_fixture import NOW, clean, compacted_log, fill, pairs, put
-from tests.unit.storage.log_fixture import read_all, reload
+from tests.unit.storage.log_fixture import append, batch, read_all, reload
+
+T = TypeVar("T")
 
 
 def damage(log: UnifiedLog, position: int, data: bytes) -> None:
@@ -95,3 +103,64 @@ def test_what_was_truncated_under_the_cleaner_does_not_return() -> None:
     assert len(log.segments) == 1
     fill(log, keys=1, rounds=1)
     assert [offset for offset, _ in read_all(log)] == [0, 1, 2]
+
+
+class CountingOffload(InlineOffload):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    async def run(self, work: Callable[[], T]) -> T:
+        self.names.append(getattr(getattr(work, "func", work), "__name__", "?"))
+        return await super().run(work)
+
+
+@pytest.mark.parametrize(
+    ("values", "compression"),
+    [([b"v" * 70_000], 0), ([random.Random(1).randbytes(9000)], 4), ([b"v"] * 2001, 0)],
+)
+def test_batches_that_are_much_work_are_looked_at_in_a_thread(
+    values: list[bytes], compression: int
+) -> None:
+    log = compacted_log(segment_bytes=100_000)
+    log.env.offload = offload = CountingOffload()
+    keys = [b"%d" % number for number in range(len(values))]
+    append(log, batch(*values, keys=keys, compression=compression))
+    log.roll()
+    clean(log)
+    assert offload.names == ["_note_keys", "filter_batch", "_sync"]
+    offload.names.clear()
+    fill(log, keys=3, rounds=1)
+    log.roll()
+    clean(log, len(values))
+    assert offload.names.count("_note_keys") == 0
+
+
+def test_batches_may_inflate_to_what_the_topic_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A topic of large messages takes batches that are longer than others when inflated."""
+    monkeypatch.setattr(log_validator, "MIN_INFLATED_LIMIT", 1000)
+    for length, max_message_bytes in ((900, 1), (1500, 100), (1700, 100)):
+        log = compacted_log(max_message_bytes=max_message_bytes)
+        append(log, batch(bytes(length), keys=[b"k"], compression=4))
+        log.roll()
+        if length > 1600:
+            with pytest.raises(KafkaError):
+                clean(log)
+        else:
+            clean(log)
+
+
+def test_empty_segments_join_any_group() -> None:
+    log = compacted_log()
+    put(log, b"k", b"1")
+    log.roll()
+    log.append_as_follower(memoryview(batch(b"v", keys=[b"l"], base_offset=2**31 + 9)))
+    log.roll()
+    sealed = list(log.segments)[:-1]
+    assert [(each.base_offset, bool(each.size)) for each in sealed] == [
+        (0, True),
+        (1, False),
+        (2**31 + 9, True),
+    ]
+    assert [len(group) for group in group_segments(log, sealed)] == [2, 1]
+    sealed[2].size = 0
+    assert [len(group) for group in group_segments(log, sealed)] == [3]

@@ -17,11 +17,12 @@ from kbroker.storage.checkpoints import (
     read_leader_epoch_checkpoint,
     read_partition_metadata,
 )
-from kbroker.storage.indexes import CorruptIndexError
+from kbroker.storage.indexes import MAX_RELATIVE_OFFSET, CorruptIndexError
 from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.log_recovery import RecoveryBuffer, recover_segment, recovery_start
 from kbroker.storage.log_segment import (
+    CLEANED_SUFFIX,
     DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
@@ -36,7 +37,7 @@ from kbroker.storage.unified_log import UnifiedLog
 _SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)")
 _SWAP_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex)\.swap")
 _OFFSET_NAME = re.compile(r"(\d{20})\..+")
-_LEFTOVER_SUFFIXES = (DELETED_SUFFIX, ".cleaned", ".tmp")
+_LEFTOVER_SUFFIXES = (DELETED_SUFFIX, CLEANED_SUFFIX, ".tmp")
 
 
 class _Listing:
@@ -130,9 +131,9 @@ def load_files(
     )
     log.recovery_point = recovery_point
     if len(log.segments):
-        unsound = _first_unsound_segment(log) if is_clean else None
+        unsound = _first_unsound_segment(log, is_clean=is_clean)
         if unsound is not None:
-            log.recovery_point = unsound.base_offset
+            log.recovery_point = min(log.recovery_point, unsound.base_offset)
         if is_clean and unsound is None:
             _open_clean(log)
         else:
@@ -240,16 +241,30 @@ def _refuse_old_formats(log: UnifiedLog) -> None:
         )
 
 
-def _first_unsound_segment(log: UnifiedLog) -> LogSegment | None:
-    """The first one whose aborted transactions cannot be read: they are found in its batches."""
+def _first_unsound_segment(log: UnifiedLog, *, is_clean: bool) -> LogSegment | None:
+    """The first one that holds offsets which its indexes cannot, or whose aborted transactions
+    cannot be read: they are found in its batches (by recovery anyway, unless ``is_clean``)."""
     for segment in log.segments:
-        if segment.has_transaction_index:
+        if _overflows(log, segment):
+            return segment
+        if is_clean and segment.has_transaction_index:
             try:
                 assert segment.transaction_index
             except CorruptIndexError as error:
                 log.env.log.warning("%s: recovering %s: %s", log.name, segment.log_path, error)
                 return segment
     return None
+
+
+def _overflows(log: UnifiedLog, segment: LogSegment) -> bool:
+    """Only one that is far from the next one is looked through."""
+    following = log.segments.higher(segment.base_offset)
+    most = segment.base_offset + MAX_RELATIVE_OFFSET
+    return (
+        following is not None
+        and following.base_offset > most + 1
+        and any(each.last_offset > most for each in iter_headers(segment.file(), 0, segment.size))
+    )
 
 
 def _open_clean(log: UnifiedLog) -> None:
@@ -274,8 +289,7 @@ def _may_restore_producers(log: UnifiedLog) -> bool:
 def _recover(log: UnifiedLog, buffer: RecoveryBuffer) -> None:
     """The log was not closed: walk it from the recovery point on, cut it where it is unsound."""
     recovery_point = min(log.recovery_point, 2**63 - 1)
-    segments = log.segments.starting_from(recovery_point)
-    first = segments[0]
+    first = log.segments.starting_from(recovery_point)[0]
     position, offset = recovery_start(first, recovery_point)
     log.log_end_offset = offset
     state = log.producer_state
@@ -288,7 +302,8 @@ def _recover(log: UnifiedLog, buffer: RecoveryBuffer) -> None:
     check_crc_from = recovery_point
     if log.env.faults.planted == "tail_without_crc":
         check_crc_from = 2**63 - 1
-    for number, segment in enumerate(segments):
+    segment: LogSegment | None = first
+    while segment is not None:
         if segment is not first:
             state.map_end_offset = segment.base_offset
             state.take_snapshot()
@@ -306,10 +321,12 @@ def _recover(log: UnifiedLog, buffer: RecoveryBuffer) -> None:
                 segment.log_path,
                 segment.size,
             )
-            log.delete_segments(segments[number + 1 :][::-1])
+            log.delete_segments(log.segments.above(segment.base_offset)[::-1])
             break
-        if segment is not segments[-1]:
+        following = log.segments.higher(segment.base_offset)
+        if following is not None:
             segment.on_become_inactive()
+        segment = following
     if not _may_restore_producers(log):
         state.clear()
     state.map_end_offset = log.log_end_offset

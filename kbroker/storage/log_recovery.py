@@ -22,7 +22,7 @@ from kbroker.record.batch import (
 from kbroker.record.crc import crc32c
 from kbroker.storage.batch_scan import iter_headers
 from kbroker.storage.indexes import MAX_RELATIVE_OFFSET, CorruptIndexError, TimestampOffset
-from kbroker.storage.log_segment import LogSegment
+from kbroker.storage.log_segment import CLEANED_SUFFIX, LogSegment
 from kbroker.storage.producer_replay import replay_batch
 from kbroker.storage.producer_state_entry import BATCHES_TO_RETAIN, BatchMetadata
 from kbroker.storage.producer_state_manager import ProducerStateManager
@@ -114,8 +114,10 @@ def recover_segment(
     """Walk the segment from ``position`` on and cut it where the first unsound batch begins.
 
     Batches below the offset ``check_crc_from`` are trusted. Advances ``log.log_end_offset``, epochs
-    and producer state; True when the segment was cut. OSError. One long loop on purpose: it runs
-    once a batch while somebody waits for the broker, and calls would double its cost.
+    and producer state; True when the segment was cut. A batch that the segment's indexes cannot
+    hold begins a segment of its own, which is to be recovered next. OSError. One long loop on
+    purpose: it runs once a batch while somebody waits for the broker, and calls would double its
+    cost.
     """
     file = segment.file()
     end = segment.size
@@ -159,7 +161,6 @@ def recover_segment(
             or magic != MAGIC
             or base_offset < next_offset
             or delta < 0
-            or last_offset - base_of_segment > MAX_RELATIVE_OFFSET
         ):
             break
         is_transactional = producer_id >= 0 and attributes & (TRANSACTIONAL_BIT | CONTROL_BIT)
@@ -175,6 +176,10 @@ def recover_segment(
                 and crc32c(view[at + ATTRIBUTES_POSITION : at + size]) != crc
             ):
                 break
+        if last_offset - base_of_segment > MAX_RELATIVE_OFFSET:
+            _split_off(log, segment, position, base_offset)
+            end = position
+            break
         if timestamp > largest_timestamp:
             largest_timestamp, largest_offset = timestamp, last_offset
         if since_entry > log.config.index_interval_bytes:
@@ -198,6 +203,40 @@ def recover_segment(
     log.log_end_offset = next_offset
     segment.set_recovered(position, TimestampOffset(largest_timestamp, largest_offset), since_entry)
     return position < end
+
+
+def _split_off(log: UnifiedLog, segment: LogSegment, position: int, base_offset: int) -> None:
+    """Copy the batches from ``position`` on into a segment that begins there.
+
+    Compaction by Kafka before 1.1 made such segments (KAFKA-6264). The copy has its name only when
+    it is whole and synced, and the caller cuts the batches off after that: a kill in between leaves
+    them twice, and the next recovery comes here again and finds the copy.
+    """
+    if base_offset in log.segments.base_offsets:
+        return
+    env = log.env
+    size = segment.size - position
+    part = LogSegment(
+        env,
+        log.directory,
+        base_offset,
+        size=size,
+        created_ms=segment.created_ms,
+        modified_ms=segment.modified_ms,
+    )
+    unfinished = part.log_path + CLEANED_SUFFIX
+    source, copy = segment.file(), env.files.open(unfinished, create=True)
+    try:
+        copy.truncate(0)
+        for at in range(0, size, _CHUNK_SIZE):
+            copy.write_at(source.read_at(min(_CHUNK_SIZE, size - at), position + at), at)
+        copy.sync()
+    finally:
+        copy.close()
+    env.files.rename(unfinished, part.log_path)
+    env.files.sync_directory(log.directory)
+    log.segments.add(part)
+    env.log.warning("%s: split %s at offset %d", log.name, segment.log_path, base_offset)
 
 
 def _replay_transactional(log: UnifiedLog, segment: LogSegment, data: memoryview) -> None:

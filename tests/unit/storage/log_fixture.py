@@ -25,6 +25,11 @@ DIRECTORY = "/data/topic-0"
 TOPIC_ID = bytes(range(16))
 
 
+def path(base_offset: int, suffix: str) -> str:
+    """Of a segment's file."""
+    return f"{DIRECTORY}/{base_offset:020d}{suffix}"
+
+
 def config(**values: object) -> LogConfig:
     """Settings by attribute name; limits that validation would put on them do not apply."""
     return LogConfig.from_values({name.replace("_", "."): value for name, value in values.items()})
@@ -149,6 +154,13 @@ def append_values(log: UnifiedLog, *values: bytes, leader_epoch: int = 0) -> Log
     for value in values:
         info = append(log, batch(value), leader_epoch=leader_epoch)
     return info
+
+
+def filled(count: int = 13) -> UnifiedLog:
+    """Segments at 0, 5 and 10, not closed; the values are the offsets."""
+    log = small_segments()
+    append_values(log, *[b"%d" % number for number in range(count)])
+    return log
 
 
 def marker(

@@ -1,0 +1,173 @@
+"""Producers and transactions of a log, as the next process finds them."""
+
+import anyio
+import pytest
+
+from kbroker.storage.log_loader import load_log
+from kbroker.storage.unified_log import UnifiedLog
+from tests.unit.storage.log_fixture import (
+    DIRECTORY,
+    append,
+    append_marker,
+    append_values,
+    batch,
+    config,
+    environment,
+    filled,
+    new_log,
+    path,
+    reload,
+)
+
+SETTINGS = config(segment_bytes=400, index_interval_bytes=100)
+
+
+def idempotent(log: UnifiedLog, first: int, count: int, producer_id: int = 5) -> None:
+    for sequence in range(first, first + count):
+        append(log, batch(b"%d" % sequence, producer_id=producer_id, base_sequence=sequence))
+
+
+@pytest.mark.parametrize("recovery_point", [0, 3, 8, 12, 17, 99])
+def test_producers_are_known_after_a_kill(recovery_point: int) -> None:
+    log = new_log(log_config=SETTINGS)
+    idempotent(log, 0, 17)
+    again = reload(log, recovery_point=recovery_point)
+    for sequence in range(12, 17):
+        info = append(again, batch(b"x", producer_id=5, base_sequence=sequence))
+        assert (info.duplicate, info.first_offset) == (True, sequence)
+    assert append(again, batch(b"x", producer_id=5, base_sequence=17)).first_offset == 17
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_the_last_five_batches_are_known_after_several_restarts(is_clean: bool) -> None:
+    log = new_log()
+    idempotent(log, 0, 9)
+    idempotent(log, 0, 3, producer_id=6)
+    for _ in range(3):
+        if is_clean:
+            log.close()
+        log = reload(log, is_clean=is_clean, recovery_point=log.log_end_offset)
+    for sequence in range(4, 9):
+        info = append(log, batch(b"x", producer_id=5, base_sequence=sequence))
+        assert (info.duplicate, info.first_offset) == (True, sequence)
+    assert append(log, batch(b"x", producer_id=6, base_sequence=0)).first_offset == 9
+    assert append(log, batch(b"x", producer_id=6, base_sequence=3)).first_offset == 12
+
+
+@pytest.mark.parametrize("damage", ["all", "last", "corrupt"])
+def test_lost_snapshots_are_made_up_for_by_the_log(damage: str) -> None:
+    log = new_log(log_config=SETTINGS)
+    idempotent(log, 0, 17)
+    log.close()
+    files = log.env.files
+    names = sorted(each.name for each in files.list(DIRECTORY) if "snapshot" in each.name)
+    assert len(names) > 3
+    for name in names if damage == "all" else names[-1:]:
+        if damage == "corrupt":
+            files.open(f"{DIRECTORY}/{name}").write_at(b"\xff", 12)
+        else:
+            files.remove(f"{DIRECTORY}/{name}")
+    again = reload(log)
+    assert again.producer_state.producers[5].last_sequence == 16
+    if damage != "all":
+        assert reload(log, is_clean=True).producer_state.producers[5].last_sequence == 16
+
+
+def test_snapshots_above_the_log_are_removed() -> None:
+    log = filled()
+    log.close()
+    assert log.producer_state.snapshot_offsets == [5, 10, 13]
+    log.env.files.open(path(10, ".log")).truncate(len(batch(b"10")))
+    again = reload(log)
+    assert again.log_end_offset == 11
+    assert again.producer_state.snapshot_offsets == [5, 10]
+    again.take_producer_snapshot()
+    assert again.producer_state.snapshot_offsets == [5, 10, 11]
+
+
+def test_transactions_are_known_after_a_kill() -> None:
+    log = new_log(log_config=SETTINGS)
+    for producer_id in (1, 2):
+        data = batch(b"v", producer_id=producer_id, base_sequence=0, transactional=True)
+        append(log, data)
+    append_values(log, *[b"plain"] * 9)
+    append_marker(log, commit=False, producer_id=1)
+    for recovery_point in (0, 2, 11, 12):
+        again = reload(log, recovery_point=recovery_point)
+        again.update_high_watermark(again.log_end_offset)
+        assert again.last_stable_offset == 1
+        assert again.producer_state.producers[2].current_txn_first_offset == 1
+        assert again.producer_state.producers[1].current_txn_first_offset == -1
+        marker_segment = again.segments.floor(11)
+        assert marker_segment is not None
+        assert [txn.first_offset for txn in marker_segment.transaction_index] == [0]
+        append_marker(again, commit=True, producer_id=2)
+        assert again.last_stable_offset == 13
+        again.truncate_to(12)
+
+
+def with_aborts() -> UnifiedLog:
+    """One segment; transactions of producer 1 are aborted at 3, 7, 11, ..."""
+    log = new_log(log_config=config(index_interval_bytes=100))
+    for sequence in range(0, 30, 3):
+        for number in range(3):
+            data = batch(b"v", producer_id=1, base_sequence=sequence + number, transactional=True)
+            append(log, data)
+        append_marker(log, commit=False, producer_id=1)
+    return log
+
+
+def aborts_of(log: UnifiedLog) -> list[tuple[int, int]]:
+    return [
+        (transaction.first_offset, transaction.last_offset)
+        for segment in log.segments
+        for transaction in segment.transaction_index
+    ]
+
+
+EXPECTED_ABORTS = [(first, first + 3) for first in range(0, 40, 4)]
+
+
+@pytest.mark.parametrize("recovery_point", [0, 1, 6, 17, 39, 40])
+def test_aborted_transactions_are_indexed_once_wherever_recovery_begins(
+    recovery_point: int,
+) -> None:
+    log = with_aborts()
+    anyio.run(log.flush)
+    again = reload(log, recovery_point=recovery_point)
+    assert aborts_of(again) == EXPECTED_ABORTS
+    again.update_high_watermark(again.log_end_offset)
+    assert again.last_stable_offset == 40
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+@pytest.mark.parametrize("recovery_point", [0, 25])
+def test_a_damaged_transaction_index_is_rebuilt(is_clean: bool, recovery_point: int) -> None:
+    log = with_aborts()
+    log.close()
+    anyio.run(log.flush)
+    log.env.files.open(path(0, ".txnindex")).write_at(b"\xff" * 5, 40)
+    again = reload(log, is_clean=is_clean, recovery_point=recovery_point)
+    assert aborts_of(again) == EXPECTED_ABORTS
+    assert again.log_end_offset == 40
+
+
+def test_planted_faults_do_what_they_say() -> None:
+    log = new_log()
+    idempotent(log, 0, 5)
+    log.env.files.open(path(0, ".log")).write_at(b"\xff", log.size - 2)
+    for planted, end, known in (
+        ("", 4, True),
+        ("tail_without_crc", 5, True),
+        ("producer_state_not_restored", 4, False),
+    ):
+        again = load_log(
+            environment(copy_of(log.env.files), faults=Faults(planted=planted)),
+            DIRECTORY,
+            "topic",
+            0,
+            config=SETTINGS,
+            is_clean=False,
+        )
+        assert again.log_end_offset == end
+        assert bool(again.producer_state.producers) is known

@@ -19,6 +19,7 @@ from kbroker.common.parts import Buffer
 
 _MAX_PARTS = 1024  # IOV_MAX of Linux and macOS
 _OPEN_FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class AlreadyLockedError(Exception):
@@ -130,6 +131,10 @@ class FileSystem(Protocol):
 
     def read(self, path: str) -> bytes:
         """A whole small file."""
+        ...
+
+    def read_stamped(self, path: str, limit: int) -> tuple[Stamp, bytes]:
+        """A file's stamp and what it begins with, up to ``limit`` bytes, read at one moment."""
         ...
 
     def names(self, path: str) -> set[str]:
@@ -390,11 +395,21 @@ class OsFileSystem:
             return ""
 
     def read(self, path: str) -> bytes:
-        file = OsFile(path, os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+        file = OsFile(path, os.open(path, _READ_FLAGS))
         try:
             return file.read_at(file.size(), 0)
         finally:
             file.close()
+
+    def read_stamped(self, path: str, limit: int) -> tuple[Stamp, bytes]:
+        # Ten thousand times at a start after a crash: no object for the file.
+        descriptor = os.open(path, _READ_FLAGS)
+        try:
+            found = os.fstat(descriptor)
+            data = _read_some(descriptor, min(found.st_size, limit), 0)
+        finally:
+            os.close(descriptor)
+        return Stamp(found.st_size, found.st_mtime_ns), data
 
     def names(self, path: str) -> set[str]:
         return set(os.listdir(path))
@@ -594,6 +609,9 @@ class MemoryFileSystem:
 
     def read(self, path: str) -> bytes:
         return bytes(self._data(path))
+
+    def read_stamped(self, path: str, limit: int) -> tuple[Stamp, bytes]:
+        return self.stamp(path), self.read(path)[:limit]
 
     def names(self, path: str) -> set[str]:
         return {entry.name for entry in self.list(path)}

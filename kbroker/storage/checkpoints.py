@@ -117,8 +117,15 @@ def decode_uuid(text: str) -> bytes:
 
 def read_partition_metadata(files: FileSystem, directory: str) -> bytes | None:
     """The topic id in partition.metadata; None when the file is missing or unreadable."""
-    text = _read_text(files, os.path.join(directory, PARTITION_METADATA))
-    values = _properties(text or "", separator=":")
+    try:
+        return parse_partition_metadata(files.read(os.path.join(directory, PARTITION_METADATA)))
+    except FileNotFoundError:
+        return None
+
+
+def parse_partition_metadata(data: bytes) -> bytes | None:
+    """The topic id in the content of partition.metadata; None when it cannot be understood."""
+    values = _properties(data.decode(errors="replace"), separator=":")
     if values.get("version") != str(_VERSION):
         return None
     try:

@@ -22,7 +22,7 @@ from kbroker.record.crc import crc32c
 from kbroker.storage.checkpoints import (
     LEADER_EPOCH_CHECKPOINT,
     PARTITION_METADATA,
-    read_partition_metadata,
+    parse_partition_metadata,
 )
 from kbroker.storage.dormant_log import MAX_LATE_RECOVERY_BYTES, DormantLog
 from kbroker.storage.indexes import MAX_RELATIVE_OFFSET
@@ -34,8 +34,16 @@ MAX_BYTES: Final = 64 * 1024
 
 _SMALLEST_LENGTH: Final = HEADER_SIZE - LOG_OVERHEAD
 _NAME_SIZE: Final = 20
-_OTHER_NAMES: Final = frozenset((LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA))
-_SUFFIXES: Final = frozenset((".log", ".index", ".timeindex"))
+
+
+def _plain_names(base: str) -> frozenset[str]:
+    """The files of a log whose only segment begins at ``base``, nothing unusual beside it."""
+    own = (base + ".log", base + ".index", base + ".timeindex")
+    return frozenset((*own, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA))
+
+
+_FIRST_BASE: Final = "0" * _NAME_SIZE
+_FIRST_NAMES: Final = _plain_names(_FIRST_BASE)
 
 
 class _End:
@@ -124,26 +132,38 @@ def find_small(
     log_start_offset: int,
     high_watermark: int,
     config: LogConfig,
+    topic_ids: dict[bytes, bytes],
 ) -> DormantLog | None:
-    """The log of one short segment and nothing unusual beside it. OSError."""
-    names = env.files.names(directory)
-    bases = {name[:_NAME_SIZE] for name in names if name not in _OTHER_NAMES}
-    if len(bases) != 1:
+    """The log of one short segment and nothing unusual beside it. OSError.
+
+    ``topic_ids`` remembers what ``partition.metadata`` with such a content says: partitions of a
+    topic share it.
+    """
+    files = env.files
+    names = files.names(directory)
+    base = min(names, default="")[:_NAME_SIZE]  # digits come before letters
+    expected = _FIRST_NAMES if base == _FIRST_BASE else _plain_names(base)
+    if not names <= expected or f"{base}.log" not in names or PARTITION_METADATA not in names:
         return None
-    base = bases.pop()
-    if not base.isdigit() or f"{base}.log" not in names or PARTITION_METADATA not in names:
+    if not (base.isdecimal() and base.isascii() and len(base) == _NAME_SIZE):
         return None
-    if any(name[_NAME_SIZE:] not in _SUFFIXES for name in names if name not in _OTHER_NAMES):
+    prefix = os.path.join(directory, "")
+    directory_ns = files.stamp(directory).modified_ns
+    stamp, data = files.read_stamped(f"{prefix}{base}.log", MAX_BYTES)
+    if not 0 < stamp.size <= MAX_BYTES or len(data) != stamp.size:
         return None
-    path = os.path.join(directory, f"{base}.log")
-    directory_ns = env.files.stamp(directory).modified_ns
-    stamp = env.files.stamp(path)
-    topic_id = read_partition_metadata(env.files, directory)
-    if topic_id is None or not 0 < stamp.size <= MAX_BYTES:
+    metadata_stamp, metadata = files.read_stamped(prefix + PARTITION_METADATA, MAX_BYTES)
+    if len(metadata) != metadata_stamp.size:
         return None
+    topic_id = topic_ids.get(metadata)
+    if topic_id is None:
+        topic_id = parse_partition_metadata(metadata)
+        if topic_id is None:
+            return None
+        topic_ids[metadata] = topic_id
     base_offset = int(base)
     end = _End(base_offset, -1)
-    if not end.follow(_read(env, path, 0, stamp.size), base_offset):
+    if not end.follow(data, base_offset):
         return None
     start = max(log_start_offset, base_offset)
     if end.next_offset < start or end.max_timestamp < 0:

@@ -56,7 +56,7 @@ class LogState(NamedTuple):
     def row(self) -> str:
         """The line of the checkpoint, without its end."""
         topic, partition, topic_id, *numbers = self
-        return f"{topic} {partition} {topic_id.hex()} {' '.join(map(str, map(int, numbers)))}"
+        return f"{topic} {partition} {topic_id.hex()} {_NUMBERS % tuple(numbers)}"
 
     @classmethod
     def parse(cls, row: str) -> "LogState":
@@ -65,6 +65,9 @@ class LogState(NamedTuple):
         if len(numbers) != len(cls._fields) - 3:
             raise ValueError(f"{row!r} has {len(numbers) + 3} fields")
         return cls._make((topic, int(partition), bytes.fromhex(topic_id), *map(int, numbers)))
+
+
+_NUMBERS: Final = " ".join(["%d"] * (len(LogState._fields) - 3))
 
 
 def is_settled(modified_ns: int, now_ms: int) -> bool:

@@ -295,6 +295,11 @@ def test_stamps_change_with_every_change(on_disk: bool, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         files.stamp(os.path.join(folder, "missing"))
     age(folder)
+    assert files.read_stamped(path, 100) == (changed, files.read(path))
+    assert files.read_stamped(path, 2) == (changed, files.read(path)[:2])
+    with pytest.raises(FileNotFoundError):
+        files.read_stamped(os.path.join(folder, "missing"), 2)
+
     names = files.stamp(folder)
     assert names.size == 0
     files.rename(path, path + "2")

@@ -111,6 +111,10 @@ class FaultyFileSystem:
         self._check_alive()
         return self.inner.read(path)
 
+    def read_stamped(self, path: str, limit: int) -> tuple[Stamp, bytes]:
+        self._check_alive()
+        return self.inner.read_stamped(path, limit)
+
     def names(self, path: str) -> set[str]:
         return {entry.name for entry in self.list(path)}
 

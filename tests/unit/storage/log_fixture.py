@@ -30,6 +30,16 @@ def path(base_offset: int, suffix: str) -> str:
     return f"{DIRECTORY}/{base_offset:020d}{suffix}"
 
 
+def copy_of(files: FileSystem) -> MemoryFileSystem:
+    """The log's directory, to be damaged."""
+    copied = MemoryFileSystem()
+    copied.make_directory(DIRECTORY)
+    for entry in files.list(DIRECTORY):
+        file = copied.open(f"{DIRECTORY}/{entry.name}", create=True)
+        file.write_at(files.read(f"{DIRECTORY}/{entry.name}"), 0)
+    return copied
+
+
 def config(**values: object) -> LogConfig:
     """Settings by attribute name; limits that validation would put on them do not apply."""
     return LogConfig.from_values({name.replace("_", "."): value for name, value in values.items()})

@@ -22,6 +22,7 @@ from tests.unit.storage.log_fixture import (
     append_values,
     batch,
     config,
+    copy_of,
     environment,
     filled,
     new_log,
@@ -32,15 +33,6 @@ from tests.unit.storage.log_fixture import (
 )
 
 SETTINGS = config(segment_bytes=400, index_interval_bytes=100)
-
-
-def copy_of(files: FileSystem) -> MemoryFileSystem:
-    copied = MemoryFileSystem()
-    copied.make_directory(DIRECTORY)
-    for entry in files.list(DIRECTORY):
-        file = copied.open(f"{DIRECTORY}/{entry.name}", create=True)
-        file.write_at(files.read(f"{DIRECTORY}/{entry.name}"), 0)
-    return copied
 
 
 def test_a_torn_write_at_every_byte_of_the_last_batch() -> None:

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from kbroker.common.faults import Faults
 from kbroker.storage.log_loader import load_log
 from kbroker.storage.unified_log import UnifiedLog
 from tests.unit.storage.log_fixture import (
@@ -12,6 +13,7 @@ from tests.unit.storage.log_fixture import (
     append_values,
     batch,
     config,
+    copy_of,
     environment,
     filled,
     new_log,

@@ -157,6 +157,7 @@ class MeteredDispatcher(Dispatcher):
         api = super()._load(key)
         if key == _PRODUCE:
             api.handle = self._around(api.handle, self._count_produce)
+            api.shortcut = None  # records are counted as the handler is passed
         elif key == _FETCH:
             api.handle = self._around(api.handle, self._count_fetch)
         return api

@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio.lowlevel import checkpoint
 
 from kbroker.coordinator.deferred import Deferred
-from kbroker.handlers.current_leader import current_leader
+from kbroker.handlers.produce_outcome import (
+    FIRST_VERSION_WITH_TOPIC_IDS,
+    Entry,
+    fail,
+    finish,
+    respond,
+    succeed,
+)
+from kbroker.handlers.repeated_produce import RepeatedProduce
 from kbroker.handlers.transaction_requests import (
     TransactionSupport,
     join_patiently,
@@ -28,19 +36,8 @@ from kbroker.handlers.transaction_requests import (
 )
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.protocol.messages.produce_response import (
-    BatchIndexAndErrorMessage,
-    LeaderIdAndEpoch,
-    NodeEndpoint,
-    PartitionProduceResponse,
-    ProduceResponse,
-    TopicProduceResponse,
-)
-from kbroker.protocol.wire import ZERO_UUID
+from kbroker.protocol.messages.produce_response import ProduceResponse
 from kbroker.record.batch import HEADER_SIZE
-from kbroker.replication.delayed_produce import PendingAck
-from kbroker.request_context import CloseConnection
-from kbroker.storage.record_errors import RecordValidationError
 from kbroker.storage.request_records import check_request_records
 from kbroker.storage.unified_log import LogAppendInfo
 
@@ -53,14 +50,10 @@ if TYPE_CHECKING:
     from kbroker.handlers.services import Services
     from kbroker.metadata.image import TopicImage
     from kbroker.protocol.messages.produce_request import ProduceRequest
-    from kbroker.replication.partition import Partition
     from kbroker.request_context import RequestContext
 
 _ADMIN_CLIENT: Final = "__admin_client"  # Kafka lets it write to internal topics
-_ACKS_ALL: Final = -1
-_FIRST_VERSION_WITH_TOPIC_IDS: Final = 13
 _FIRST_VERSION_WITH_ZSTD: Final = 7
-_FIRST_VERSION_WITH_LEADER: Final = 10
 _FIRST_VERSION_WITH_ABORTABLE: Final = 11
 _FIRST_VERSION_THAT_JOINS: Final = 12
 _AT_ONCE: Final = 64
@@ -78,9 +71,6 @@ _PRODUCER_ID: Final = Struct(">q")
 _PRODUCER: Final = Struct(">qhi")  # id, epoch and base sequence
 _PRODUCER_ID_POSITION: Final = 43
 
-_NO_LEADER: Final = LeaderIdAndEpoch()
-"""Shared by answers and never changed: building one each costs more than writing it."""
-
 _COORDINATOR_IS_AWAY: Final = frozenset(
     {
         ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
@@ -88,46 +78,6 @@ _COORDINATOR_IS_AWAY: Final = frozenset(
         ErrorCode.NOT_COORDINATOR,
     }
 )
-
-_WITHOUT_LOG_START: Final = frozenset(
-    {
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.UNKNOWN_TOPIC_ID,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.MESSAGE_TOO_LARGE,
-        ErrorCode.RECORD_LIST_TOO_LARGE,
-        ErrorCode.CORRUPT_MESSAGE,
-        ErrorCode.KAFKA_STORAGE_ERROR,
-    }
-)
-"""Errors of an append with which Kafka does not tell where the log starts; with others it does."""
-
-
-class _Entry:
-    """One partition of the request, and what is answered for it."""
-
-    __slots__ = (
-        "is_plain",
-        "is_transactional",
-        "name",
-        "partition",
-        "records",
-        "required_offset",
-        "response",
-        "topic_key",
-    )
-
-    def __init__(self, topic_key: str | bytes, index: int, records: Any) -> None:
-        self.topic_key = topic_key
-        self.records = records
-        self.is_plain = False
-        self.is_transactional = False
-        self.name = ""
-        self.partition: Partition | None = None
-        self.required_offset = -1
-        self.response = PartitionProduceResponse(
-            index, ErrorCode.NONE, -1, current_leader=_NO_LEADER
-        )
 
 
 def handle(
@@ -151,12 +101,17 @@ def handle(
     return _append_all(services, context, request, entries, accepted)
 
 
+def shortcut(services: "Services") -> RepeatedProduce:
+    """What one dispatcher keeps of this API's requests."""
+    return RepeatedProduce(services)
+
+
 def _append_all(
     services: "Services",
     context: "RequestContext",
     request: "ProduceRequest",
-    entries: list[_Entry],
-    accepted: list[_Entry],
+    entries: list[Entry],
+    accepted: list[Entry],
 ) -> "ProduceResponse | Coroutine[Any, Any, ProduceResponse | None] | None":
     if len(accepted) > _AT_ONCE:
         return _append_giving_way(services, context, request, entries, accepted, 0, None)
@@ -166,7 +121,7 @@ def _append_all(
             return _append_giving_way(
                 services, context, request, entries, accepted, number, outcome
             )
-    return _finish(services, context, request, entries)
+    return finish(services, context, request, entries)
 
 
 def error_response(
@@ -176,7 +131,7 @@ def error_response(
     if request.acks == 0:
         return None
     entries = _distinct(
-        _Entry(topic.topic_id if _uses_ids(version) else topic.name, data.index, None)
+        Entry(topic.topic_id if _uses_ids(version) else topic.name, data.index, None)
         for topic in request.topic_data
         for data in topic.partition_data
     )
@@ -184,17 +139,17 @@ def error_response(
         entry.response.error_code = error.error_code
         if error.error_code != ErrorCode.UNKNOWN_SERVER_ERROR:
             entry.response.error_message = error.message
-    return _respond(entries, version, [])
+    return respond(entries, version, [])
 
 
 def _uses_ids(version: int) -> bool:
-    return version >= _FIRST_VERSION_WITH_TOPIC_IDS
+    return version >= FIRST_VERSION_WITH_TOPIC_IDS
 
 
 # Looking at the request --------------------------------------------------------------------------
 
 
-def _entries(request: "ProduceRequest", version: int) -> list[_Entry]:
+def _entries(request: "ProduceRequest", version: int) -> list[Entry]:
     """The partitions of the request in its order.
 
     Raises KafkaError for the whole request: CORRUPT_MESSAGE when a first batch has an impossible
@@ -206,7 +161,7 @@ def _entries(request: "ProduceRequest", version: int) -> list[_Entry]:
     for topic in request.topic_data:
         topic_key = topic.topic_id if uses_ids else topic.name
         for data in topic.partition_data:
-            entry = _Entry(topic_key, data.index, data.records)
+            entry = Entry(topic_key, data.index, data.records)
             entries.append(entry)
             if data.records is None or _is_one_plain_batch(entry):
                 continue
@@ -217,12 +172,12 @@ def _entries(request: "ProduceRequest", version: int) -> list[_Entry]:
     return entries
 
 
-def _distinct(entries: "Iterable[_Entry]") -> list[_Entry]:
+def _distinct(entries: "Iterable[Entry]") -> list[Entry]:
     """Each partition once: at its first place, as its last entry."""
     return list({(entry.topic_key, entry.response.index): entry for entry in entries}.values())
 
 
-def _is_one_plain_batch(entry: _Entry) -> bool:
+def _is_one_plain_batch(entry: Entry) -> bool:
     """What nearly every entry is, seen with one look: exactly one batch of magic 2, no transaction,
     no codec that depends on the request's version."""
     records = entry.records
@@ -270,8 +225,8 @@ def _accept(
     services: "Services",
     context: "RequestContext",
     request: "ProduceRequest",
-    entries: list[_Entry],
-) -> list[_Entry]:
+    entries: list[Entry],
+) -> list[Entry]:
     """What may be appended; the other entries get their error."""
     topics = services.metadata.image.topics
     version = context.api_version
@@ -316,7 +271,7 @@ def _belongs_to_transaction(records: "Buffer") -> bool:
 # Transactions ------------------------------------------------------------------------------------
 
 
-def _producer(entry: _Entry) -> tuple[int, int, int]:
+def _producer(entry: Entry) -> tuple[int, int, int]:
     """Id, epoch and base sequence of a transactional batch."""
     producer: tuple[int, int, int] = _PRODUCER.unpack_from(entry.records, _PRODUCER_ID_POSITION)
     return producer
@@ -326,7 +281,7 @@ def _join_transaction(
     services: "Services",
     context: "RequestContext",
     request: "ProduceRequest",
-    accepted: list[_Entry],
+    accepted: list[Entry],
 ) -> "Answer[dict[TopicPartition, ErrorCode]]":
     """Errors of the partitions that may not be written to in the request's transaction.
 
@@ -359,8 +314,8 @@ async def _append_when_joined(
     services: "Services",
     context: "RequestContext",
     request: "ProduceRequest",
-    entries: list[_Entry],
-    accepted: list[_Entry],
+    entries: list[Entry],
+    accepted: list[Entry],
     joining: "Answer[dict[TopicPartition, ErrorCode]]",
 ) -> ProduceResponse | None:
     join = partial(_join_transaction, services, context, request, accepted)
@@ -373,8 +328,8 @@ async def _append_when_joined(
 
 
 def _without_refused(
-    accepted: list[_Entry], errors: "dict[TopicPartition, ErrorCode]", version: int
-) -> list[_Entry]:
+    accepted: list[Entry], errors: "dict[TopicPartition, ErrorCode]", version: int
+) -> list[Entry]:
     """What may be appended. Errors that older clients would not try again after are one that they
     do, without asking for metadata first."""
     if not errors:
@@ -395,7 +350,7 @@ def _without_refused(
     return left
 
 
-def _still_in_transaction(services: "Services", entry: _Entry, transactional_id: str) -> None:
+def _still_in_transaction(services: "Services", entry: Entry, transactional_id: str) -> None:
     """The batch was validated by a thread: its transaction may have ended. KafkaError."""
     producer_id, producer_epoch, _ = _producer(entry)
     partition = (entry.name, entry.response.index)
@@ -414,7 +369,7 @@ def _still_in_transaction(services: "Services", entry: _Entry, transactional_id:
 
 
 def _append(
-    services: "Services", entry: _Entry, request: "ProduceRequest"
+    services: "Services", entry: Entry, request: "ProduceRequest"
 ) -> "Coroutine[Any, Any, LogAppendInfo] | None":
     """Append one batch and fill its answer; a coroutine when the validation needs a thread."""
     manager = services.replica_manager
@@ -434,11 +389,11 @@ def _append(
             before_late_append=before_append,
         )
     except Exception as error:
-        _fail(services, entry, error)
+        fail(services, entry, error)
         return None
     if not isinstance(info, LogAppendInfo):
         return info
-    _succeed(entry, info)
+    succeed(entry, info)
     return None
 
 
@@ -446,8 +401,8 @@ async def _append_giving_way(
     services: "Services",
     context: "RequestContext",
     request: "ProduceRequest",
-    entries: list[_Entry],
-    accepted: list[_Entry],
+    entries: list[Entry],
+    accepted: list[Entry],
     start: int,
     outcome: "Coroutine[Any, Any, LogAppendInfo] | None",
 ) -> ProduceResponse | None:
@@ -458,126 +413,13 @@ async def _append_giving_way(
             outcome = _append(services, entry, request)
         if outcome is not None:
             try:
-                _succeed(entry, await outcome)
+                succeed(entry, await outcome)
             except Exception as error:
-                _fail(services, entry, error)
+                fail(services, entry, error)
             outcome = None
         elif number % _AT_ONCE == 0:
             await checkpoint()
-    finished = _finish(services, context, request, entries)
+    finished = finish(services, context, request, entries)
     if finished is None or isinstance(finished, ProduceResponse):
         return finished
     return await finished
-
-
-def _succeed(entry: _Entry, info: LogAppendInfo) -> None:
-    response = entry.response
-    response.base_offset = info.first_offset
-    response.log_append_time_ms = info.log_append_time_ms
-    response.log_start_offset = info.log_start_offset
-    entry.required_offset = info.last_offset + 1
-
-
-def _fail(services: "Services", entry: _Entry, error: Exception) -> None:
-    response = entry.response
-    if isinstance(error, KafkaError):
-        response.error_code = error.error_code
-    elif isinstance(error, OSError):
-        services.log.error("append to %s-%d failed", entry.name, response.index, exc_info=error)
-        response.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-    else:
-        services.log.error("append to %s-%d failed", entry.name, response.index, exc_info=error)
-        response.error_code = ErrorCode.UNKNOWN_SERVER_ERROR
-    if entry.partition is not None and response.error_code not in _WITHOUT_LOG_START:
-        response.log_start_offset = entry.partition.log.log_start_offset
-    if isinstance(error, RecordValidationError):
-        response.error_message = error.message
-        response.record_errors = [
-            BatchIndexAndErrorMessage(index, message) for index, message in error.record_errors
-        ]
-
-
-# Answering ---------------------------------------------------------------------------------------
-
-
-def _finish(
-    services: "Services",
-    context: "RequestContext",
-    request: "ProduceRequest",
-    entries: list[_Entry],
-) -> "ProduceResponse | Coroutine[Any, Any, ProduceResponse] | None":
-    """The answer, or the wait for the replicas before it."""
-    acks = request.acks
-    if acks == 0:
-        for entry in entries:
-            if entry.response.error_code:
-                raise CloseConnection(
-                    f"produce with acks=0 failed: {ErrorCode(entry.response.error_code).name}"
-                )
-        return None
-    if acks == _ACKS_ALL:
-        pending = []
-        for entry in entries:
-            partition, required = entry.partition, entry.required_offset
-            if required >= 0 and partition is not None:
-                outcome = partition.check_enough_replicas_reach(required)
-                if outcome is None:
-                    pending.append(PendingAck(partition, required, entry.response))
-                else:
-                    entry.response.error_code = outcome
-        if pending:
-            return _wait_for_acks(services, context, request, entries, pending)
-    return _answer(services, context, entries)
-
-
-async def _wait_for_acks(
-    services: "Services",
-    context: "RequestContext",
-    request: "ProduceRequest",
-    entries: list[_Entry],
-    pending: list[PendingAck],
-) -> ProduceResponse:
-    await services.replica_manager.wait_for_acks(pending, request.timeout_ms)
-    return _answer(services, context, entries)
-
-
-def _answer(
-    services: "Services", context: "RequestContext", entries: list[_Entry]
-) -> ProduceResponse:
-    version = context.api_version
-    nodes: list[NodeEndpoint] = []
-    if version >= _FIRST_VERSION_WITH_LEADER:
-        for entry in entries:
-            if entry.response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
-                _name_leader(services, context, entry, nodes)
-    return _respond(entries, version, nodes)
-
-
-def _name_leader(
-    services: "Services", context: "RequestContext", entry: _Entry, nodes: list[NodeEndpoint]
-) -> None:
-    leader = current_leader(services, context, entry.name, entry.response.index)
-    entry.response.current_leader = LeaderIdAndEpoch(leader.leader_id, leader.leader_epoch)
-    if leader.node is not None and all(node.node_id != leader.leader_id for node in nodes):
-        nodes.append(NodeEndpoint(*leader.node))
-
-
-def _respond(entries: list[_Entry], version: int, nodes: list[NodeEndpoint]) -> ProduceResponse:
-    uses_ids = version >= _FIRST_VERSION_WITH_TOPIC_IDS
-    topic_key: Any
-    if len(entries) == 1:  # mostly
-        topic_key = entries[0].topic_key
-        name, topic_id = ("", topic_key) if uses_ids else (topic_key, ZERO_UUID)
-        only = TopicProduceResponse(name, topic_id, [entries[0].response])
-        return ProduceResponse([only], 0, nodes)
-    topics: dict[str | bytes, TopicProduceResponse] = {}
-    for entry in entries:
-        topic_key = entry.topic_key
-        topic = topics.get(topic_key)
-        if topic is not None:
-            topic.partition_responses.append(entry.response)
-        elif uses_ids:
-            topics[topic_key] = TopicProduceResponse("", topic_key, [entry.response])
-        else:
-            topics[topic_key] = TopicProduceResponse(topic_key, ZERO_UUID, [entry.response])
-    return ProduceResponse(list(topics.values()), 0, nodes)

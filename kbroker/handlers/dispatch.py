@@ -48,8 +48,11 @@ class Shortcut(Protocol):
 
     def answer(
         self, context: RequestContext, buffer: "Buffer", position: int
-    ) -> "list[Part] | None":
-        """Header and body; None: it has to go the ordinary way, nothing has happened."""
+    ) -> "list[Part] | tuple[Any, Any] | None":
+        """Header and body, or (request, what a handler would give for it).
+
+        None: it has to go the ordinary way, nothing has happened.
+        """
         ...
 
     def remember(
@@ -57,6 +60,7 @@ class Shortcut(Protocol):
         context: RequestContext,
         buffer: "Buffer",
         position: int,
+        request: Any,
         response: Any,
         answer: "list[Part]",
     ) -> None:
@@ -136,8 +140,10 @@ class Dispatcher:
         shortcut = api.shortcut
         if shortcut is not None:
             known = shortcut.answer(context, buffer, position)
-            if known is not None:
+            if type(known) is list:
                 return known
+            if known is not None:
+                return self._conclude(api, context, *known)
         try:
             request, _ = api.read(buffer, position, version)
         except Exception as error:  # whatever it is, it says that the bytes are no request
@@ -150,10 +156,20 @@ class Dispatcher:
                 return self._finish(api, context, request, response)
             answer = self._encode(api, context, response)
             if shortcut is not None and answer is not None:
-                shortcut.remember(context, buffer, position, response, answer)
+                shortcut.remember(context, buffer, position, request, response, answer)
             return answer
         except CloseConnection:
             raise
+        except Exception as error:
+            return self._answer_error(api, context, request, error)
+
+    def _conclude(
+        self, api: _Api, context: RequestContext, request: Any, response: Any
+    ) -> Dispatched:
+        try:
+            if response.__class__ is CoroutineType:
+                return self._finish(api, context, request, response)
+            return self._encode(api, context, response)
         except Exception as error:
             return self._answer_error(api, context, request, error)
 

@@ -49,6 +49,7 @@ class RepeatedMetadata:
         context: "RequestContext",
         buffer: "Buffer",
         position: int,
+        request: Any,
         response: Any,
         answer: "list[Part]",
     ) -> None:

@@ -7,6 +7,7 @@ partition comes to be: a broker without one is ready sooner.
 from typing import TYPE_CHECKING, Any
 
 from kbroker.common.faults import NO_FAULTS, Faults
+from kbroker.config.config_def import LONG_MAX
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.append_info import AppendOrigin
@@ -84,6 +85,23 @@ class LeaderAppend:
             )
         info = self._append(partition, validated, required_acks)
         return self._when_flushed(partition, info) if info.must_flush else info
+
+    def append_plain_batch(
+        self, partition: "Partition", batch: memoryview, required_acks: int
+    ) -> "LogAppendInfo | None":
+        """``append_records`` for one whole batch as most are; None: ask it, nothing has happened.
+
+        Raises what the append raises; nothing is written then.
+        """
+        if not (self._walk_records and partition.is_leader):
+            return None
+        config = partition.log.config
+        if config.flush_messages != LONG_MAX:
+            return None
+        validated = validate_plain_batch(batch, config, self._clock.time_ms())
+        if validated is None:
+            return None
+        return self._append(partition, validated, required_acks)
 
     async def _append_when_validated(
         self,

@@ -1,6 +1,7 @@
 """The ``kbroker`` command: one module per subcommand, imported when it is asked for."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _all_commands().parse_args(words)  # prints the help or says what is wrong, and exits
         raise AssertionError("unreachable")
     module_name, summary = COMMANDS[words[0]]
+    gc.disable()  # nothing that an import makes is garbage
     command = import_module(module_name)
+    gc.enable()
     parser = argparse.ArgumentParser(
         prog=f"kbroker {words[0]}", description=summary, formatter_class=_formatter
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
 
-from kbroker.cli.main import COMMANDS
+from kbroker.cli.main import COMMANDS, main
 
 BROKER_COMMANDS = {"serve", "log"}
 BROKER = ("kbroker.broker", "kbroker.embedded", "kbroker.handlers", "kbroker.storage")
@@ -27,3 +28,12 @@ def test_no_command_imports_the_broker(command: str):
     loaded = done.stdout.split()
     assert COMMANDS[command][0] in loaded
     assert [name for name in loaded if name.startswith(BROKER)] == []
+
+
+def test_a_command_runs_with_the_collector_that_it_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert gc.isenabled()
+    assert main(["version"]) == 0
+    assert gc.isenabled(), "it only pauses while the command is imported"
+    assert capsys.readouterr().out

@@ -177,8 +177,9 @@ def recover_segment(
             ):
                 break
         if last_offset - base_of_segment > MAX_RELATIVE_OFFSET:
-            _split_off(log, segment, position, base_offset)
-            end = position
+            if _may_begin_a_segment(log, segment, base_offset, last_offset):
+                _split_off(log, segment, position, base_offset)
+                end = position
             break
         if timestamp > largest_timestamp:
             largest_timestamp, largest_offset = timestamp, last_offset
@@ -203,6 +204,18 @@ def recover_segment(
     log.log_end_offset = next_offset
     segment.set_recovered(position, TimestampOffset(largest_timestamp, largest_offset), since_entry)
     return position < end
+
+
+def _may_begin_a_segment(
+    log: UnifiedLog, segment: LogSegment, base_offset: int, last_offset: int
+) -> bool:
+    """Whether a batch far behind its segment's base is where it belongs, and not damaged: base
+    offsets are not under the CRC. Compaction left such batches in segments that others follow."""
+    following = log.segments.higher(segment.base_offset)
+    return following is not None and (
+        last_offset < following.base_offset
+        or base_offset == following.base_offset  # split off before a kill
+    )
 
 
 def _split_off(log: UnifiedLog, segment: LogSegment, position: int, base_offset: int) -> None:

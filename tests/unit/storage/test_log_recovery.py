@@ -15,7 +15,9 @@ from tests.unit.storage.log_fixture import (
     batch,
     config,
     environment,
+    filled,
     new_log,
+    path,
     read_all,
     reload,
 )
@@ -68,13 +70,25 @@ def test_a_segment_with_too_many_offsets_is_split(is_clean: bool, recovery_point
 def test_a_segment_that_begins_with_an_offset_far_from_its_name_is_split() -> None:
     log = new_log()
     log.append_as_follower(memoryview(batch(b"v", base_offset=0)))
-    name = log.segments.first.log_path  # type: ignore[union-attr]
-    write_atomically(log.env.files, name, bytes(batch(b"far", base_offset=FAR + 3)))
+    log.append_as_follower(memoryview(batch(b"w", base_offset=2 * FAR)))
+    assert bases(log) == [0, 2 * FAR]
+    write_atomically(log.env.files, path(0, ".log"), bytes(batch(b"far", base_offset=FAR + 3)))
+    expected = [(FAR + 3, b"far"), (2 * FAR, b"w")]
     again = reload(log)
-    assert bases(again) == [0, FAR + 3]
-    assert read_all(again) == [(FAR + 3, b"far")]
+    assert bases(again) == [0, FAR + 3, 2 * FAR]
+    assert read_all(again) == expected
     again.close()
-    assert read_all(reload(again)) == [(FAR + 3, b"far")]
+    assert read_all(reload(again)) == read_all(reload(again, is_clean=True)) == expected
+
+
+@pytest.mark.parametrize("base_offset", [5, 10])
+def test_a_damaged_base_offset_is_not_believed(base_offset: int) -> None:
+    """It is not under the CRC; a split must not follow it."""
+    log = filled()
+    log.env.files.open(path(base_offset, ".log")).write_at(b"damaged", 0)
+    again = reload(log)
+    assert read_all(again) == [(each, b"%d" % each) for each in range(base_offset)]
+    assert again.log_end_offset == base_offset
 
 
 @pytest.mark.parametrize("mode", ["kill", "kill_mid", "kill_after"])

@@ -375,3 +375,35 @@ def test_an_index_that_waits_alone_covers_nothing(is_clean: bool) -> None:
     again = reload(log, files=files, is_clean=is_clean)
     assert {base: files.read(path(base, ".log")) for base in (0, 5)} == whole
     assert read_all(again) == read_all(log)
+
+
+@pytest.mark.parametrize("recovery_point", [0, 10, 100])
+def test_a_log_is_the_same_after_recovery_as_it_was_closed(recovery_point: int) -> None:
+    log = new_log(log_config=config(segment_bytes=700, index_interval_bytes=300))
+    for number in range(100):
+        append(log, batch(b"v" * 30, timestamps=[number * 10]))
+    log.close()
+    suffixes = (".log", ".index", ".timeindex")
+    before = {
+        entry.name: log.env.files.read(f"{DIRECTORY}/{entry.name}")
+        for entry in log.env.files.list(DIRECTORY)
+        if entry.name.endswith(suffixes)
+    }
+    again = reload(log, recovery_point=recovery_point)
+    assert (again.log_end_offset, again.recovery_point) == (100, recovery_point)
+    again.close()
+    for name, content in before.items():
+        assert log.env.files.read(f"{DIRECTORY}/{name}") == content, name
+
+
+def test_recovery_with_an_empty_active_segment_makes_its_indexes() -> None:
+    log = filled()
+    log.roll()
+    anyio.run(log.flush)
+    for suffix in (".index", ".timeindex"):
+        log.env.files.remove(path(13, suffix))
+    again = reload(log, recovery_point=13)
+    assert (again.log_end_offset, again.recovery_point) == (13, 13)
+    append_values(again, *[b"%d" % number for number in range(13, 20)])
+    again.close()
+    assert read_all(reload(again, is_clean=True)) == [(each, b"%d" % each) for each in range(20)]

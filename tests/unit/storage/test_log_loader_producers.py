@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from kbroker.common.faults import Faults
+from kbroker.record.batch import patch
 from kbroker.storage.log_loader import load_log
 from kbroker.storage.unified_log import UnifiedLog
 from tests.unit.storage.log_fixture import (
@@ -16,6 +17,7 @@ from tests.unit.storage.log_fixture import (
     copy_of,
     environment,
     filled,
+    marker,
     new_log,
     path,
     reload,
@@ -173,3 +175,51 @@ def test_planted_faults_do_what_they_say() -> None:
         )
         assert again.log_end_offset == end
         assert bool(again.producer_state.producers) is known
+
+
+def test_transactions_are_known_without_any_snapshot() -> None:
+    """Recovery of the last segment needs producers that only the segments before it tell of."""
+    log = new_log(log_config=SETTINGS)
+    for sequence in range(9):
+        data = batch(b"v", producer_id=1, base_sequence=sequence, transactional=True)
+        append(log, data)
+    append_marker(log, commit=False, producer_id=1)
+    base = log.segments.base_offsets[-1]
+    for offset in log.producer_state.snapshot_offsets:
+        log.env.files.remove(path(offset, ".snapshot"))
+    log.env.files.remove(path(base, ".txnindex"))
+    log.env.files.remove(path(base, ".index"))
+    again = reload(log, recovery_point=base)
+    assert aborts_of(again) == [(0, 9)]
+
+
+def test_a_coordinator_epoch_that_went_back_is_taken_as_it_is() -> None:
+    """Kafka once let coordinators write such markers (KAFKA-9144)."""
+    log = new_log()
+    for offset, epoch in enumerate((5, 2)):
+        data = marker(commit=True, producer_id=1, coordinator_epoch=epoch)
+        patch(memoryview(data), 0, offset, 0)
+        log.append_as_follower(memoryview(data))
+    for found in (log, reload(log)):
+        assert found.producer_state.producers[1].coordinator_epoch == 2
+    log.close()
+    assert reload(log, is_clean=True).producer_state.producers[1].coordinator_epoch == 2
+
+
+def test_damage_below_the_log_start_leaves_no_snapshot_of_what_is_gone() -> None:
+    log = new_log()
+    for number in range(9):
+        append(log, batch(b"%d" % number, producer_id=1, base_sequence=number))
+        log.roll()
+    log.env.files.open(path(1, ".log")).write_at(b"damaged", 0)
+    again = reload(log, log_start_offset=4)
+    assert (again.log_start_offset, again.log_end_offset) == (4, 4)
+    assert again.segments.base_offsets == [4]
+    names = {entry.name for entry in log.env.files.list(DIRECTORY)}
+    assert not [name for name in names if name.endswith(".snapshot")]
+    assert again.producer_state.producers == {}
+    for number in range(3):
+        append(again, batch(b"v", producer_id=1, base_sequence=number))
+        again.roll()
+    assert again.producer_state.snapshot_offsets == [5, 6, 7]
+    assert all(again.env.files.exists(path(offset, ".snapshot")) for offset in (5, 6, 7))

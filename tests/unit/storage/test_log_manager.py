@@ -21,7 +21,7 @@ from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_manager import LogManager
-from tests.unit.storage.faulty_files import FaultyFileSystem
+from tests.unit.storage.faulty_files import FaultyFileSystem, Killed
 from tests.unit.storage.log_fixture import (
     TOPIC_ID,
     append,
@@ -403,3 +403,24 @@ def test_who_still_holds_a_deleted_log_cannot_write_to_its_successor() -> None:
             write()
         assert caught.value.error_code is ErrorCode.KAFKA_STORAGE_ERROR
     assert read_all(reload(new)) == [(0, b"new")]
+
+
+def test_a_start_that_is_interrupted_leaves_no_mark_of_a_clean_stop() -> None:
+    changes = 0
+    for mode in ("error", "kill_after"):
+        world = World()
+        manager = world.loaded()
+        append_values(log_of(manager), b"a", b"b")
+        shut_down(manager)
+        assert ".kafka_cleanshutdown" in world.names()
+        files = world.files
+        world.files = faulty = FaultyFileSystem(files, fail_at=changes, mode=mode)
+        if changes:
+            with pytest.raises(Killed):
+                world.loaded()
+        else:
+            world.loaded()
+            changes = faulty.calls  # the last of them is where the second start dies
+        world.files = files
+        assert ".kafka_cleanshutdown" not in world.names()
+    assert changes

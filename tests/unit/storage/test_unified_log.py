@@ -14,8 +14,10 @@ from kbroker.common.faults import Faults
 from kbroker.common.files import MemoryFileSystem
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.record.batch import iter_batches, verify_crc
+from kbroker.record.batch import build_batch, iter_batches, verify_crc
+from kbroker.record.record import Record
 from kbroker.storage.checkpoints import read_partition_metadata
+from kbroker.storage.producer_state_entry import decode_snapshot
 from kbroker.storage.transaction_index import AbortedTxn, TransactionIndex
 from tests.unit.storage.faulty_files import FaultyFileSystem
 from tests.unit.storage.log_fixture import (
@@ -30,6 +32,7 @@ from tests.unit.storage.log_fixture import (
     config,
     environment,
     new_log,
+    path,
     read_all,
     read_bytes,
     reload,
@@ -404,3 +407,44 @@ def test_a_roll_takes_the_place_of_files_that_were_left_there() -> None:
     again.update_high_watermark(7)
     assert read_all(again) == read_all(log)
     assert aborted(again, 0) == aborted(again, 5) == []
+
+
+def test_records_without_key_or_value() -> None:
+    log = new_log()
+    append(log, build_batch([Record(key=None, value=None, timestamp=1)]))
+    assert read_all(log) == [(0, None)]
+
+
+def test_a_snapshot_of_a_roll_does_not_know_the_batch_that_caused_it() -> None:
+    log = new_log(log_config=config(segment_bytes=200))
+    for sequence in range(4):
+        append(log, batch(b"v", producer_id=1, base_sequence=sequence))
+    assert bases(log) == [0, 2]
+    (entry,) = decode_snapshot(log.env.files.read(path(2, ".snapshot")))
+    assert entry.last_sequence == 1
+    assert log.producer_state.producers[1].last_sequence == 3
+
+
+def test_every_roll_keeps_a_snapshot_and_a_flush_keeps_them_all() -> None:
+    log = new_log()
+    for _ in range(3):
+        append_values(log, b"v")
+        log.roll()
+    anyio.run(log.flush)
+    append_values(log, b"v")
+    anyio.run(log.flush)
+    assert log.producer_state.snapshot_offsets == [1, 2, 3]
+    assert all(log.env.files.exists(path(each, ".snapshot")) for each in (1, 2, 3))
+
+
+def test_a_flush_covers_an_empty_active_segment() -> None:
+    log = new_log()
+    append_values(log, b"v")
+    log.roll()
+    anyio.run(log.flush)
+    assert log.recovery_point == 1
+    again = reload(log, recovery_point=1)
+    assert (bases(again), again.log_end_offset, again.recovery_point) == ([0, 1], 1, 1)
+    assert again.producer_state.snapshot_offsets == [1]
+    append_values(again, b"w")
+    assert read_all(again) == [(0, b"v"), (1, b"w")]

@@ -216,3 +216,14 @@ def test_any_bytes_are_refused_or_ignored(seed: int) -> None:
         assert added == b"" or added[16:] == good[16:]
     assert read_bytes(log)[: len(before)] == before
     assert read_all(reload(log)) == read_all(log)
+
+
+def test_an_empty_log_takes_nothing_from_below_its_start() -> None:
+    log = new_log()
+    log.truncate_fully_and_start_at(7)
+    for offset in (0, 6):
+        with pytest.raises(ValueError, match="7 or above is expected"):
+            follow(log, batch(b"v", base_offset=offset))
+    assert (log.log_start_offset, log.log_end_offset) == (7, 7)
+    follow(log, batch(b"v", base_offset=7))
+    assert read_all(log) == [(7, b"v")]

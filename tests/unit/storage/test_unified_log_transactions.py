@@ -6,6 +6,8 @@ from kbroker.common.files import MemoryFileSystem
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.append_info import AppendOrigin
+from kbroker.storage.log_retention import delete_old_segments
+from kbroker.storage.unified_log import UnifiedLog
 from tests.unit.storage.faulty_files import FaultyFileSystem
 from tests.unit.storage.log_fixture import (
     COMMITTED,
@@ -17,6 +19,7 @@ from tests.unit.storage.log_fixture import (
     environment,
     marker,
     new_log,
+    path,
     read_bytes,
     records_of,
     reload,
@@ -108,3 +111,63 @@ def test_an_abort_that_cannot_be_indexed_keeps_the_transaction_open() -> None:
     again.update_high_watermark(2)
     assert aborted(again, 0) == [(1, 0)]
     assert again.last_stable_offset == 2
+
+
+def committed_end(log: UnifiedLog) -> int:
+    """Behind the last record that a read_committed reader gets."""
+    offset = log.log_start_offset
+    while records := records_of(read_bytes(log, offset, isolation=COMMITTED)):
+        offset = records[-1].offset + 1
+    return offset
+
+
+def test_a_committed_read_ends_at_the_last_stable_offset_step_by_step() -> None:
+    log = small_segments()
+    stable: list[tuple[int, int]] = []
+
+    def note() -> None:
+        assert committed_end(log) == log.last_stable_offset
+        stable.append((log.last_stable_offset, log.log_end_offset))
+
+    transactional(log, 1, 0, b"a", b"b")
+    note()
+    append_values(log, b"plain")
+    note()
+    transactional(log, 2, 0, b"c")
+    note()
+    append_marker(log, commit=False, producer_id=1)
+    note()
+    transactional(log, 1, 2, b"d")
+    note()
+    append_values(log, b"plain")
+    note()
+    append_marker(log, commit=True, producer_id=2)
+    note()
+    append_marker(log, commit=True, producer_id=1)
+    note()
+    assert stable == [(0, 2), (0, 3), (0, 4), (3, 5), (3, 6), (3, 7), (5, 8), (9, 9)]
+
+
+def test_the_stable_offset_follows_the_log_start_over_deleted_segments() -> None:
+    log = new_log()
+    transactional(log, 1, 0, *[b"v"] * 5)
+    append_values(log, *[b"plain"] * 3)
+    log.roll()
+    transactional(log, 1, 5, *[b"v"] * 5)
+    assert log.last_stable_offset == 0
+    log.maybe_increment_log_start_offset(8)
+    assert log.last_stable_offset == 8
+    assert delete_old_segments(log) == 1
+    assert log.last_stable_offset == 8
+    append_marker(log, commit=False, producer_id=1)
+    assert log.last_stable_offset == 14
+    assert aborted(log, 8) == [(1, 0)]
+
+
+def test_an_empty_transaction_ends_nothing() -> None:
+    log = new_log()
+    append_marker(log, commit=False, producer_id=1)
+    append_marker(log, commit=False, producer_id=1)
+    assert log.last_stable_offset == 2
+    assert aborted(log, 0) == []
+    assert not log.env.files.exists(path(0, ".txnindex"))

@@ -2,15 +2,22 @@
 
 import pytest
 
+from kbroker.common.clock import ManualClock
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from tests.unit.storage.log_fixture import (
     COMMITTED,
+    DIRECTORY,
     append,
     append_marker,
     append_values,
+    bases,
     batch,
+    config,
+    environment,
+    filled,
     new_log,
+    path,
     read_all,
     read_bytes,
     records_of,
@@ -157,3 +164,95 @@ def test_the_last_stable_offset_does_not_go_back_after_a_truncation() -> None:
         validated(batch(b"e", producer_id=2, base_sequence=0, transactional=True)), leader_epoch=0
     )
     assert log.last_stable_offset == 4
+
+
+def test_the_file_of_epochs_follows_a_truncation() -> None:
+    log = new_log()
+    for epoch, count in ((0, 10), (1, 6), (2, 4)):
+        append_values(log, *[b"v"] * count, leader_epoch=epoch)
+    file = f"{DIRECTORY}/leader-epoch-checkpoint"
+    for offset, rows in (
+        (20, "3 0-0 1-10 2-16"),
+        (17, "3 0-0 1-10 2-16"),
+        (16, "2 0-0 1-10"),
+        (11, "2 0-0 1-10"),
+        (10, "1 0-0"),
+        (0, "0"),
+    ):
+        log.truncate_to(offset)
+        text = "0\n" + "".join(f"{row.replace('-', ' ')}\n" for row in rows.split(" "))
+        assert log.env.files.read(file).decode() == text, offset
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_an_epoch_without_records_goes_with_a_truncation_at_the_end(beyond: int) -> None:
+    log = new_log()
+    append_values(log, b"a", b"b", leader_epoch=3)
+    log.maybe_assign_epoch_start_offset(10, 2)
+    assert log.latest_epoch == 10
+    assert not log.truncate_to(2 + beyond)
+    assert (log.latest_epoch, log.log_end_offset) == (3, 2)
+
+
+def test_truncation_at_an_offset_that_was_compacted_away() -> None:
+    for target, kept in ((25, [0, 10, 20]), (20, [0, 10]), (11, [0, 10]), (1, [0])):
+        log = new_log(log_config=config(index_interval_bytes=1))
+        for offset in (0, 10, 20, 30):
+            log.append_as_follower(memoryview(batch(b"v", base_offset=offset)))
+        log.truncate_to(target)
+        assert [offset for offset, _ in read_all(log)] == kept
+        assert log.log_end_offset == target
+        assert [offset for offset, _ in read_all(reload(log))] == kept
+        log.append_as_follower(memoryview(batch(b"w", base_offset=40)))
+        assert [offset for offset, _ in read_all(log)] == [*kept, 40]
+
+
+def test_the_largest_timestamp_after_a_truncation() -> None:
+    log = new_log(log_config=config(index_interval_bytes=250))
+    for timestamp in (100, 300, 200, 500, 400):
+        append(log, batch(b"v", timestamps=[timestamp]))
+    active = log.segments.active
+    assert active is not None
+    for offset, largest in ((4, (500, 3)), (3, (300, 1)), (1, (100, 0)), (0, (-1, 0))):
+        log.truncate_to(offset)
+        assert active.largest_timestamp == largest
+        assert active.read_next_offset() == offset
+        found = log.max_timestamp_offset()
+        assert (found and found[:2]) == (None if offset == 0 else largest[::-1])
+
+
+def test_a_segment_that_was_emptied_begins_its_time_anew() -> None:
+    clock = ManualClock(time_ms=10_000)
+    log = new_log(environment(clock=clock), config(segment_ms=1000))
+    append(log, batch(b"v", timestamps=[5000]))
+    clock.advance(0.9)
+    log.truncate_to(0)
+    clock.advance(0.9)
+    append(log, batch(b"v", timestamps=[-1]))
+    append(log, batch(b"v", timestamps=[9000]))
+    assert bases(log) == [0]
+    clock.advance(0.2)
+    append(log, batch(b"v", timestamps=[-1]))
+    assert bases(log) == [0, 2]
+
+
+def test_truncation_without_snapshots_finds_the_producers_in_the_log() -> None:
+    log = small_segments()
+    for sequence in range(12):
+        append(log, batch(b"v", producer_id=1, base_sequence=sequence))
+    for offset in log.producer_state.snapshot_offsets:
+        log.env.files.remove(path(offset, ".snapshot"))
+    log.truncate_to(8)
+    assert log.producer_state.producers[1].last_sequence == 7
+    log.truncate_to(1)
+    assert log.producer_state.producers[1].last_sequence == 0
+
+
+@pytest.mark.parametrize("is_clean", [False, True])
+def test_truncation_after_a_restart(is_clean: bool) -> None:
+    log = filled()
+    log.close()
+    again = reload(log, is_clean=is_clean)
+    assert again.truncate_to(3)
+    assert (bases(again), again.log_end_offset) == ([0], 3)
+    assert read_all(again) == [(each, b"%d" % each) for each in range(3)]

@@ -1,6 +1,6 @@
 """The broker's settings in force: static ones by precedence, dynamic ones over them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kbroker.config.broker_settings import BrokerSettings
@@ -167,7 +167,8 @@ class BrokerConfig(BrokerSettings):
         return found
 
     def problems(self) -> list[str]:
-        """What stands in the way of starting: settings whose protection does not exist here."""
+        """What stands in the way of starting: settings whose protection does not exist here,
+        and those of groups that contradict each other, which Kafka refuses as well."""
         found = []
         if self.authorizer_class_name:
             found.append("authorizer.class.name: there is no authorizer yet")
@@ -178,7 +179,24 @@ class BrokerConfig(BrokerSettings):
         )
         if "broker" not in self.process_roles:
             found.append("process.roles: kbroker is always a broker; add broker to the roles")
+        for kind in ("consumer", "share", "streams"):
+            found.extend(self._contradictions(f"group.{kind}."))
         return found
+
+    def _contradictions(self, prefix: str) -> Iterator[str]:
+        """Intervals of a kind of groups outside of their bounds, or longer than the session."""
+
+        def value(name: str) -> int:
+            found: int = self.__dict__[attribute_name(prefix + name)]
+            return found
+
+        for name in ("heartbeat.interval.ms", "session.timeout.ms", "assignment.interval.ms"):
+            low, high = f"min.{name}", f"max.{name}"
+            for less, more in ((low, high), (low, name), (name, high)):
+                if value(less) > value(more):
+                    yield f"{prefix}{less} must not be greater than {prefix}{more}"
+        if value("heartbeat.interval.ms") >= value("session.timeout.ms"):
+            yield f"{prefix}heartbeat.interval.ms must be less than {prefix}session.timeout.ms"
 
     def nearest(self, unknown: str) -> str | None:
         """The known name most like this one, for a helpful warning."""

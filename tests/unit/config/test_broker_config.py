@@ -127,6 +127,37 @@ def test_settings_that_promise_protection_are_refused():
     assert "SSL is not supported yet" in tls.problems()[0]
 
 
+@pytest.mark.parametrize("kind", ["consumer", "share", "streams"])
+@pytest.mark.parametrize(
+    ("settings", "less", "more"),
+    [
+        ({"heartbeat.interval.ms": "1"}, "min.heartbeat.interval.ms", "heartbeat.interval.ms"),
+        ({"heartbeat.interval.ms": "16000"}, "heartbeat.interval.ms", "max.heartbeat.interval.ms"),
+        ({"session.timeout.ms": "44999"}, "min.session.timeout.ms", "session.timeout.ms"),
+        ({"session.timeout.ms": "60001"}, "session.timeout.ms", "max.session.timeout.ms"),
+        (
+            {"assignment.interval.ms": "20000"},
+            "assignment.interval.ms",
+            "max.assignment.interval.ms",
+        ),
+        ({"min.session.timeout.ms": "70000"}, "min.session.timeout.ms", "max.session.timeout.ms"),
+        (
+            {"min.session.timeout.ms": "1000", "session.timeout.ms": "5000"},
+            "heartbeat.interval.ms",
+            "session.timeout.ms",
+        ),
+    ],
+)
+def test_settings_of_groups_that_contradict_each_other_are_refused(
+    kind: str, settings: dict[str, str], less: str, more: str
+):
+    prefix = f"group.{kind}."
+    config = BrokerConfig.from_properties({prefix + name: text for name, text in settings.items()})
+    (first, *_) = config.problems()
+    assert first.startswith(f"{prefix}{less} must ")
+    assert first.endswith(f" than {prefix}{more}")
+
+
 def test_bad_values_are_named():
     with pytest.raises(ConfigError, match=r"num\.partitions: Value must be at least 1"):
         BrokerConfig.from_properties({"num.partitions": "0"})

@@ -284,7 +284,6 @@ def state_of(log: UnifiedLog, now_ms: int | None) -> LogState | None:
     ):
         return None
     earliest = log.epochs.earliest_entry or EpochEntry(-1, -1)
-    oldest = first.largest_timestamp.timestamp
     return LogState(
         topic=log.topic,
         partition=log.partition,
@@ -301,7 +300,7 @@ def state_of(log: UnifiedLog, now_ms: int | None) -> LogState | None:
         segment_count=len(log.segments),
         size=log.size,
         oldest_size=first.size,
-        oldest_timestamp=oldest if oldest >= 0 else first.modified_ms,
+        oldest_timestamp=first.largest_time_ms,
         unsynced_bytes=_unsynced_bytes(log),
         is_closed=all(segment.is_closed for segment in log.segments)
         and log.producer_state.last_snapshot_offset == log.log_end_offset,

@@ -42,15 +42,9 @@ def may_have_old_segments(log: DormantLog, now_ms: int) -> bool:
 
 def _delete_older_than(log: UnifiedLog, oldest_ms: int) -> int:
     def is_old(segment: LogSegment, following: LogSegment | None) -> bool:
-        return _largest_timestamp(segment) < oldest_ms
+        return segment.largest_time_ms < oldest_ms
 
     return _delete_while(log, is_old)
-
-
-def _largest_timestamp(segment: LogSegment) -> int:
-    """Of the records; when the segment was last written to when they carry none, as Kafka."""
-    timestamp = segment.largest_timestamp.timestamp
-    return timestamp if timestamp >= 0 else segment.modified_ms
 
 
 def _delete_above_size(log: UnifiedLog, retention_bytes: int) -> int:

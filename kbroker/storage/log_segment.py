@@ -57,6 +57,7 @@ class LogSegment:
         "_env",
         "_file",
         "_first_timestamp",
+        "_has_empty_indexes",
         "_is_appendable",
         "_is_closed",
         "_max_offset",
@@ -72,7 +73,6 @@ class LogSegment:
         "fits_until_timestamp",
         "has_transaction_index",
         "is_preallocated",
-        "log_path",
         "modified_ms",
         "recently_used",
         "roll_jitter_ms",
@@ -105,12 +105,12 @@ class LogSegment:
         self.roll_jitter_ms = 0
         self.has_transaction_index = has_transaction_index
         self.is_preallocated = False
-        self.log_path = self.path(LOG_SUFFIX)
         self.recently_used = False
         self._file: File | None = None
         self._offset_index: OffsetIndex | None = None
         self._time_index: TimeIndex | None = None
         self._transaction_index: TransactionIndex | None = None
+        self._has_empty_indexes = False  # when they are not loaded: their files hold no entry
         # The largest timestamp (None: not looked up yet) and the last offset of its batch.
         self._max_timestamp: int | None = None
         self._max_offset = base_offset
@@ -122,7 +122,8 @@ class LogSegment:
         # A batch up to this timestamp and offset, if there is room, needs no ``should_roll``.
         self.fits_until_timestamp = _UNKNOWN_LIMIT
         self.fits_until_offset = base_offset + MAX_RELATIVE_OFFSET
-        self._positions: dict[int, int] = {}  # (next offset, position) of the last reads
+        # (next offset, position) of the last reads; None while there is none.
+        self._positions: dict[int, int] | None = None
 
     @classmethod
     def create(
@@ -157,6 +158,11 @@ class LogSegment:
             self.roll_jitter_ms = self._env.entropy.randint(0, jitter - 1)
 
     @property
+    def log_path(self) -> str:
+        """Path of the log file."""
+        return self.path(LOG_SUFFIX)
+
+    @property
     def is_open(self) -> bool:
         """Its file is open."""
         return self._file is not None
@@ -188,8 +194,16 @@ class LogSegment:
         self._is_appendable = False
         if file is not None and not self._env.files.renames_open_files:
             file.close()
-        indexes = (self._offset_index, self._time_index)
-        if self._is_closed and all(index is None or index.is_saved for index in indexes):
+        self._positions = None
+        offset_index, time_index = self._offset_index, self._time_index
+        if offset_index is None or time_index is None:
+            return
+        if not (offset_index.is_saved and time_index.is_saved):
+            return
+        # Empty ones come back without a look at their files, so short logs hold none.
+        has_empty = not len(offset_index) and not len(time_index)
+        if self._is_closed or has_empty:
+            self._has_empty_indexes = has_empty
             self._offset_index = self._time_index = None
 
     # Indexes
@@ -245,6 +259,10 @@ class LogSegment:
         self._time_index = time_index
 
     def _load_indexes(self) -> tuple[OffsetIndex, TimeIndex]:
+        if self._has_empty_indexes:
+            self._offset_index = OffsetIndex(self.path(INDEX_SUFFIX), self.base_offset)
+            self._time_index = TimeIndex(self.path(TIME_INDEX_SUFFIX), self.base_offset)
+            return self._offset_index, self._time_index
         try:
             self.read_index_files()
         except (CorruptIndexError, FileNotFoundError) as error:
@@ -304,6 +322,12 @@ class LogSegment:
                         largest = TimestampOffset(header.max_timestamp, header.last_offset)
             self._max_timestamp, self._max_offset = largest
         return TimestampOffset(self._max_timestamp, self._max_offset)
+
+    @property
+    def largest_time_ms(self) -> int:
+        """The largest timestamp; when it was last written to if its records have none, as Kafka."""
+        timestamp = self.largest_timestamp.timestamp
+        return timestamp if timestamp >= 0 else self.modified_ms
 
     def cut_indexes(self, position: int, offset: int) -> None:
         """Recovery begins at the batch at ``position`` with base offset ``offset``: forget what
@@ -472,6 +496,8 @@ class LogSegment:
             if index is not None:
                 index.save(self._env.files)
                 paths.append(index.path)
+        if self._offset_index is None and self._has_empty_indexes:  # emptied, perhaps not synced
+            paths += (self.path(INDEX_SUFFIX), self.path(TIME_INDEX_SUFFIX))
         if self.has_transaction_index:
             paths.append(self.path(TXN_INDEX_SUFFIX))
         return paths
@@ -480,7 +506,7 @@ class LogSegment:
 
     def translate_offset(self, offset: int) -> tuple[int, int, int] | None:
         """(position, size, last offset) of the batch that holds ``offset`` or comes after it."""
-        position = self._positions.get(offset)
+        position = self._positions.get(offset) if self._positions else None
         if position is None:
             position = self.offset_index.lookup(offset)
         return locate(self.file(), offset, position, self.size)
@@ -488,6 +514,8 @@ class LogSegment:
     def remember(self, next_offset: int, position: int) -> None:
         """A reader will come for ``next_offset``, whose batch is or will be at ``position``."""
         positions = self._positions
+        if positions is None:
+            positions = self._positions = {}
         if next_offset not in positions and len(positions) >= _REMEMBERED_POSITIONS:
             del positions[next(iter(positions))]
         positions[next_offset] = position
@@ -542,7 +570,7 @@ class LogSegment:
         Indexes first: an entry too few is harmless, one too many is not.
         """
         found = self.translate_offset(offset)
-        self._positions.clear()
+        self._positions = None
         self.offset_index.truncate_to(offset)
         self.time_index.truncate_to(offset)
         if self.has_transaction_index:

@@ -60,6 +60,17 @@ def test_records_without_a_time() -> None:
     assert log.max_timestamp_offset() == (0, -1, 0)
 
 
+def test_a_segment_without_times_counts_as_old_as_its_last_write() -> None:
+    """The search goes no further than there, though a later segment would have the record."""
+    log = log_of([-1], [-1])
+    log.roll()
+    append(log, batch(b"v", timestamps=[3_000_000]))
+    now = log.env.clock.time_ms()
+    assert log.offset_for_timestamp(now) is None
+    assert log.offset_for_timestamp(now + 1) == (2, 3_000_000, 0)
+    assert log.max_timestamp_offset() == (2, 3_000_000, 0)
+
+
 def test_log_append_time_counts_for_every_record() -> None:
     log = new_log()
     data = batch(b"a", b"b", timestamps=[1, 2])

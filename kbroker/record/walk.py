@@ -249,27 +249,6 @@ def _holds_a_record(data: bytes, position: int, end: int) -> bool:
     return position + (raw >> 1) <= end
 
 
-def walk_uncompressed(
-    data: bytes, position: int, *, record_count: int, base_timestamp: int
-) -> WalkResult:
-    """Walks all records of an uncompressed batch; they must fill ``data`` exactly."""
-    result = WalkResult()
-    end = len(data)
-    position = walk_records(
-        data,
-        position,
-        end,
-        limit=record_count,
-        base_timestamp=base_timestamp,
-        result=result,
-        strict=True,
-        # Kafka reads this one number outside its try block.
-        length_error=ErrorCode.UNKNOWN_SERVER_ERROR,
-    )
-    check_end(result, position, end, record_count)
-    return result
-
-
 def check_end(result: WalkResult, position: int, end: int, record_count: int) -> None:
     """All announced records were there, and nothing after them; else KafkaError INVALID_RECORD."""
     if result.index < record_count:

@@ -43,8 +43,8 @@ from kbroker.record.batch import (
 from kbroker.record.chunks import ChunkReader, inflate_small
 from kbroker.record.compression import UndecodableDataError, open_inflater
 from kbroker.record.rebuild import rebuild_records
-from kbroker.record.stream_walk import StreamWalker, walkable
-from kbroker.record.walk import NO_MINIMUM, WalkResult, check_end, walk_records, walk_uncompressed
+from kbroker.record.stream_walk import StreamWalker, walk_on, walk_uncompressed, walkable
+from kbroker.record.walk import NO_MINIMUM, WalkResult, check_end
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.record_errors import RecordErrors, RecordValidationError
 from kbroker.storage.request_records import check_request_records, next_batch_size
@@ -314,7 +314,7 @@ class _Validation:
         position, end = HEADER_SIZE, len(batch)
         while result.index < header.record_count:
             limit = min(header.record_count, result.index + WALK_SLICE)
-            position = walk_records(
+            position = walk_on(
                 batch,
                 position,
                 end,

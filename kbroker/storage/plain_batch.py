@@ -11,8 +11,8 @@ from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import ATTRIBUTES_POSITION, HEADER, HEADER_SIZE, MAGIC
 from kbroker.record.crc import crc32c
-from kbroker.record.stream_walk import walkable
-from kbroker.record.walk import NO_MINIMUM, WalkResult, walk_records
+from kbroker.record.stream_walk import walk_on, walkable
+from kbroker.record.walk import NO_MINIMUM, WalkResult
 from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
 
 _MAX_INT64: Final = 0x7FFFFFFFFFFFFFFF
@@ -63,7 +63,7 @@ def validate_plain_batch(
         return None
     result = WalkResult()
     try:
-        end = walk_records(
+        end = walk_on(
             walkable(batch),
             HEADER_SIZE,
             size,

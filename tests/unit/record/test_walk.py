@@ -7,8 +7,8 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.record import batch as b
 from kbroker.record.encoding import VarintTooLongError, wrap_int64, write_varint
 from kbroker.record.record import Record, iter_records, read_record
-from kbroker.record.stream_walk import StreamWalker
-from kbroker.record.walk import NO_MINIMUM, WalkResult, walk_records, walk_uncompressed
+from kbroker.record.stream_walk import StreamWalker, walk_uncompressed
+from kbroker.record.walk import NO_MINIMUM, WalkResult, walk_records
 from tests.unit.record.batches import batch_of, raw_record, record_bytes, record_data, records
 
 INVALID = ErrorCode.INVALID_RECORD

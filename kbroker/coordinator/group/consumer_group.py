@@ -30,6 +30,10 @@ class ResolvedRegex:
     timestamp_ms: int = -1
 
 
+CommitCheck = Callable[[bytes, int], ErrorCode]
+"""(topic id, partition) -> whether an offset of it may be committed."""
+
+
 class ConsumerGroup:
     """Members, target assignment, resolved expressions; indexes over them are kept up to date."""
 
@@ -42,6 +46,7 @@ class ConsumerGroup:
         "checked_topics_version",
         "group_epoch",
         "group_id",
+        "has_partition_metadata",
         "members",
         "metadata_hash",
         "resolved",
@@ -55,6 +60,8 @@ class ConsumerGroup:
         self.assignment_epoch = FIRST_EPOCH
         self.assignment_timestamp_ms = 0
         self.metadata_hash = 0
+        self.has_partition_metadata = False
+        """Whether the log has a record that releases before 4.1 kept in place of the hash."""
         self.checked_topics_version = -1
         """The version of the cluster's topics that the hash was last compared with; not written."""
         self.members: dict[str, ConsumerGroupMember] = {}
@@ -129,6 +136,10 @@ class ConsumerGroup:
             if self._regexes[regex] > 0
         )
 
+    def subscribed_names(self) -> set[str]:
+        """Names of the topics that members subscribe to, by name."""
+        return set(self._subscribed_names)
+
     def regex_count(self, regex: str) -> int:
         """How many members subscribe by this expression."""
         return self._regexes[regex]
@@ -139,40 +150,26 @@ class ConsumerGroup:
 
     # -- checks of other requests
 
-    def check_offset_commit(
-        self, member_id: str, epoch: int, version: int
-    ) -> Callable[[bytes, int], ErrorCode] | None:
+    def check_offset_commit(self, member_id: str, epoch: int, version: int) -> CommitCheck | None:
         """Which partitions (topic id, index) a member may commit: a check of each, None for all.
 
-        Raises KafkaError when it may commit none. A member that has not heard of its new epoch
-        may commit what it had at the old one already (KIP-1251).
+        Raises KafkaError when it may commit none.
         """
         if epoch < 0 and not self.members:
             return None
         member = self.member(member_id)
-        if member.classic is not None:
-            if epoch != member.member_epoch:
-                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
-            return None
-        if version < _COMMIT_WITH_EPOCH_FROM:
+        if member.classic is None and version < _COMMIT_WITH_EPOCH_FROM:
             raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
-        if epoch == member.member_epoch:
+        return _commit_check(member, epoch, _wrong_epoch(member))
+
+    def check_transactional_commit(
+        self, member_id: str, instance_id: str | None, epoch: int
+    ) -> CommitCheck | None:
+        """The same for TxnOffsetCommit; who names no member commits what it likes."""
+        names_nobody = epoch == -1 and not member_id and instance_id is None
+        if names_nobody or (epoch < 0 and not self.members):
             return None
-        if epoch > member.member_epoch:
-            raise KafkaError(ErrorCode.STALE_MEMBER_EPOCH)
-
-        def check(topic_id: bytes, partition: int) -> ErrorCode:
-            assigned_at = member.assigned.get(topic_id, {}).get(partition)
-            if assigned_at is None or epoch < assigned_at:
-                return ErrorCode.STALE_MEMBER_EPOCH
-            return ErrorCode.NONE
-
-        return check
-
-    def validate_transactional_commit(self, member_id: str, epoch: int) -> None:
-        """KafkaError as TxnOffsetCommit answers it; who names no member commits what it likes."""
-        if (epoch >= 0 or member_id) and epoch != self.member(member_id).member_epoch:
-            raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+        return _commit_check(self.member(member_id), epoch, ErrorCode.ILLEGAL_GENERATION)
 
     def validate_offset_fetch(self, member_id: str | None, member_epoch: int) -> None:
         """KafkaError as OffsetFetch answers it for the group (v9 and later)."""
@@ -183,11 +180,7 @@ class ConsumerGroup:
             raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
         member = self.member(member_id)
         if member_epoch != member.member_epoch:
-            raise KafkaError(
-                ErrorCode.STALE_MEMBER_EPOCH
-                if member.classic is None
-                else ErrorCode.ILLEGAL_GENERATION
-            )
+            raise KafkaError(_wrong_epoch(member))
 
     def validate_offset_delete(self) -> None:
         """Offsets of topics nobody subscribes to may always be deleted."""
@@ -246,3 +239,28 @@ def _partitions(member: ConsumerGroupMember) -> Iterable[tuple[bytes, int]]:
         for topic_id, partitions in assigned.items():
             for partition in partitions:
                 yield topic_id, partition
+
+
+def _wrong_epoch(member: ConsumerGroupMember) -> ErrorCode:
+    """What a member is told that names another epoch, in the words of its protocol."""
+    if member.classic is None:
+        return ErrorCode.STALE_MEMBER_EPOCH
+    return ErrorCode.ILLEGAL_GENERATION
+
+
+def _commit_check(member: ConsumerGroupMember, epoch: int, error: ErrorCode) -> CommitCheck | None:
+    """A member that has not heard of its new epoch may commit what it had at the old one already,
+    and has not given up yet (KIP-1251). KafkaError when it is ahead."""
+    if epoch == member.member_epoch:
+        return None
+    if epoch > member.member_epoch:
+        raise KafkaError(error)
+
+    def check(topic_id: bytes, partition: int) -> ErrorCode:
+        for held in (member.assigned, member.pending_revocation):
+            assigned_at = held.get(topic_id, {}).get(partition)
+            if assigned_at is not None:
+                return ErrorCode.NONE if epoch >= assigned_at else error
+        return error
+
+    return check

@@ -32,6 +32,7 @@ from kbroker.coordinator.group.consumer_records import (
     group_epoch_record,
     member_record,
     member_tombstones,
+    partition_metadata_tombstone,
     regex_tombstone,
     target_epoch_record,
     target_record,
@@ -182,6 +183,8 @@ class ConsumerGroups:
         if not bump and group.checked_topics_version == self._topics.version:
             return
         metadata_hash = self._topics.metadata_hash(self._subscribed(group, old, new, gone))
+        if group.has_partition_metadata:
+            step.records.append(partition_metadata_tombstone(group.group_id))
         if not bump and metadata_hash == group.metadata_hash:
             group.checked_topics_version = self._topics.version
             return
@@ -306,8 +309,16 @@ class ConsumerGroups:
     def leave_for_a_while(
         self, group: ConsumerGroup, member: ConsumerGroupMember
     ) -> CoordinatorResult[None]:
-        """A static member goes and means to come back: what it owns waits for it."""
-        away = replace(member, member_epoch=STATIC_LEAVE_EPOCH, pending_revocation={})
+        """A static member goes and means to come back: what it owns waits for it.
+
+        Under its next member id it has had the partitions from the beginning, epoch 0.
+        """
+        away = replace(
+            member,
+            member_epoch=STATIC_LEAVE_EPOCH,
+            assigned={t: dict.fromkeys(partitions, 0) for t, partitions in member.assigned.items()},
+            pending_revocation={},
+        )
         return CoordinatorResult([current_record(group.group_id, away)], None)
 
     def remove(
@@ -377,16 +388,17 @@ class ConsumerGroups:
         if group is None or member is None or epoch not in (None, member.member_epoch):
             return None
         self._log.info("group %r: member %r is fenced: %s", group_id, member_id, reason)
-        return self.remove(group, [member])
+        try:
+            return self.remove(group, [member])
+        except KafkaError as error:
+            # No classic group can be made of the others; Kafka keeps the member for ever.
+            self._log.warning("group %r stays a consumer group: %s", group_id, error.message)
+            return self.fence(group, [member])
 
     def cancel_timers(self, group_id: str, member_id: str) -> None:
         """The member is not in the group any more (as of its records: so nothing is lost when
         they cannot be written)."""
         self._timer.cancel(session_key(group_id, member_id))
-        self.cancel_revocation(group_id, member_id)
-
-    def cancel_revocation(self, group_id: str, member_id: str) -> None:
-        """The member is not waited for any more."""
         self._timer.cancel(revocation_key(group_id, member_id))
 
     def on_loaded(self, group: ConsumerGroup) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kbroker.coordinator.group.classic_protocol import ClientInfo
-from kbroker.coordinator.group.consumer_group import FIRST_EPOCH, ConsumerGroup
+from kbroker.coordinator.group.consumer_group import ConsumerGroup
 from kbroker.coordinator.group.consumer_groups import ConsumerGroups, Step
 from kbroker.coordinator.group.consumer_member import (
     STATIC_LEAVE_EPOCH,
@@ -40,11 +40,13 @@ class ConsumerProtocol:
         groups: ConsumerGroups,
         regexes: RegexSubscriptions,
         find_or_create: FindOrCreate,
+        existing: Callable[[str], ConsumerGroup],
         log: logging.Logger,
     ) -> None:
         self._groups = groups
         self._regexes = regexes
         self._find_or_create = find_or_create
+        self._existing = existing
         self._log = log
 
     def heartbeat(
@@ -71,7 +73,7 @@ class ConsumerProtocol:
             step,
             old=replaced,
             new=updated,
-            bump=names_changed or regex.is_resolved or group.group_epoch == FIRST_EPOCH,
+            bump=names_changed or regex.is_resolved,
         )
         target_epoch, target = self._groups.assign(
             step, updated, None if replaced is None else replaced.member_id
@@ -126,8 +128,6 @@ class ConsumerProtocol:
             self._log.info("group %r: static member %r joins", group.group_id, member_id)
             known = group.members.get(member_id)
             return known or ConsumerGroupMember(member_id=member_id), None
-        if holder.member_id == member_id and holder.member_epoch != STATIC_LEAVE_EPOCH:
-            return holder, None
         if holder.classic is None and holder.member_epoch != STATIC_LEAVE_EPOCH:
             raise KafkaError(
                 ErrorCode.UNRELEASED_INSTANCE_ID,
@@ -182,24 +182,20 @@ class ConsumerProtocol:
     def _leave(
         self, request: ConsumerGroupHeartbeatRequest
     ) -> CoordinatorResult[ConsumerGroupHeartbeatResponse]:
-        records: list[CoordinatorRecord] = []
-        group = self._find_or_create(request.group_id, False, records)
+        group = self._existing(request.group_id)
         if request.instance_id is None:
             member = group.member(request.member_id)
         else:
             member = self._static_member(group, request)
         self._log.info("group %r: member %r leaves", group.group_id, member.member_id)
         if request.member_epoch == STATIC_LEAVE_EPOCH and request.instance_id is not None:
-            self._groups.cancel_revocation(group.group_id, member.member_id)
             step = self._groups.leave_for_a_while(group, member)
         else:
             step = self._groups.remove(group, [member])
         response = ConsumerGroupHeartbeatResponse(
             member_id=request.member_id, member_epoch=request.member_epoch
         )
-        return CoordinatorResult(
-            [*records, *step.records], response, replay=step.replay, on_done=step.on_done
-        )
+        return CoordinatorResult(step.records, response, replay=step.replay, on_done=step.on_done)
 
 
 def _is_full(request: ConsumerGroupHeartbeatRequest) -> bool:

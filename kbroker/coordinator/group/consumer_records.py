@@ -28,6 +28,9 @@ from kbroker.protocol.internal_records.consumer_group_metadata_key import Consum
 from kbroker.protocol.internal_records.consumer_group_metadata_value import (
     ConsumerGroupMetadataValue,
 )
+from kbroker.protocol.internal_records.consumer_group_partition_metadata_key import (
+    ConsumerGroupPartitionMetadataKey,
+)
 from kbroker.protocol.internal_records.consumer_group_regular_expression_key import (
     ConsumerGroupRegularExpressionKey,
 )
@@ -122,6 +125,11 @@ def _with_epochs(assigned: AssignedPartitions) -> list[current_value.TopicPartit
     ]
 
 
+def partition_metadata_tombstone(group_id: str) -> CoordinatorRecord:
+    """What releases before 4.1 wrote about subscribed topics is superseded by the hash."""
+    return CoordinatorRecord(ConsumerGroupPartitionMetadataKey(group_id), None)
+
+
 def regex_record(group_id: str, regex: str, resolved: ResolvedRegex) -> CoordinatorRecord:
     """The topics an expression matches."""
     return CoordinatorRecord(
@@ -147,8 +155,6 @@ def member_tombstones(group_id: str, member_id: str) -> Iterable[CoordinatorReco
 def group_tombstones(group: ConsumerGroup) -> Iterable[CoordinatorRecord]:
     """A group is gone, with whoever is still in it."""
     group_id = group.group_id
-    for regex in group.resolved:
-        yield regex_tombstone(group_id, regex)
     for member_id in group.members:
         yield CoordinatorRecord(ConsumerGroupCurrentMemberAssignmentKey(group_id, member_id), None)
     for member_id in group.members:
@@ -156,6 +162,9 @@ def group_tombstones(group: ConsumerGroup) -> Iterable[CoordinatorRecord]:
     yield CoordinatorRecord(ConsumerGroupTargetAssignmentMetadataKey(group_id), None)
     for member_id in group.members:
         yield CoordinatorRecord(ConsumerGroupMemberMetadataKey(group_id, member_id), None)
+    for regex in group.resolved:
+        yield regex_tombstone(group_id, regex)
+    yield partition_metadata_tombstone(group_id)
     yield CoordinatorRecord(ConsumerGroupMetadataKey(group_id), None)
 
 

@@ -93,7 +93,11 @@ class ConsumerReplay:
     def _partition_metadata(
         self, key: ConsumerGroupPartitionMetadataKey, value: Any | None
     ) -> None:
-        """Written before 4.1, in place of the metadata hash: nothing is learned from it."""
+        """Written before 4.1, in place of the metadata hash: nothing is learned from it, and the
+        group's next epoch takes it away."""
+        group = self._find(key.group_id) if value is None else self._make(key.group_id)
+        if group is not None:
+            group.has_partition_metadata = value is not None
 
     def _member(self, key: ConsumerGroupMemberMetadataKey, value: Any | None) -> None:
         if value is None:
@@ -177,6 +181,8 @@ class ConsumerReplay:
             if group is not None:
                 group.resolved.pop(key.regular_expression, None)
             return
+        # Versions of topics mean nothing to another broker: what is loaded is resolved again.
+        version = value.version if self.topics_version >= 0 else -1
         self._make(key.group_id).resolved[key.regular_expression] = ResolvedRegex(
-            frozenset(value.topics), value.version, value.timestamp
+            frozenset(value.topics), version, value.timestamp
         )

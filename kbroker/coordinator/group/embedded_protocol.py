@@ -25,6 +25,10 @@ class CutShortError(DecodeError):
     """The bytes end before a number of fixed size, or begin with no version."""
 
 
+class UserDataError(DecodeError):
+    """The assignment holds something that only the assignor of its group understands."""
+
+
 def read_subscription(metadata: bytes) -> ConsumerProtocolSubscription:
     """A member's subscription; DecodeError."""
     try:
@@ -38,7 +42,7 @@ def read_subscription(metadata: bytes) -> ConsumerProtocolSubscription:
 def read_assignment(assignment: bytes, topics: TopicsView) -> dict[bytes, set[int]]:
     """Partitions by topic id, topics that do not exist left out.
 
-    DecodeError; CutShortError where Kafka tells that from other damage.
+    DecodeError; CutShortError where Kafka tells that from other damage; UserDataError.
     """
     if not assignment:
         return {}
@@ -48,6 +52,8 @@ def read_assignment(assignment: bytes, topics: TopicsView) -> dict[bytes, set[in
         raise CutShortError(f"an assignment that is cut short: {error}") from error
     except (IndexError, ValueError) as error:
         raise DecodeError(f"an unreadable assignment: {error}") from error
+    if message.user_data:
+        raise UserDataError("an assignment with user data")
     found: dict[bytes, set[int]] = {}
     for entry in message.assigned_partitions:
         topic_id = topics.topic_id(entry.topic)

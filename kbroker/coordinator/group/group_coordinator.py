@@ -120,8 +120,12 @@ class GroupCoordinator:
             topics_changed=bool(
                 delta.created_topics
                 or delta.deleted_topics
-                or any(change.old is None for change in delta.changed_partitions)
+                or any(
+                    change.old is None or change.old.replicas != change.new.replicas
+                    for change in delta.changed_partitions
+                )
             ),
+            topics_created=bool(delta.created_topics),
         )
         for _, shard in self._runtime.active_shards():
             shard.on_topics_changed()

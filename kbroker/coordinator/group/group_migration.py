@@ -28,6 +28,7 @@ from kbroker.coordinator.group.consumer_records import (
 )
 from kbroker.coordinator.group.embedded_protocol import (
     CutShortError,
+    UserDataError,
     read_assignment,
     read_subscription,
     write_assignment,
@@ -61,20 +62,23 @@ class GroupMigration:
 
     # -- upgrade
 
-    def may_upgrade(self, group: ClassicGroup) -> bool:
-        """Whether a member of KIP-848 may join this group that has classic members."""
-        return (
-            self._allows("upgrade")
-            and group.uses_consumer_protocol
-            and len(group.members) <= self._config.current.group_consumer_max_size
-        )
+    def _check_may_upgrade(self, group: ClassicGroup) -> None:
+        """KafkaError GROUP_ID_NOT_FOUND when no member of KIP-848 may join these classic ones."""
+        if not self._allows("upgrade"):
+            raise _not_upgraded(group, "online upgrade is disabled")
+        if not group.uses_consumer_protocol:
+            raise _not_upgraded(group, "the group does not use the consumer embedded protocol")
+        if len(group.members) > self._config.current.group_consumer_max_size:
+            raise _not_upgraded(group, "the group size exceeds the consumer group maximum size")
 
     def upgrade(self, group: ClassicGroup, records: list[CoordinatorRecord]) -> ConsumerGroup:
         """The same members as a group of KIP-848, each with what it has now.
 
-        KafkaError: GROUP_ID_NOT_FOUND when a subscription cannot be read or an assignment is cut
-        short, UNKNOWN_SERVER_ERROR when it cannot be read else, as Kafka answers.
+        KafkaError: GROUP_ID_NOT_FOUND when the group may not be one of KIP-848, a subscription
+        cannot be read, an assignment is cut short or holds what only its own assignor understands;
+        UNKNOWN_SERVER_ERROR when it cannot be read else, as Kafka answers.
         """
+        self._check_may_upgrade(group)
         upgraded = ConsumerGroup(group.group_id)
         upgraded.group_epoch = upgraded.assignment_epoch = group.generation_id
         members = [self._upgraded_member(group, member) for member in group.members.values()]
@@ -90,6 +94,7 @@ class GroupMigration:
                 topic_id: frozenset(partitions)
                 for topic_id, partitions in converted.assigned.items()
             }
+        upgraded.metadata_hash = self._topics.metadata_hash(upgraded.subscribed_names())
         self._send_back(group)
         records.append(group_metadata_tombstone(group.group_id))
         self._write(upgraded, records)
@@ -100,17 +105,19 @@ class GroupMigration:
         self, group: ClassicGroup, member: ClassicGroupMember
     ) -> ConsumerGroupMember:
         metadata = member.metadata(group.protocol_name or member.protocols[0][0])
-        malformed = KafkaError(
-            ErrorCode.GROUP_ID_NOT_FOUND,
-            f"Cannot upgrade the classic group {group.group_id} to consumer group because "
-            "the embedded consumer protocol is malformed.",
-        )
+        malformed = _not_upgraded(group, "the embedded consumer protocol is malformed")
         try:
             subscription = read_subscription(metadata)
         except DecodeError as error:
             raise malformed from error
         try:
             assigned = read_assignment(member.assignment, self._topics)
+        except UserDataError as error:
+            raise _not_upgraded(
+                group,
+                "an unsupported custom assignor is in use. Please refer to the documentation or "
+                "switch to a default assignor before re-attempting the upgrade",
+            ) from error
         except CutShortError as error:
             raise malformed from error
         except DecodeError as error:
@@ -177,20 +184,25 @@ class GroupMigration:
 
     # -- downgrade
 
-    def may_downgrade(self, group: ConsumerGroup, gone: set[str], joining: int = 0) -> bool:
+    def may_join_classically(self) -> bool:
+        """Whether clients of the classic protocol may join a group of KIP-848 at all."""
+        return self._config.current.group_consumer_migration_policy.lower() != "disabled"
+
+    def may_downgrade(self, group: ConsumerGroup, gone: set[str]) -> bool:
         """Whether only classic members are left when ``gone`` are not there any more."""
         left = [member for member in group.members.values() if member.member_id not in gone]
-        count = len(left) + joining
+        return bool(left) and self._may_be_classic(left, len(left))
+
+    def may_downgrade_for(self, group: ConsumerGroup, old: ConsumerGroupMember) -> bool:
+        """Whether all members are classic when a classic client takes the place of ``old``."""
+        left = [member for member in group.members.values() if member.member_id != old.member_id]
+        return old.classic is None and self._may_be_classic(left, len(group.members))
+
+    def _may_be_classic(self, members: list[ConsumerGroupMember], size: int) -> bool:
         return (
-            self._allows("downgrade")
-            and count > 0
-            and all(member.classic is not None for member in left)
-            and any(
-                member.classic is None
-                for member in group.members.values()
-                if member.member_id in gone
-            )
-            and count <= self._config.current.group_max_size
+            all(member.classic is not None for member in members)
+            and self._allows("downgrade")
+            and size <= self._config.current.group_max_size
         )
 
     def downgrade(
@@ -237,8 +249,23 @@ class GroupMigration:
         )
         for converted in classic.members.values():
             target = group.target.get(heirs[converted.member_id], {})
-            converted.assignment = write_assignment(target, converted.metadata(name), self._topics)
+            try:
+                converted.assignment = write_assignment(
+                    target, converted.metadata(name), self._topics
+                )
+            except DecodeError as error:
+                raise KafkaError(
+                    ErrorCode.GROUP_ID_NOT_FOUND,
+                    f"Cannot downgrade the classic group {group.group_id}: {error}.",
+                ) from error
         records.extend(group_tombstones(group))
         records.append(group_metadata_record(classic))
         self._log.info("group %r becomes a classic group", group.group_id)
         return classic
+
+
+def _not_upgraded(group: ClassicGroup, reason: str) -> KafkaError:
+    return KafkaError(
+        ErrorCode.GROUP_ID_NOT_FOUND,
+        f"Cannot upgrade classic group {group.group_id} to consumer group because {reason}.",
+    )

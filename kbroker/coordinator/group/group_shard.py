@@ -140,6 +140,7 @@ class GroupCoordinatorShard:
             groups=self._consumer,
             regexes=regexes,
             find_or_create=self._consumer_group_for_heartbeat,
+            existing=self._existing_consumer_group,
             log=log,
         )
         self._mixed = MixedGroups(
@@ -306,13 +307,20 @@ class GroupCoordinatorShard:
             if group.is_empty:
                 records.append(group_metadata_tombstone(group_id))
                 return ConsumerGroup(group_id)
-            if self._migration.may_upgrade(group):
-                upgraded = self._migration.upgrade(group, records)
-                self._consumer.on_loaded(upgraded)
-                return upgraded
+            upgraded = self._migration.upgrade(group, records)
+            self._consumer.on_loaded(upgraded)
+            return upgraded
         if group is None:
             raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {group_id} not found.")
         raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a consumer group.")
+
+    def _existing_consumer_group(self, group_id: str) -> ConsumerGroup:
+        """KafkaError: GROUP_ID_NOT_FOUND."""
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroup):
+            return group
+        problem = "not found" if group is None else "is not a consumer group"
+        raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} {problem}.")
 
     def _downgrade(self, group: ConsumerGroup, gone: set[str]) -> CoordinatorResult[None]:
         """The members that are left speak the classic protocol: so does the group."""
@@ -329,14 +337,14 @@ class GroupCoordinatorShard:
         group: ConsumerGroup,
         old: ConsumerGroupMember,
         joining: ConsumerGroupMember,
-        has_changed: bool,
+        is_stale: bool,
     ) -> CoordinatorResult[None]:
         """The last member of KIP-848, a static one, comes back as a classic client."""
         records: list[CoordinatorRecord] = []
         classic = self._migration.downgrade(group, {old.member_id}, records, joining)
         self._convert(group, classic)
-        if has_changed:
-            self._classic.prepare_rebalance(classic, "a static member has new topics")
+        if is_stale:
+            self._classic.prepare_rebalance(classic, "the assignment it came with is stale")
         return CoordinatorResult(
             records, None, replay=False, on_done=self._undo_conversion(group, classic)
         )
@@ -367,18 +375,14 @@ class GroupCoordinatorShard:
 
     def describe_consumer_group(self, group_id: str) -> DescribedConsumerGroup:
         """ConsumerGroupDescribe of one group."""
-        group = self.groups.get(group_id)
-        if isinstance(group, ConsumerGroup):
-            assignor = self._consumer.preferred_assignor(group.members.values())
-            return describe_consumer_group(group, assignor, self._topics)
-        text = (
-            f"Group {group_id} not found."
-            if group is None
-            else f"Group {group_id} is not a consumer group."
-        )
-        return DescribedConsumerGroup(
-            error_code=ErrorCode.GROUP_ID_NOT_FOUND, error_message=text, group_id=group_id
-        )
+        try:
+            group = self._existing_consumer_group(group_id)
+        except KafkaError as error:
+            return DescribedConsumerGroup(
+                error_code=error.error_code, error_message=error.message, group_id=group_id
+            )
+        assignor = self._consumer.preferred_assignor(group.members.values())
+        return describe_consumer_group(group, assignor, self._topics)
 
     # -- offsets
 
@@ -412,6 +416,7 @@ class GroupCoordinatorShard:
     ) -> CoordinatorResult[TxnOffsetCommitResponse]:
         """TxnOffsetCommit. Raises KafkaError for the whole request."""
         group = self.groups.get(request.group_id)
+        check = None
         if group is None:
             if request.generation_id >= 0:
                 raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
@@ -423,8 +428,10 @@ class GroupCoordinatorShard:
                 transactional=True,
             )
         else:
-            group.validate_transactional_commit(request.member_id, request.generation_id)
-        return self.offsets.commit_in_transaction(request, self._topics)
+            check = group.check_transactional_commit(
+                request.member_id, request.group_instance_id, request.generation_id
+            )
+        return self.offsets.commit_in_transaction(request, self._topics, check)
 
     def fetch_offsets(
         self, request: OffsetFetchRequestGroup, *, require_stable: bool

@@ -9,7 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kbroker.coordinator.coordinator_timer import CoordinatorTimer
-from kbroker.coordinator.group.classic_group import CONSUMER_PROTOCOL_TYPE, join_error
+from kbroker.coordinator.group.assignor.assignor import Partitions
+from kbroker.coordinator.group.classic_group import (
+    CONSUMER_PROTOCOL_TYPE,
+    Protocols,
+    join_error,
+)
 from kbroker.coordinator.group.classic_protocol import (
     UNKNOWN_MEMBER_ID,
     ClientInfo,
@@ -49,7 +54,7 @@ _MEMBER_ID_REQUIRED_FROM = 4
 ReplaceByClassic = Callable[
     [ConsumerGroup, ConsumerGroupMember, ConsumerGroupMember, bool], CoordinatorResult[None]
 ]
-"""(group, static member that goes, who comes, has its subscription changed) -> the downgrade."""
+"""(group, static member that goes, who comes, is the assignment stale) -> the downgrade."""
 
 
 class MixedGroups:
@@ -84,6 +89,8 @@ class MixedGroups:
         answer: JoinDeferred,
     ) -> CoordinatorResult[None]:
         """A classic client joins, or comes back for its next step. Raises KafkaError."""
+        if not self._migration.may_join_classically():
+            raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         is_unknown = request.member_id == UNKNOWN_MEMBER_ID
         member_id = self._groups.new_member_id() if is_unknown else request.member_id
         self._groups.check_has_room(group, member_id)
@@ -98,35 +105,25 @@ class MixedGroups:
         try:
             subscription = read_subscription(protocols[0][1])
         except DecodeError as error:
-            raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL) from error
+            raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR) from error
         step = Step(group, [])
         member, replaced = self._member(step, request, member_id, is_unknown)
-        updated = replace(
-            member,
-            instance_id=member.instance_id
-            if request.group_instance_id is None
-            else request.group_instance_id,
-            rack_id=subscription.rack_id if subscription.rack_id is not None else member.rack_id,
-            rebalance_timeout_ms=(
-                request.session_timeout_ms
-                if request.rebalance_timeout_ms < 0
-                else request.rebalance_timeout_ms
-            ),
-            server_assignor=None,
-            subscribed_topic_names=frozenset(subscription.topics),
-            subscribed_topic_regex="",
-            client_id=client.client_id,
-            client_host=client.client_host,
-            classic=ClassicMetadata(request.session_timeout_ms, protocols),
+        holder = group.static_member(request.group_instance_id)
+        updated = _updated(client, request, subscription, member, protocols)
+        bump = self._begin_step(step, member, updated, replaced)
+        if holder is not None and self._migration.may_downgrade_for(group, holder):
+            is_stale = group.assignment_epoch < step.group_epoch
+            moved = updated
+            if not is_stale:
+                moved = self._reconcile(Step(group, []), updated, subscription, bump=bump)
+            downgrade = self._replace_by_classic(group, holder, moved, is_stale)
+            return _answered(downgrade, answer, _joined(moved))
+        target_epoch, target = self._groups.assign(
+            step, updated, None if replaced is None else replaced.member_id
         )
-        names_changed = updated.subscribed_topic_names != member.subscribed_topic_names
-        if replaced is not None and self._migration.may_downgrade(
-            group, {replaced.member_id}, joining=1
-        ):
-            response = _joined(updated, group.group_epoch)
-            downgrade = self._replace_by_classic(group, replaced, updated, names_changed)
-            return _answered(downgrade, answer, response)
-        moved = self._step(step, member, updated, replaced, subscription)
+        moved = self._reconcile(
+            step, updated, subscription, bump=bump, target_epoch=target_epoch, target=target
+        )
         result: CoordinatorResult[None] = CoordinatorResult(step.records, None)
         return self._answer_join(result, request, moved, answer)
 
@@ -139,29 +136,19 @@ class MixedGroups:
             return known or ConsumerGroupMember(member_id=member_id), None
         holder = group.static_member(request.group_instance_id)
         if not is_unknown:
-            self._check_static(holder, request.group_instance_id, member_id)
-            assert holder is not None
-            return holder, None
+            return _member_with_id(group, request.group_instance_id, member_id), None
         if holder is None:
             return ConsumerGroupMember(member_id=member_id), None
         return self._groups.replaced(step, holder, member_id), holder
 
-    @staticmethod
-    def _check_static(holder: ConsumerGroupMember | None, instance_id: str, member_id: str) -> None:
-        if holder is None:
-            raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown.")
-        if holder.member_id != member_id:
-            raise KafkaError(ErrorCode.FENCED_INSTANCE_ID)
-
-    def _step(
+    def _begin_step(
         self,
         step: Step,
         member: ConsumerGroupMember,
         updated: ConsumerGroupMember,
         replaced: ConsumerGroupMember | None,
-        subscription: ConsumerProtocolSubscription,
-    ) -> ConsumerGroupMember:
-        """Subscription, epoch, assignment and reconciliation, as a heartbeat's."""
+    ) -> bool:
+        """Subscription and group epoch, as a heartbeat's; whether the subscription has changed."""
         group = step.group
         if not updated.same_subscription(member):
             step.records.append(member_record(group.group_id, updated))
@@ -169,9 +156,23 @@ class MixedGroups:
         changed = updated.subscribed_topic_names != member.subscribed_topic_names
         bump = changed or regex.has_changed
         self._groups.update_epoch(step, old=replaced, new=updated, bump=bump)
-        target_epoch, target = self._groups.assign(
-            step, updated, None if replaced is None else replaced.member_id
-        )
+        return bump
+
+    def _reconcile(
+        self,
+        step: Step,
+        member: ConsumerGroupMember,
+        subscription: ConsumerProtocolSubscription,
+        *,
+        bump: bool,
+        target_epoch: int | None = None,
+        target: Partitions | None = None,
+    ) -> ConsumerGroupMember:
+        """The member's next step towards a target, by default the one that the group has."""
+        group = step.group
+        if target_epoch is None or target is None:
+            target_epoch = group.assignment_epoch
+            target = group.target_of(member.member_id, member.instance_id)
         owned = [
             (topic_id, entry.partitions)
             for entry in subscription.owned_partitions
@@ -179,7 +180,7 @@ class MixedGroups:
         ]
         return self._groups.reconcile(
             step,
-            updated,
+            member,
             target_epoch=target_epoch,
             target=target,
             has_subscription_changed=bump,
@@ -194,7 +195,7 @@ class MixedGroups:
         answer: JoinDeferred,
     ) -> CoordinatorResult[None]:
         group_id, member_id = request.group_id, member.member_id
-        response = _joined(member, member.member_epoch)
+        response = _joined(member)
 
         def on_done(error: KafkaError | None) -> None:
             if error is not None:
@@ -267,10 +268,18 @@ class MixedGroups:
         return HeartbeatResponse(error_code=ErrorCode.REBALANCE_IN_PROGRESS)
 
     def _is_behind(self, group: ConsumerGroup, member: ConsumerGroupMember) -> bool:
-        """Whether joining again would bring the member to a later epoch."""
+        """Whether joining again would bring the member to a later epoch.
+
+        Where nobody is left whose heartbeat would compute the assignment of the group epoch, a
+        classic member that joins again has to; in Kafka such a group waits for a newcomer.
+        """
         if member.member_epoch < group.assignment_epoch:
             return True
-        return member.member_epoch < group.group_epoch and self._groups.may_assign(group)
+        return (
+            member.member_epoch < group.group_epoch
+            and all(other.classic is not None for other in group.members.values())
+            and self._groups.may_assign(group)
+        )
 
     def _has_step(self, group: ConsumerGroup, member: ConsumerGroupMember) -> bool:
         if self._is_behind(group, member) or member.state is MemberState.UNREVOKED_PARTITIONS:
@@ -298,12 +307,7 @@ class MixedGroups:
         if instance_id is None:
             member = group.member(member_id)
         else:
-            found = group.static_member(instance_id)
-            if found is None:
-                raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
-            if found.member_id != member_id:
-                raise KafkaError(ErrorCode.FENCED_INSTANCE_ID)
-            member = found
+            member = _member_with_id(group, instance_id, member_id)
         if member.classic is None:
             raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
         return member
@@ -315,33 +319,47 @@ class MixedGroups:
     ) -> CoordinatorResult[LeaveGroupResponse]:
         """Members leave, or an administrator removes static ones of either protocol."""
         responses: list[MemberResponse] = []
-        leaving: list[ConsumerGroupMember] = []
+        leaving: dict[str, ConsumerGroupMember] = {}
         for identity in request.members:
             response = MemberResponse(identity.member_id, identity.group_instance_id)
             try:
-                leaving.append(self._leaving(group, identity))
+                member = self._leaving(group, identity)
+                leaving[member.member_id] = member
             except KafkaError as error:
                 response.error_code = error.error_code
             responses.append(response)
         answer = LeaveGroupResponse(members=responses)
         if not leaving:
             return CoordinatorResult((), answer)
-        step = self._groups.remove(group, leaving)
+        step = self._groups.remove(group, list(leaving.values()))
         return CoordinatorResult(step.records, answer, replay=step.replay, on_done=step.on_done)
 
-    def _leaving(self, group: ConsumerGroup, identity: MemberIdentity) -> ConsumerGroupMember:
-        instance_id = identity.group_instance_id
-        if identity.member_id == UNKNOWN_MEMBER_ID and instance_id is not None:
-            member = group.static_member(instance_id)
-            if member is None:
-                raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
-            return member
-        return self._classic_member(group, identity.member_id, instance_id)
+    @staticmethod
+    def _leaving(group: ConsumerGroup, identity: MemberIdentity) -> ConsumerGroupMember:
+        """Whichever protocol the member speaks: administrators remove by this request, too."""
+        if identity.group_instance_id is None:
+            return group.member(identity.member_id)
+        if identity.member_id != UNKNOWN_MEMBER_ID:
+            return _member_with_id(group, identity.group_instance_id, identity.member_id)
+        member = group.static_member(identity.group_instance_id)
+        if member is None:
+            raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
+        return member
 
     def cancel_timers(self, group_id: str, member_id: str) -> None:
         """The member is not in the group any more."""
         self._timer.cancel(_join_key(group_id, member_id))
         self._timer.cancel(_sync_key(group_id, member_id))
+
+
+def _member_with_id(group: ConsumerGroup, instance_id: str, member_id: str) -> ConsumerGroupMember:
+    """A static member. KafkaError: UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID."""
+    holder = group.static_member(instance_id)
+    if holder is None:
+        raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown.")
+    if holder.member_id != member_id:
+        raise KafkaError(ErrorCode.FENCED_INSTANCE_ID)
+    return holder
 
 
 def _is_common(group: ConsumerGroup, names: frozenset[str]) -> bool:
@@ -353,10 +371,34 @@ def _is_common(group: ConsumerGroup, names: frozenset[str]) -> bool:
     return bool(common)
 
 
-def _joined(member: ConsumerGroupMember, epoch: int) -> JoinGroupResponse:
+def _updated(
+    client: ClientInfo,
+    request: JoinGroupRequest,
+    subscription: ConsumerProtocolSubscription,
+    member: ConsumerGroupMember,
+    protocols: Protocols,
+) -> ConsumerGroupMember:
+    """The member as the request tells it."""
+    timeout_ms = request.rebalance_timeout_ms
+    return replace(
+        member,
+        instance_id=member.instance_id
+        if request.group_instance_id is None
+        else request.group_instance_id,
+        rack_id=subscription.rack_id if subscription.rack_id is not None else member.rack_id,
+        rebalance_timeout_ms=request.session_timeout_ms if timeout_ms < 0 else timeout_ms,
+        subscribed_topic_names=frozenset(subscription.topics),
+        subscribed_topic_regex="",
+        client_id=client.client_id,
+        client_host=client.client_host,
+        classic=ClassicMetadata(request.session_timeout_ms, protocols),
+    )
+
+
+def _joined(member: ConsumerGroupMember) -> JoinGroupResponse:
     assert member.classic is not None
     return JoinGroupResponse(
-        generation_id=epoch,
+        generation_id=member.member_epoch,
         protocol_type=CONSUMER_PROTOCOL_TYPE,
         protocol_name=member.classic.protocols[0][0],
         member_id=member.member_id,

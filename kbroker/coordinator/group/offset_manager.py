@@ -127,9 +127,15 @@ class OffsetManager:
         return CoordinatorResult(records, OffsetCommitResponse(topics=topics))
 
     def commit_in_transaction(
-        self, request: TxnOffsetCommitRequest, topics: TopicsView
+        self,
+        request: TxnOffsetCommitRequest,
+        topics: TopicsView,
+        check: Callable[[bytes, int], ErrorCode] | None = None,
     ) -> CoordinatorResult[TxnOffsetCommitResponse]:
-        """Write the offsets as part of a transaction: they count when its COMMIT marker comes."""
+        """Write the offsets as part of a transaction: they count when its COMMIT marker comes.
+
+        ``check`` as for ``commit``; no partition of a topic that does not exist passes one.
+        """
         limit = self._config.current.offset_metadata_max_bytes
         now_ms = self._clock.time_ms()
         records: list[CoordinatorRecord] = []
@@ -137,6 +143,9 @@ class OffsetManager:
         for topic in request.topics:
             partitions: list[TxnOffsetCommitResponsePartition] = []
             answered.append(TxnOffsetCommitResponseTopic(topic.name, partitions))
+            topic_id = topics.topic_id(topic.name) or ZERO_UUID
+            if check is not None and topic_id == ZERO_UUID:
+                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
             for partition in topic.partitions:
                 metadata = partition.committed_metadata or ""
                 index = partition.partition_index
@@ -144,6 +153,10 @@ class OffsetManager:
                     error = ErrorCode.OFFSET_METADATA_TOO_LARGE
                     partitions.append(TxnOffsetCommitResponsePartition(index, error))
                     continue
+                if check is not None:
+                    refused = check(topic_id, index)
+                    if refused is not ErrorCode.NONE:
+                        raise KafkaError(refused)
                 partitions.append(TxnOffsetCommitResponsePartition(index))
                 records.append(
                     offset_commit_record(
@@ -155,7 +168,7 @@ class OffsetManager:
                         metadata=metadata,
                         commit_timestamp_ms=now_ms,
                         expire_timestamp_ms=-1,
-                        topic_id=topics.topic_id(topic.name) or ZERO_UUID,
+                        topic_id=topic_id,
                     )
                 )
         return CoordinatorResult(

@@ -117,7 +117,7 @@ class RegexSubscriptions:
         return (
             has_unknown
             or any(regex not in group.resolved for regex in wanted)
-            or version != self._topics.version
+            or version < self._topics.new_topics_version
             or now_ms > last_ms + longest_ms
         )
 

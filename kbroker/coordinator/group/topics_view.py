@@ -10,17 +10,25 @@ if TYPE_CHECKING:
 class TopicsView:
     """The topics of the newest image, and a number that grows when they change."""
 
-    __slots__ = ("image", "version")
+    __slots__ = ("_digests", "image", "new_topics_version", "version")
 
     def __init__(self) -> None:
         self.image: MetadataImage | None = None
         self.version = 0
+        self.new_topics_version = 0
+        """The version at which topics were created last: expressions may match more since."""
+        self._digests: dict[str, bytes] = {}
 
-    def update(self, image: "MetadataImage", *, topics_changed: bool) -> None:
+    def update(
+        self, image: "MetadataImage", *, topics_changed: bool, topics_created: bool = False
+    ) -> None:
         """Take the next image over."""
         self.image = image
         if topics_changed:
             self.version += 1
+            self._digests.clear()
+        if topics_created:
+            self.new_topics_version = self.version
 
     def topic_id(self, name: str) -> bytes | None:
         """The id of a topic, None when there is none of the name."""
@@ -47,7 +55,8 @@ class TopicsView:
         return list(self.image.topics.by_name) if self.image is not None else []
 
     def metadata_hash(self, names: Iterable[str]) -> int:
-        """A number that changes when one of the topics comes, goes or gets partitions.
+        """A number that changes when one of the topics comes, goes, gets partitions or has
+        replicas in other racks.
 
         0 when none of them exists. Signed, 64 bits; the value means nothing to anybody else.
         """
@@ -60,6 +69,22 @@ class TopicsView:
             if topic_id is None:
                 continue
             found = True
-            digest.update(topic_id)
-            digest.update(self.partition_count(topic_id).to_bytes(4, "big"))
+            one = self._digests.get(name)
+            if one is None:
+                one = self._digests[name] = self._digest(topic_id)
+            digest.update(one)
         return int.from_bytes(digest.digest(), "big", signed=True) if found else 0
+
+    def _digest(self, topic_id: bytes) -> bytes:
+        """What is hashed of a topic that exists: its id, partitions and, where brokers have any,
+        the racks of every partition."""
+        assert self.image is not None
+        topic = self.image.topics.get_by_id(topic_id)
+        assert topic is not None
+        racks = {broker_id: broker.rack for broker_id, broker in self.image.brokers.items()}
+        parts = [topic_id, len(topic.partitions).to_bytes(4, "big")]
+        if any(racks.values()):
+            for partition in topic.partitions:
+                names = sorted(rack for node in partition.replicas if (rack := racks.get(node)))
+                parts.append("\0".join([str(len(names)), *names]).encode())
+        return b"".join(parts)

@@ -1,5 +1,6 @@
 """The state of a group of KIP-848 as its records add up, in whatever order compaction left them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ CLASSIC = member("c", classic=ClassicMetadata(10_000, ()))
         ("x", 5, 9, UNKNOWN),
         ("", -1, 9, UNKNOWN),
         ("c", 5, 8, None),
-        ("c", 4, 8, ILLEGAL),
+        ("c", 6, 8, ILLEGAL),
         ("c", 6, 9, ILLEGAL),
     ],
 )
@@ -156,16 +157,52 @@ def test_who_may_commit(
         (T, 1, 3, ErrorCode.NONE),
         (T, 1, 2, STALE),
         (T, 2, 4, STALE),
+        (T, 3, 4, ErrorCode.NONE),
+        (T, 3, 3, STALE),
+        (T, 4, 4, STALE),
         (U, 1, 4, STALE),
     ],
 )
-def test_an_older_epoch_commits_what_was_assigned_by_then(
+def test_an_older_epoch_commits_what_was_assigned_by_then_and_is_not_given_up(
     topic_id: bytes, partition: int, epoch: int, expected: ErrorCode
 ) -> None:
-    group = group_of(member(assigned={T: {1: 3, 2: 5}}))
-    check = group.check_offset_commit("m", epoch, 9)
-    assert check is not None
-    assert check(topic_id, partition) is expected
+    held = member(assigned={T: {1: 3, 2: 5}}, pending_revocation={T: {3: 4}})
+    classic = replace(held, member_id="c", classic=CLASSIC.classic)
+    for each, refused in ((held, STALE), (classic, ILLEGAL)):
+        group = group_of(each)
+        wanted = expected if expected is ErrorCode.NONE else refused
+        check = group.check_offset_commit(each.member_id, epoch, 9)
+        assert check is not None
+        assert check(topic_id, partition) is wanted
+        in_transaction = group.check_transactional_commit(each.member_id, None, epoch)
+        assert in_transaction is not None
+        ours = ErrorCode.NONE if expected is ErrorCode.NONE else ILLEGAL
+        assert in_transaction(topic_id, partition) is ours
+
+
+@pytest.mark.parametrize(
+    ("member_id", "instance_id", "epoch", "expected"),
+    [
+        ("", None, -1, None),
+        ("", "i", -1, UNKNOWN),
+        ("", None, -2, UNKNOWN),
+        ("x", None, -1, UNKNOWN),
+        ("m", None, 5, None),
+        ("m", None, 6, ILLEGAL),
+        ("c", None, 6, ILLEGAL),
+    ],
+)
+def test_who_may_commit_in_a_transaction(
+    member_id: str, instance_id: str | None, epoch: int, expected: ErrorCode | None
+) -> None:
+    group = group_of(member(), CLASSIC)
+    if expected is None:
+        assert group.check_transactional_commit(member_id, instance_id, epoch) is None
+    else:
+        with pytest.raises(KafkaError) as caught:
+            group.check_transactional_commit(member_id, instance_id, epoch)
+        assert caught.value.error_code is expected
+    assert group_of().check_transactional_commit(member_id, instance_id, -1) is None
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,12 @@ def find_offset_by_timestamp(
     """First record at or above ``start_offset`` that is not older than ``timestamp``.
 
     As Kafka, the search begins in the first segment whose largest timestamp reaches ``timestamp``
-    (if its records have none, the time at which the last one came) and stays in it. OSError;
-    KafkaError CORRUPT_MESSAGE for an unreadable batch.
+    (if its records have none, the time at which the last one came) and stays in it. Unlike there,
+    one that compaction emptied does not end it. OSError; KafkaError CORRUPT_MESSAGE for an
+    unreadable batch.
     """
     for segment in segments:
-        if segment.largest_time_ms >= timestamp:
+        if segment.size and segment.largest_time_ms >= timestamp:
             return _search_segment(segment, timestamp, start_offset)
     return None
 

@@ -23,11 +23,9 @@ class LeaderEpochCache:
         self, entries: Iterable[EpochEntry], persist: Callable[[list[EpochEntry]], None]
     ) -> None:
         """``persist`` writes the entries; it is called after each change and may raise OSError."""
-        self._epochs: list[int] = []
-        self._starts: list[int] = []
-        for entry in entries:
-            self._epochs.append(entry.epoch)
-            self._starts.append(entry.start_offset)
+        known = list(entries)
+        self._epochs: tuple[int, ...] = tuple(entry.epoch for entry in known)
+        self._starts: tuple[int, ...] = tuple(entry.start_offset for entry in known)
         self._persist = persist
         self.latest_epoch = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
         self.saved_epoch = self.latest_epoch
@@ -46,8 +44,8 @@ class LeaderEpochCache:
         """Persist first: an OSError leaves memory as it was."""
         if persist:
             self._persist(entries)
-        self._epochs = [entry.epoch for entry in entries]
-        self._starts = [entry.start_offset for entry in entries]
+        self._epochs = tuple([entry.epoch for entry in entries])
+        self._starts = tuple([entry.start_offset for entry in entries])
         self.latest_epoch = self._epochs[-1] if self._epochs else UNDEFINED_EPOCH
         if persist:
             self.saved_epoch = self.latest_epoch

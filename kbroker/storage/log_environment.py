@@ -21,8 +21,12 @@ OPEN_SEGMENTS_LIMIT = 128
 class OpenableSegment(Protocol):
     """A segment as ``OpenFiles`` sees it."""
 
-    log_path: str
     recently_used: bool
+
+    @property
+    def log_path(self) -> str:
+        """The file."""
+        ...
 
     def release_file(self) -> None:
         """Let go of the open file and of what can be read again."""

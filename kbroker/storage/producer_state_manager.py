@@ -58,6 +58,20 @@ def _no_history(entry: ProducerStateEntry) -> None:
 class ProducerStateManager:
     """State of all producers that wrote to the partition, up to ``map_end_offset``."""
 
+    __slots__ = (
+        "_directory",
+        "_env",
+        "_load_history",
+        "_name",
+        "_ongoing_txns",
+        "_unreplicated_txns",
+        "_verifying",
+        "last_snapshot_offset",
+        "map_end_offset",
+        "producers",
+        "snapshot_offsets",
+    )
+
     def __init__(
         self,
         env: LogEnvironment,

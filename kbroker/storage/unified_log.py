@@ -51,9 +51,7 @@ from kbroker.storage.log_environment import LogEnvironment
 from kbroker.storage.log_segment import LogSegment
 from kbroker.storage.log_validator import ValidatedRecords
 from kbroker.storage.producer_replay import load_history, replay_batch, replay_producers
-from kbroker.storage.producer_state_entry import (
-    BatchMetadata,
-)
+from kbroker.storage.producer_state_entry import BatchMetadata, ProducerStateEntry
 from kbroker.storage.producer_state_manager import CompletedTxn, ProducerStateManager
 from kbroker.storage.timestamp_search import (
     read_end_transaction_marker,
@@ -135,9 +133,12 @@ class UnifiedLog(LocalLog):
         """A log that knows of no file, as a new one or one that is about to be loaded."""
         super().forget_files()
         self.producer_state = ProducerStateManager(
-            self.env, self.directory, self.name, lambda entry: load_history(self.segments, entry)
+            self.env, self.directory, self.name, self._load_history
         )
         self.epochs = LeaderEpochCache((), self._write_epochs)
+
+    def _load_history(self, entry: ProducerStateEntry) -> None:
+        load_history(self.segments, entry)
 
     # Append
 

@@ -72,6 +72,8 @@ def plan_module(message: Message, source: str, *, native: bool) -> ModulePlan:
     ]
     imports = ["from struct import Struct"] if packers else []
     imports += ["from typing import Any, ClassVar, Final", ""]
+    if names.librt:
+        imports += [f"from librt.strings import {', '.join(sorted(names.librt))}", ""]
     imports += ["from kbroker.protocol.wire import ("]
     imports += [f"    {name}," for name in sorted(names.wire, key=_import_order)] + [")"]
     docstring = _module_docstring(message)

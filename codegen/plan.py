@@ -41,6 +41,7 @@ class ModuleNames:
 
     native: bool = False
     wire: set[str] = field(default_factory=set)
+    librt: set[str] = field(default_factory=set)  # mypyc's run-time library
     unpackers: set[str] = field(default_factory=set)
     packers: set[str] = field(default_factory=set)
 

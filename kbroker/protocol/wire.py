@@ -534,6 +534,14 @@ def write_fixed_array(parts: list[Any], values: Sequence[Any], letter: str) -> N
         parts.append(pack(f">{count}{letter}", *values))
 
 
+def read_uuid(buffer: bytes, position: int) -> bytes:
+    """16 bytes; IndexError where they are not there."""
+    uuid = buffer[position : position + 16]
+    if len(uuid) < 16:
+        raise IndexError("a uuid is cut short")
+    return uuid
+
+
 def read_uuid_array(buffer: Buffer, position: int, count: int) -> tuple[list[bytes], int]:
     """``count`` times 16 bytes; the count is bounded already."""
     end = position + 16 * count

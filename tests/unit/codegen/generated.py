@@ -18,9 +18,10 @@ def fixture(name: str) -> dict[str, Any]:
     return schema
 
 
-def source_of(schema: dict[str, Any]) -> str:
-    """The text of the module that the generator makes of a schema."""
-    return render_message(parse_message(schema, "clients"), "a test", environment())
+def source_of(schema: dict[str, Any], *, native: bool = False) -> str:
+    """The text of the module that the generator makes of a schema; ``native``: for mypyc."""
+    message = parse_message(schema, "clients")
+    return render_message(message, "a test", environment(), native=native)
 
 
 def module_from(schema: dict[str, Any]) -> ModuleType:

@@ -41,6 +41,70 @@ def test_neighbours_of_fixed_size_are_one_call():
     assert '_unpack_iqt = Struct(">iq?").unpack_from' in source
 
 
+def request(*fields):
+    return schema(*fields, type="request", apiKey=1, listeners=["broker"], flexibleVersions="4+")
+
+
+def test_the_number_of_tagged_fields_is_read_with_the_run_before_it():
+    reader = function(source_of(request(field("A", "int32"))), "read_sample")
+    assert "message.a, tag_count = _unpack_iB(buffer, position)" in reader
+    assert "tag_count = 0" in reader  # versions 2 and 3
+    assert "buffer[position]" not in reader
+
+
+def test_only_messages_without_bulk_are_read_from_bytes():
+    reader = function(source_of(request(field("A", "string"))), "read_sample")
+    assert "buffer = bytes(buffer)" in reader
+    assert "read_short_string(buffer, position)" in reader
+    for kind in ("bytes", "records"):
+        reader = function(source_of(request(field("A", "string"), field("B", kind))), "read_sample")
+        assert "bytes(buffer)" not in reader
+        assert "read_compact_string(buffer, position)" in reader
+    assert "bytes(buffer)" not in source_of(schema(field("A", "string")))  # no request
+
+
+def test_in_a_tag_nothing_is_left_to_the_next_read():
+    tags = [
+        field("A", "string", "4+", taggedVersions="4+", tag=0),
+        field("B", "[]uuid", "4+", taggedVersions="4+", tag=1),
+    ]
+    reader = function(source_of(request(*tags)), "read_sample")
+    assert "read_compact_string(buffer, position)" in reader
+    assert "count, position = read_compact_count(buffer, position, 16)" in reader
+    assert "count = buffer[position] - 1" not in reader
+
+
+def test_a_struct_in_arrays_and_alone_has_a_reader_for_each():
+    common = {"name": "Both", "versions": "0+", "fields": [field("X", "int8")]}
+    source = source_of(
+        schema(field("One", "Both"), field("Many", "[]Both"), commonStructs=[common])
+    )
+    assert "message.x" in function(source, "read_both")
+    assert "message, position = read_both(" in function(source, "read_both_array")
+    inner = field("Items", "[]Item", fields=[field("X", "int8")])
+    assert "def read_item(" not in source_of(schema(inner))
+
+
+def test_what_is_compiled_reads_numbers_one_by_one():
+    names = ("bool", "int8", "int16", "uint16", "int32", "uint32", "int64", "float64", "uuid")
+    fields = [field(name.upper(), name) for name in names]
+    reader = function(source_of(request(*fields), native=True), "read_sample")
+    for line in (
+        "message = Sample()",
+        "message.bool = buffer[position] != 0",
+        "message.int8 = (buffer[position + 1] ^ 128) - 128",
+        "message.uint16 = int(read_i16_be(buffer, position + 4)) & 65535",
+        "message.int64 = read_i64_be(buffer, position + 14)",
+        "message.uuid = read_uuid(buffer, position + 30)",
+        "tag_count = buffer[position + 46]",
+        "position += 47",
+    ):
+        assert line in reader
+    assert "unpack" not in reader
+    in_bulk = source_of(request(field("A", "int32"), field("B", "bytes")), native=True)
+    assert "_unpack_i(buffer, position)" in in_bulk
+
+
 def test_a_run_has_a_branch_per_change_and_one_sided_tests():
     fields = [field("A", "int8"), field("B", "int16", "4+"), field("C", "int32", "3-5")]
     reader = function(source_of(schema(*fields)), "read_sample")

@@ -131,6 +131,34 @@ def test_bad_utf8_is_replaced(raw, text):
         assert read(memoryview(data), 0) == (text, len(data))
 
 
+@pytest.mark.parametrize("text", ["", "a", "ä" * 63, "x" * 126, "x" * 127, "x" * 32767])
+def test_short_strings_are_compact_strings(text):
+    parts = []
+    wire.write_compact_string(parts, text)
+    data = b"".join(parts)
+    assert wire.read_short_string(b"-" + data, 1) == (text, 1 + len(data))
+    assert wire.read_short_nullable_string(b"-" + data, 1) == (text, 1 + len(data))
+
+
+def test_a_short_string_that_is_null_bad_or_cut():
+    assert wire.read_short_nullable_string(b"\0", 0) == (None, 1)
+    with pytest.raises(DecodeError, match="is null"):
+        wire.read_short_string(b"\0", 0)
+    for read in (wire.read_short_string, wire.read_short_nullable_string):
+        assert read(b"\4\xed\xa0\x80", 0) == ("\ufffd", 4)
+        assert read(b"\6abc", 0)[1] == 6  # after the buffer: the next read fails
+        with pytest.raises(DecodeError):
+            read(b"\6ab\xc3", 0)
+        with pytest.raises(IndexError):
+            read(b"", 0)
+
+
+def test_a_single_uuid():
+    assert wire.read_uuid(bytes(range(20)), 2) == bytes(range(2, 18))
+    with pytest.raises(IndexError):
+        wire.read_uuid(bytes(range(20)), 5)
+
+
 @pytest.mark.parametrize("size", [126, 127, 32767])
 def test_long_strings(size):
     text = "x" * size

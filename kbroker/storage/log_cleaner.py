@@ -77,16 +77,15 @@ def find_dirty_range(log: UnifiedLog, last_cleaned: int | None, now_ms: int) -> 
     lag_ms = log.config.min_compaction_lag_ms
     if lag_ms > 0:
         for segment in dirty:
-            if segment.largest_timestamp.timestamp > now_ms - lag_ms:
+            if segment.largest_time_ms > now_ms - lag_ms:
                 end = min(end, segment.base_offset)
                 break
     dirty = [segment for segment in dirty if segment.base_offset < end]
     dirty_bytes = sum(segment.size for segment in dirty)
     if end <= first_dirty or not dirty_bytes:
         return None
-    clean_bytes = sum(
-        segment.size for segment in log.segments if segment.base_offset < dirty[0].base_offset
-    )
+    # A segment that is clean in its front counts on both sides, as in Kafka.
+    clean_bytes = sum(segment.size for segment in log.segments if segment.base_offset < first_dirty)
     # Neither -1, which is none, nor 0 says how old a record is.
     oldest = min((each.first_timestamp for each in dirty if each.first_timestamp > 0), default=None)
     must_clean = oldest is not None and now_ms - oldest > log.config.max_compaction_lag_ms

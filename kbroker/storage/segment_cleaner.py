@@ -278,13 +278,16 @@ def iter_all_batches(segment: LogSegment) -> Iterator[memoryview]:
 
 
 def aborted_transactions_of(log: UnifiedLog, segment: LogSegment) -> list[AbortedTxn]:
-    """The aborted transactions with records in this segment; their markers may lie behind it."""
+    """The aborted transactions with records in this segment; their markers may lie behind it.
+
+    As in Kafka not those that lie below the log's start as a whole: nobody reads their records.
+    """
     following = log.segments.higher(segment.base_offset)
     end = following.base_offset if following is not None else log.log_end_offset
     found: list[AbortedTxn] = []
     for each in log.segments.starting_from(segment.base_offset):
         transactions, is_complete = each.transaction_index.collect(segment.base_offset, end)
-        found += transactions
+        found += [one for one in transactions if one.last_offset >= log.log_start_offset]
         if is_complete:
             break
     return found

@@ -229,6 +229,36 @@ def test_lags_hold_back_and_force() -> None:
     assert cleaner.choose([log], lambda _: None) is not None
 
 
+def test_records_without_a_time_are_as_old_as_the_last_write() -> None:
+    clock = ManualClock(time_ms=NOW)
+    log = compacted_log(clock, min_compaction_lag_ms=5000, max_compaction_lag_ms=8000)
+    for time in (-1, 0):
+        put(log, b"k", b"v", timestamps=[time])
+        log.roll()
+    assert [each.first_timestamp for each in log.segments][:2] == [-1, 0]
+    assert find_dirty_range(log, None, NOW + 4999) is None
+    clock.advance(5)
+    found = find_dirty_range(log, None, clock.time_ms())
+    assert found is not None and found.first_uncleanable_offset == 2
+    clock.advance(1000)
+    found = find_dirty_range(log, None, clock.time_ms())
+    assert found is not None and not found.must_clean
+
+
+def test_how_dirty_a_log_is() -> None:
+    log = compacted_log()
+    for _ in range(3):
+        put(log, b"k", b"v")
+        put(log, b"l", b"v")
+        log.roll()
+    ratios = [find_dirty_range(log, cleaned, NOW) for cleaned in (None, 2, 4)]
+    assert [each and round(each.dirty_ratio, 3) for each in ratios] == [1.0, 0.667, 0.333]
+    # Of a segment that was cleaned to its middle both parts count whole, as in Kafka.
+    middle = find_dirty_range(log, 3, NOW)
+    assert middle is not None and middle.dirty_ratio == 0.5
+    assert find_dirty_range(log, 6, NOW) is None
+
+
 def test_the_dirtiest_log_comes_first_and_others_are_left_alone() -> None:
     cleaner = LogCleaner(environment())
     dirty, cleaner_one, plain = compacted_log(), compacted_log(), new_log()

@@ -12,8 +12,17 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader
 from kbroker.storage import log_validator
 from kbroker.storage.log_cleaner import LogCleaner, find_dirty_range, group_segments
+from kbroker.storage.segment_cleaner import aborted_transactions_of
 from kbroker.storage.unified_log import UnifiedLog
-from tests.unit.storage.cleaner_fixture import NOW, clean, compacted_log, fill, pairs, put
+from tests.unit.storage.cleaner_fixture import (
+    NOW,
+    clean,
+    compacted_log,
+    fill,
+    pairs,
+    put,
+    transaction,
+)
 from tests.unit.storage.log_fixture import append, batch, read_all, reload
 
 T = TypeVar("T")
@@ -164,3 +173,17 @@ def test_empty_segments_join_any_group() -> None:
     assert [len(group) for group in group_segments(log, sealed)] == [2, 1]
     sealed[2].size = 0
     assert [len(group) for group in group_segments(log, sealed)] == [3]
+
+
+def test_aborted_transactions_below_the_log_start_are_not_looked_for() -> None:
+    log = compacted_log(segment_bytes=1000)
+    transaction(log, 1, b"a", commit=False)
+    transaction(log, 2, b"b", commit=False)
+    log.roll()
+    first = log.segments.first
+    assert first is not None
+    assert [each.producer_id for each in aborted_transactions_of(log, first)] == [1, 2]
+    log.maybe_increment_log_start_offset(1)
+    assert [each.producer_id for each in aborted_transactions_of(log, first)] == [1, 2]
+    log.maybe_increment_log_start_offset(2)
+    assert [each.producer_id for each in aborted_transactions_of(log, first)] == [2]

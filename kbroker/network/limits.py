@@ -205,21 +205,30 @@ class BufferPool:
     """Buffers of large frames, kept for the next large frame: fresh ones cost page faults.
 
     A buffer comes back when its frame is done, and is taken back only when nobody holds a view of
-    it: a bytearray with views refuses to be resized, which is how that is known for certain.
+    it: a bytearray with views refuses to be resized, which is how that is known for certain. A
+    transport sees the buffer until its read event is over, which may be later than the answer: who
+    is still seen is asked once more when the next buffer is wanted.
     """
 
-    __slots__ = ("_buffers", "_is_in_use", "_kept", "limit", "on_reuse")
+    __slots__ = ("_buffers", "_is_in_use", "_kept", "_seen", "_seen_bytes", "limit", "on_reuse")
 
     def __init__(self, limit: int, on_reuse: Callable[[bytearray], object] | None = None) -> None:
         self.limit = limit
         self.on_reuse = on_reuse
         self._buffers: dict[int, list[bytearray]] = {}
         self._kept = 0
+        self._seen: list[bytearray] = []  # given while somebody had a view
+        self._seen_bytes = 0
         self._is_in_use = False
 
     def take(self, size: int) -> bytearray:
         """A buffer of at least ``size`` bytes with arbitrary contents."""
         self._is_in_use = True
+        if self._seen:
+            seen, self._seen = self._seen, []
+            self._seen_bytes = 0
+            for buffer in seen:
+                self._keep(buffer)
         capacity = -(-size // _BUFFER_STEP) * _BUFFER_STEP
         buffers = self._buffers.get(capacity)
         if buffers:
@@ -228,10 +237,19 @@ class BufferPool:
         return bytearray(capacity)
 
     def give(self, buffer: bytearray) -> bool:
-        """Keep a buffer for later; False when it is still in use, too large or not from here."""
+        """Keep a buffer for later; False when it is not from here, too large or still in use."""
         capacity = len(buffer)
         if capacity % _BUFFER_STEP or not capacity or capacity > self.limit:
             return False
+        if self._keep(buffer):
+            return True
+        if self._seen_bytes + capacity <= self.limit:
+            self._seen.append(buffer)
+            self._seen_bytes += capacity
+        return False
+
+    def _keep(self, buffer: bytearray) -> bool:
+        capacity = len(buffer)
         try:
             buffer.pop()
         except BufferError:
@@ -250,5 +268,6 @@ class BufferPool:
         """Give the memory back when nothing was taken since the last call."""
         if not self._is_in_use:
             self._buffers.clear()
-            self._kept = 0
+            self._seen.clear()
+            self._kept = self._seen_bytes = 0
         self._is_in_use = False

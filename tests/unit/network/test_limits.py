@@ -91,6 +91,38 @@ def test_the_pool_refuses_what_is_still_seen():
     assert len(buffer) == STEP
 
 
+def test_a_buffer_that_is_seen_a_little_longer_serves_again():
+    """As a transport sees it until the read event is over in which the frame was answered."""
+    pool = BufferPool(10 * STEP)
+    buffer = pool.take(STEP)
+    view = memoryview(buffer)
+    assert not pool.give(buffer)
+    view.release()
+    assert pool.take(STEP) is buffer
+    view = memoryview(buffer)
+    assert not pool.give(buffer)
+    assert pool.take(STEP) is not buffer
+    view.release()
+    assert pool.take(STEP) is not buffer, "who holds one longer may hold it for ever"
+
+
+def test_the_pool_waits_for_no_more_than_its_limit():
+    pool = BufferPool(2 * STEP)
+    buffers = [pool.take(STEP) for _ in range(3)]
+    views = [memoryview(buffer) for buffer in buffers]
+    for buffer in buffers:
+        assert not pool.give(buffer)
+    for view in views:
+        view.release()
+    assert [id(pool.take(STEP)) in map(id, buffers[:2]) for _ in range(3)] == [True, True, False]
+    pool = BufferPool(2 * STEP)
+    view = memoryview(buffers[0])
+    pool.give(buffers[0])
+    pool.forget_unused()
+    view.release()
+    assert pool.take(STEP) is not buffers[0]
+
+
 def test_the_pool_keeps_no_more_than_its_limit():
     pool = BufferPool(2 * STEP)
     assert not pool.give(bytearray(3 * STEP))

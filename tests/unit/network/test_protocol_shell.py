@@ -198,3 +198,23 @@ async def test_answers_of_many_connections_are_written_together(kind):
         assert all(batch.take(shell) for shell in shells)
         await settle(2)
     assert [shell.flushed for shell in shells] == [21] * 5
+
+
+async def test_the_buffer_of_a_large_request_serves_the_next_one(kind):
+    """Also of one that was answered in the read event, in which the transport still sees it."""
+    reused = []
+    body = bytes(300_000)
+    async with world(kind) as w:
+        w.server.settings.pool.on_reuse = lambda buffer: reused.append(id(buffer))
+        client = await w.connect()
+
+        def take(_):
+            w.dispatcher.frames.clear()
+            return [b"taken"]
+
+        w.dispatcher.parts = take
+        for number in range(10):
+            await client.send(request(ECHO, number, body))
+            assert await client.receive(13) == answer(number, b"taken")
+    assert len(reused) >= 9
+    assert len(set(reused)) == 1

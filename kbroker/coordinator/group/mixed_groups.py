@@ -102,12 +102,12 @@ class MixedGroups:
         if is_unknown and needs_id:
             answer.complete(join_error(ErrorCode.MEMBER_ID_REQUIRED, member_id))
             return CoordinatorResult((), None)
+        step = Step(group, [])
+        member, replaced = self._member(step, request, member_id, is_unknown)
         try:
             subscription = read_subscription(protocols[0][1])
         except DecodeError as error:
             raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR) from error
-        step = Step(group, [])
-        member, replaced = self._member(step, request, member_id, is_unknown)
         holder = group.static_member(request.group_instance_id)
         updated = _updated(client, request, subscription, member, protocols)
         bump = self._begin_step(step, member, updated, replaced)

@@ -92,8 +92,9 @@ class TestJoin:
     def test_a_static_member_is_known_by_both_ids(self) -> None:
         bench = bench_with()
         bench.consumer("a", topics=["t"])
-        strange = bench.join("x", instance_id="i", protocols=PROTOCOLS)
-        assert now(strange).error_code == UNKNOWN
+        for metadata in (PROTOCOLS["range"], b"\0"):  # who it is comes first
+            strange = bench.join("x", instance_id="i", protocols={"range": metadata})
+            assert now(strange).error_code == UNKNOWN
         member_id, _ = join(bench, instance_id="i")
         other = bench.join("x", instance_id="i", protocols=PROTOCOLS)
         assert now(other).error_code == FENCED

@@ -30,6 +30,7 @@ from tests.unit.storage.log_fixture import (
     bases,
     batch,
     config,
+    copy_of,
     environment,
     new_log,
     path,
@@ -448,3 +449,49 @@ def test_a_flush_covers_an_empty_active_segment() -> None:
     assert again.producer_state.snapshot_offsets == [1]
     append_values(again, b"w")
     assert read_all(again) == [(0, b"v"), (1, b"w")]
+
+
+def test_what_overlaps_an_earlier_batch_is_no_duplicate() -> None:
+    log = new_log()
+    append(log, batch(b"a", b"b", b"c", producer_id=5, base_sequence=0))
+    append(log, batch(b"d", b"e", producer_id=5, base_sequence=3))
+    again = append(log, batch(b"a", b"b", b"c", producer_id=5, base_sequence=0))
+    assert (again.first_offset, again.last_offset, again.duplicate) == (0, 2, True)
+    for sequence, count in ((0, 2), (1, 2), (2, 3), (4, 1), (4, 2), (7, 1)):
+        with pytest.raises(KafkaError) as caught:
+            append(log, batch(*[b"v"] * count, producer_id=5, base_sequence=sequence))
+        assert caught.value.error_code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert log.log_end_offset == 5
+
+
+def test_an_older_epoch_of_a_producer_is_refused() -> None:
+    log = new_log()
+    append(log, batch(b"a", producer_id=5, producer_epoch=1))
+    with pytest.raises(KafkaError) as caught:
+        append(log, batch(b"a", producer_id=5, producer_epoch=0))
+    assert caught.value.error_code is ErrorCode.INVALID_PRODUCER_EPOCH
+    assert log.log_end_offset == 1
+
+
+def test_a_log_can_be_closed_twice() -> None:
+    log = small_segments()
+    append_values(log, *[b"v"] * 7)
+    log.close()
+    before = copy_of(log.env.files)
+    log.close()
+    for entry in before.list(DIRECTORY):
+        name = f"{DIRECTORY}/{entry.name}"
+        assert log.env.files.read(name) == before.read(name)
+
+
+def test_a_flush_of_a_directory_that_is_gone() -> None:
+    """Removed by hand, or by a deletion: an error of the storage, and the end of this log."""
+    files = MemoryFileSystem()
+    log = new_log(environment(files))
+    append_values(log, b"v")
+    log.env.open_files.close_idle()
+    log.env.open_files.close_idle()
+    files.remove_tree(DIRECTORY)
+    with pytest.raises(KafkaError) as caught:
+        anyio.run(log.flush)
+    assert caught.value.error_code is ErrorCode.KAFKA_STORAGE_ERROR

@@ -13,6 +13,7 @@ from tests.unit.storage.log_fixture import (
     COMMITTED,
     HW,
     aborted,
+    append,
     append_marker,
     append_values,
     batch,
@@ -171,3 +172,27 @@ def test_an_empty_transaction_ends_nothing() -> None:
     assert log.last_stable_offset == 2
     assert aborted(log, 0) == []
     assert not log.env.files.exists(path(0, ".txnindex"))
+
+
+def test_a_marker_that_ends_nothing_is_remembered_against_zombies() -> None:
+    log = new_log()
+
+    def end(*, producer_epoch: int, coordinator_epoch: int) -> None:
+        data = marker(
+            commit=False,
+            producer_id=1,
+            producer_epoch=producer_epoch,
+            coordinator_epoch=coordinator_epoch,
+        )
+        append(log, data, origin=AppendOrigin.COORDINATOR)
+
+    end(producer_epoch=5, coordinator_epoch=2)
+    end(producer_epoch=5, coordinator_epoch=2)
+    for epochs, error in (
+        ((5, 1), ErrorCode.TRANSACTION_COORDINATOR_FENCED),
+        ((4, 2), ErrorCode.INVALID_PRODUCER_EPOCH),
+    ):
+        with pytest.raises(KafkaError) as caught:
+            end(producer_epoch=epochs[0], coordinator_epoch=epochs[1])
+        assert caught.value.error_code is error
+    assert log.log_end_offset == 2

@@ -223,3 +223,33 @@ class TestMembers:
         assert (group.group_epoch, group.assignment_epoch, group.state_name) == (1, 1, "Stable")
         assert bench.load().consumer_group().members == group.members
         assert bench.consumer("b", topics=["t"]).member_epoch == 2
+
+    def test_who_goes_takes_its_topics_out_of_the_hash(self) -> None:
+        bench = bench_with(t=1, u=1)
+        bench.consumer("a", topics=["t"])
+        alone = bench.consumer_group().metadata_hash
+        bench.consumer("b", topics=["u"])
+        assert bench.consumer_group().metadata_hash != alone
+        bench.consumer("b", -1)
+        assert bench.consumer_group().metadata_hash == alone
+
+    def test_who_gives_up_in_time_is_not_timed_any_more(self) -> None:
+        bench = bench_with()
+        bench.consumer("a", topics=["t"], rebalance_ms=5_000)
+        bench.consumer("b", topics=["t"])
+        bench.consumer("a", 2, owned={"t": [0, 1, 2, 3]})
+        bench.advance(4.9)
+        assert bench.consumer("a", 2, owned={"t": [0, 1]}).member_epoch == 3
+        bench.advance(10)
+        assert set(bench.consumer_group().members) == {"a", "b"}
+
+    def test_an_empty_group_without_offsets_goes_in_time(self) -> None:
+        bench = bench_with()
+        bench.consumer("a", topics=["t"])
+        bench.advance(700)
+        assert bench.shard.groups == {}
+        bench.consumer("a", topics=["t"])
+        for _ in range(20):
+            bench.consumer("a", 2)
+            bench.advance(40)
+        assert set(bench.consumer_group().members) == {"a"}

@@ -16,6 +16,7 @@ from tests.unit.coordinator.group.bench import (
     now,
     subscription,
     topic_id,
+    waits,
 )
 
 PROTOCOLS = {"range": subscription("t")}
@@ -74,13 +75,19 @@ class TestJoin:
         bench.consumer("a", topics=["t"])
         assert now(bench.join(version=3, protocols=PROTOCOLS)).error_code == expected
 
-    def test_an_empty_group_is_nobody_s(self) -> None:
-        bench = bench_with(group_consumer_migration_policy="disabled")
-        bench.consumer("a", topics=["t"])
+    @pytest.mark.parametrize("policy", ["disabled", "upgrade", "downgrade", "bidirectional"])
+    def test_an_empty_group_is_nobody_s(self, policy: str) -> None:
+        bench = bench_with(group_consumer_migration_policy=policy)
+        now(bench.commit({0: 1}))  # a simple group
+        assert bench.consumer("a", topics=["t"]).error_code == NONE
         bench.consumer("a", -1)
-        bench.join_new(protocols=PROTOCOLS)
+        member_id, _ = bench.join_new(protocols=PROTOCOLS)
         bench.settle()
         assert is_classic(bench)
+        bench.leave((member_id, None))
+        assert bench.consumer("a", topics=["t"]).error_code == NONE
+        assert not is_classic(bench)
+        assert bench.committed() == {("topic", 0): 1}
 
     def test_the_group_may_be_full(self) -> None:
         bench = bench_with(group_consumer_max_size="1")
@@ -447,6 +454,30 @@ class TestUpgrade:
         assert list(bench.consumer_group().members) == ["a"]
         assert bench.heartbeat(old, 1, instance_id="i") is FENCED
         assert bench.load().consumer_group().members == bench.consumer_group().members
+
+    def test_a_static_classic_member_of_a_mixed_group_that_speaks_the_other_one(self) -> None:
+        bench = bench_with()
+        bench.consumer("a", topics=["t"])
+        old, generation = join(bench, instance_id="i")
+        answer = bench.consumer("b", topics=["t"], instance_id="i")
+        assert (answer.error_code, answer.member_epoch) == (NONE, generation)
+        members = bench.consumer_group().members
+        assert set(members) == {"a", "b"}
+        assert members["b"].classic is None
+        assert bench.heartbeat(old, generation, instance_id="i") is FENCED
+
+    def test_who_waits_for_its_leader_is_sent_back(self) -> None:
+        bench = bench_with()
+        leader, first = bench.join_new(protocols=PROTOCOLS)
+        follower, second = bench.join_new(protocols=PROTOCOLS)
+        bench.settle()
+        assert now(first).leader == leader
+        waiting = bench.sync(follower, now(second).generation_id)
+        assert waits(waiting)
+        assert bench.consumer("a", topics=["t"]).error_code == NONE
+        assert now(waiting).error_code == REJOIN
+        for member_id in (leader, follower):
+            assert now(bench.join(member_id, protocols=PROTOCOLS)).error_code == NONE
 
     def test_a_member_without_an_assignment(self) -> None:
         bench = bench_with()

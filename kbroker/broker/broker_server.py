@@ -451,6 +451,7 @@ class BrokerServer:
             dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
             io_max_bytes_per_s=config.log_cleaner_io_max_bytes_per_second,
         )
+        self.log_manager.moves.set_rate(config.replica_alter_log_dirs_io_max_bytes_per_second)
 
     def _apply_dynamic_settings(self, delta: "MetadataDelta", image: "MetadataImage") -> None:
         """Put this broker's and the cluster's dynamic settings in force."""

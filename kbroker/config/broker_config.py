@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kbroker.config.broker_settings import BrokerSettings
-from kbroker.config.config_def import ConfigError, ConfigSource, Setting, attribute_name
+from kbroker.config.config_def import (
+    LONG,
+    LONG_MAX,
+    ConfigError,
+    ConfigSource,
+    Setting,
+    SettingsTable,
+    at_least,
+    attribute_name,
+    setting,
+)
 from kbroker.config.listeners import ListenerSpec, parse_listeners
 from kbroker.config.topic_config import LogConfig
 
@@ -49,6 +59,20 @@ class Synonym(NamedTuple):
     source: ConfigSource
 
 
+class ReplicationRates(SettingsTable):
+    """What brokers only take dynamically, never from a file (Kafka's QuotaConfig)."""
+
+    leader_replication_throttled_rate: int = setting(
+        "leader.replication.throttled.rate", LONG, LONG_MAX, at_least(0), dynamic=True
+    )
+    follower_replication_throttled_rate: int = setting(
+        "follower.replication.throttled.rate", LONG, LONG_MAX, at_least(0), dynamic=True
+    )
+    replica_alter_log_dirs_io_max_bytes_per_second: int = setting(
+        "replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, at_least(0), dynamic=True
+    )
+
+
 class BrokerConfig(BrokerSettings):
     """Typed settings of one broker. Immutable: a change makes a new one (see ``ConfigHolder``)."""
 
@@ -58,6 +82,9 @@ class BrokerConfig(BrokerSettings):
     """What IncrementalAlterConfigs set for this broker."""
     dynamic_default: Mapping[str, str]
     """What IncrementalAlterConfigs set for all brokers."""
+    leader_replication_throttled_rate: int
+    follower_replication_throttled_rate: int
+    replica_alter_log_dirs_io_max_bytes_per_second: int
     unknown: tuple[str, ...]
     """Names among ``static`` that no table has."""
 
@@ -83,6 +110,9 @@ class BrokerConfig(BrokerSettings):
         if "node.id" not in values:
             self.node_id = self.broker_id
         self.broker_id = self.node_id
+        for name, row in ReplicationRates.settings().items():
+            given = self.dynamic.get(name, self.dynamic_default.get(name))
+            setattr(self, row.attribute, row.default if given is None else row.parse(given))
 
     @classmethod
     def from_properties(

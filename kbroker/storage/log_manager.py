@@ -140,7 +140,7 @@ class LogManager:
             logs=lambda: list(self._logs.values()),
             directory_of=self.directory_of,
         )
-        self.moves = LogMoves(self, self.movers)
+        self.moves = LogMoves(self, self.movers, IoThrottle(clock, timer, 0))
         # What a replica manager and a broker want to know.
         self.on_offline: Callable[[list[tuple[str, int]]], object] = _do_nothing
         self.on_all_failed: Callable[[], object] = _do_nothing

@@ -16,6 +16,7 @@ from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.background_jobs import BackgroundJobs
 from kbroker.storage.fetch_info import FetchIsolation
+from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_directory import (
     FUTURE_DIRECTORY_SUFFIX,
     LogDirectory,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from kbroker.storage.log_manager import LogManager
     from kbroker.storage.unified_log import UnifiedLog
 
+NO_LIMIT: Final = 2**63 - 1
+"""The default of a rate, as in Kafka."""
 _CHUNK: Final = 1024 * 1024
 Key = tuple[str, int]
 
@@ -43,8 +46,10 @@ class Move:
 class LogMoves:
     """Every move that is under way."""
 
-    def __init__(self, logs: "LogManager", jobs: BackgroundJobs) -> None:
-        """``jobs`` does one move after the other."""
+    def __init__(self, logs: "LogManager", jobs: BackgroundJobs, throttle: IoThrottle) -> None:
+        """``jobs`` does one move after the other; ``throttle`` is told what was copied
+        (replica.alter.log.dirs.io.max.bytes.per.second)."""
+        self._throttle = throttle
         self._logs = logs
         self._jobs = jobs
         self._moves: dict[Key, Move] = {}
@@ -143,15 +148,25 @@ class LogMoves:
             return future.log_end_offset == log.log_end_offset and future.unflushed_messages == 0
         read = log.read(
             max(future.log_end_offset, log.log_start_offset),
-            max_bytes=_CHUNK,
+            max_bytes=self._chunk_size(),
             isolation=FetchIsolation.LOG_END,
             min_one_message=True,
         )
         data = bytearray().join(read.records.parts())
         if future.append_as_follower(memoryview(data)) is None:
             raise ValueError(f"nothing can be read at {future.log_end_offset}")
+        await self._throttle.moved(len(data))
         await anyio.lowlevel.checkpoint()
         return False
+
+    def set_rate(self, bytes_per_s: int) -> None:
+        """Hold copies to so many bytes a second, all together; 0 lets next to nothing through."""
+        self._throttle.bytes_per_s = max(bytes_per_s, 1) if bytes_per_s < NO_LIMIT else 0
+
+    def _chunk_size(self) -> int:
+        """What is copied in one go: no more than a second's worth, so that a move can end soon."""
+        rate = self._throttle.bytes_per_s
+        return min(_CHUNK, int(rate)) if rate else _CHUNK
 
     def _replace(self, key: Key, log: "UnifiedLog", move: Move) -> None:
         future = move.future

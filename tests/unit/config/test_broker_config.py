@@ -256,3 +256,16 @@ def test_holder_tells_its_subscribers():
     holder.replace(new)
     assert holder.current is new
     assert told == [(old, new)]
+
+
+def test_rates_are_only_taken_dynamically():
+    name = "replica.alter.log.dirs.io.max.bytes.per.second"
+    config = BrokerConfig.from_properties({name: "5"})
+    assert config.replica_alter_log_dirs_io_max_bytes_per_second == 2**63 - 1
+    config = config.with_dynamic({}, {name: "7"})
+    assert config.replica_alter_log_dirs_io_max_bytes_per_second == 7
+    config = config.with_dynamic({name: "0"}, {name: "7"})
+    assert config.replica_alter_log_dirs_io_max_bytes_per_second == 0
+    for wrong in ("-1", "fast"):
+        with pytest.raises(ConfigError, match=name):
+            config.with_dynamic({name: wrong}, {})

@@ -14,6 +14,7 @@ from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_manager import LogManager
+from kbroker.storage.log_moves import NO_LIMIT
 from kbroker.storage.unified_log import UnifiedLog
 from tests.sizes import size
 from tests.unit.storage.faulty_files import FaultyFileSystem, Killed
@@ -326,3 +327,56 @@ def test_a_fault_at_every_change_of_a_move_loses_nothing(mode: str) -> None:
         left = [name for path in ("/one", "/two") for name in world.names(path)]
         assert left in ([], ["topic-0"]), f"{mode} at change {fail_at}: {left}"
     print(f"{mode}: {len(visited)} of {counting.calls} changes visited")
+
+
+@pytest.mark.anyio
+async def test_a_move_keeps_to_the_rate_that_is_set() -> None:
+    world = World()
+    manager = world.manager()
+    await manager.load()
+    filled(manager)
+    total = log_of(manager).size
+    manager.moves.set_rate(100)
+    begin(manager)
+    copied: list[int] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(manager.movers.run_pending)
+        for _ in range(4):
+            await _pass(world, 1)
+            move = manager.moves.get(*KEY)
+            assert move is not None, "it would take longer than that"
+            copied.append(move.future.size)
+        assert copied == sorted(copied) and 0 < copied[-1] <= 5 * 100 < total
+        manager.moves.set_rate(NO_LIMIT)
+        await _pass(world, 1.5)
+    assert manager.moves.get(*KEY) is None
+    assert (log_of(manager).directory, log_of(manager).size) == ("/two/topic-0", total)
+
+
+async def _pass(world: World, seconds: float) -> None:
+    await anyio.wait_all_tasks_blocked()
+    for _ in range(round(seconds * 20)):
+        world.clock.advance(0.05)
+        world.timer.run_due()
+        await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.anyio
+async def test_a_slow_move_ends_soon_when_it_is_called_off() -> None:
+    world = World()
+    manager = world.manager()
+    await manager.load()
+    log = filled(manager)
+    manager.moves.set_rate(0)
+    begin(manager)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(manager.movers.run_pending)
+        await _pass(world, 1)
+        manager.moves.cancel(KEY)
+        manager.moves.set_rate(NO_LIMIT)
+        await _pass(world, 1.5)
+    assert log_of(manager) is log
+    world.clock.advance(1)
+    world.timer.run_due()
+    await manager.run_pending_jobs()
+    assert world.names("/two") == []

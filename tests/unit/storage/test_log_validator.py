@@ -506,6 +506,10 @@ def test_compression_levels_of_the_topic(level):
     data = record_bytes(b"".join(b"%d" % (i * i) for i in range(2000)))
     validated = validate(batch_of(data, count=1), settings)
     assert record_data(validated.data) == compression.compress(compression.GZIP, data, level)
+    # The same codec at another level is not written anew.
+    as_sent = compression.compress(compression.GZIP, data, 5)
+    kept = validate(batch_of(data, count=1, codec=1, compressed=as_sent), settings)
+    assert record_data(kept.data) == as_sent
 
 
 def test_header_validation_trusts_the_records():

@@ -248,6 +248,68 @@ def test_a_marker_of_the_same_epoch_keeps_the_sequences(state: ProducerStateMana
     append(state, 0, 1, 2, transactional=True)
 
 
+def test_a_marker_alone_tells_the_epoch(state: ProducerStateManager, env: LogEnvironment) -> None:
+    """What the producer wrote may have been deleted, or it never wrote here."""
+    assert end_txn(state, 1, epoch=4) is None
+    state.take_snapshot()
+    for known in (state, restored(env, 2)):
+        entry = known.producers[PID]
+        assert (entry.producer_epoch, entry.coordinator_epoch, entry.batches) == (4, 1, [])
+        refused(known, ErrorCode.INVALID_PRODUCER_EPOCH, 3, 0)
+        refused(known, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, 4, 17)
+        append(known, 4, 0, 2)
+
+
+def test_an_abort_that_fences_is_restored(state: ProducerStateManager, env: LogEnvironment) -> None:
+    append(state, 0, 5, 0, transactional=True)
+    assert end_txn(state, 1, epoch=1, abort=True) == CompletedTxn(PID, 0, 1, True)
+    state.take_snapshot()
+    again = restored(env, 2)
+    assert again.first_unstable_offset == -1
+    assert (again.producers[PID].producer_epoch, again.producers[PID].last_data_offset) == (1, -1)
+    refused(again, ErrorCode.INVALID_PRODUCER_EPOCH, 0, 6)
+    append(again, 1, 0, 2, transactional=True)
+
+
+def test_a_restored_coordinator_epoch_fences(
+    state: ProducerStateManager, env: LogEnvironment
+) -> None:
+    append(state, 0, 0, 0, transactional=True)
+    end_txn(state, 1, coordinator_epoch=9)
+    state.take_snapshot()
+    again = restored(env, 2)
+    with pytest.raises(KafkaError) as caught:
+        again.check_marker(PID, 0, 8)
+    assert caught.value.error_code is ErrorCode.TRANSACTION_COORDINATOR_FENCED
+    again.check_marker(PID, 0, 9)
+    assert check(again, 0, 1, transactional=True) is None
+
+
+def test_truncation_takes_open_transactions_along(
+    state: ProducerStateManager, env: LogEnvironment
+) -> None:
+    append(state, 0, 0, 9)
+    state.take_snapshot()
+    append(state, 0, 1, 10, transactional=True)
+    assert state.first_unstable_offset == 10
+    state.truncate_and_load(0, 10)
+    assert (state.first_unstable_offset, state.map_end_offset) == (-1, 10)
+    append(state, 0, 1, 10, transactional=True)
+    state.take_snapshot()
+    state.truncate_and_load(0, 11)
+    assert state.first_unstable_offset == 10
+
+
+def test_snapshots_of_removed_segments_go(state: ProducerStateManager, env: LogEnvironment) -> None:
+    for offset in range(1, 4):
+        state.map_end_offset = offset
+        state.take_snapshot()
+    env.files.remove(os.path.join(DIRECTORY, f"{2:020d}.snapshot"))
+    state.remove_snapshots([1, 2, 7])
+    assert state.snapshot_offsets == [3]
+    assert [each.name for each in env.files.list(DIRECTORY)] == [f"{3:020d}.snapshot"]
+
+
 def test_zombies_markers_are_refused(state: ProducerStateManager) -> None:
     append(state, 5, 0, 0, transactional=True)
     with pytest.raises(KafkaError) as caught:

@@ -55,6 +55,17 @@ def revoking() -> GroupBench:
     return bench
 
 
+def test_what_is_to_be_given_up_is_described_as_owned() -> None:
+    bench = revoking()
+    (group,) = now(bench.coordinator.requests.consumer_group_describe([GROUP]))
+    members = {member.member_id: member for member in group.members}
+    (held,) = members["a"].assignment.topic_partitions
+    (meant,) = members["a"].target_assignment.topic_partitions
+    assert (held.partitions, meant.partitions) == ([0, 1, 2, 3], [0, 1])
+    assert members["b"].assignment.topic_partitions == []
+    assert group.group_state == "Reconciling"
+
+
 class TestJoiningAgain:
     """A fenced client, or one whose answer was lost, begins at epoch 0 under its own id."""
 

@@ -281,6 +281,13 @@ class TestSyncAndHeartbeat:
             bench.consumer("a", 3)
         assert member_id in bench.consumer_group().members
 
+    def test_both_kinds_of_members_are_described(self) -> None:
+        bench, member_id, _ = self.mixed()
+        (group,) = now(bench.coordinator.requests.consumer_group_describe([GROUP]))
+        kinds = {member.member_id: member.member_type for member in group.members}
+        assert kinds == {"a": 1, member_id: 0}
+        assert {member.instance_id for member in group.members} == {None, "i"}
+
     def test_who_joins_and_does_not_sync_is_removed(self) -> None:
         bench = bench_with()
         bench.consumer("a", topics=["t"])

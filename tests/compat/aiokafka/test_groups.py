@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from tests.compat.aiokafka import clients
@@ -94,6 +94,49 @@ async def test_two_consumers_rebalance(bootstrap: str, topic: str, group: str) -
             received += await clients.receive(second, len(_assigned(second)))
             assert sorted(record.sample.value or b"" for record in received) == [b"0", b"1", b"2"]
         await clients.eventually(owns_all, what="the first member owns all again")
+
+
+class _Moves(ConsumerRebalanceListener):
+    """Notes down every rebalance that a member takes part in."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def on_partitions_assigned(self, assigned: object) -> None:
+        self.seen.append("assigned")
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        self.seen.append("revoked")
+
+
+async def test_a_static_member_comes_back_to_its_partitions(
+    bootstrap: str, topic: str, group: str
+) -> None:
+    """And nobody else notices. (A duplicate is not fenced: aiokafka's heartbeats name nobody.)"""
+    await clients.create_topic(bootstrap, topic, partitions=3)
+    settings = {"heartbeat_interval_ms": 500}
+    static = {"group_instance_id": "reader-1", **settings}
+    moves = _Moves()
+    async with clients.consumer(bootstrap, group=group, **settings) as other:
+        other.subscribe([topic], listener=moves)
+        async with clients.consumer(bootstrap, topic, group=group, **static) as first:
+
+            async def shared() -> bool:
+                one, two = _assigned(first), _assigned(other)
+                return bool(one) and bool(two) and one | two == {0, 1, 2} and not one & two
+
+            await clients.eventually(shared, what="both members own a share")
+            owned, kept = _assigned(first), _assigned(other)
+        moves.seen.clear()
+        async with clients.consumer(bootstrap, topic, group=group, **static) as again:
+
+            async def is_back() -> bool:
+                return _assigned(again) == owned
+
+            await clients.eventually(is_back, what="the same partitions come back")
+            await clients.produce(bootstrap, topic, [Sample(None, b"x", now_ms())], min(kept))
+            assert len(await clients.receive(other, 1)) == 1
+            assert (moves.seen, _assigned(other)) == ([], kept)
 
 
 async def test_a_group_with_a_pattern_finds_topics(bootstrap: str, topic: str, group: str) -> None:

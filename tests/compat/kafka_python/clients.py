@@ -39,14 +39,14 @@ def consumer(bootstrap: str, group: str | None = None, **settings: Any) -> Any:
     return KafkaConsumer(bootstrap_servers=bootstrap, **{**defaults, **settings})
 
 
-def subscribe(client: Any, topic: str) -> None:
+def subscribe(client: Any, topic: str, listener: Any = None) -> None:
     """Subscribes once the client knows the topic.
 
     kafka-python 3.0 joins with what it knows then: a member that learns of its topic during its
     first join can stay without partitions for good, with Apache Kafka as well.
     """
     eventually(lambda: client.partitions_for_topic(topic), what=f"{topic} is known")
-    client.subscribe([topic])
+    client.subscribe([topic], listener=listener)
 
 
 def admin(bootstrap: str) -> Any:

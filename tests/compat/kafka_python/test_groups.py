@@ -6,12 +6,27 @@ import threading
 from contextlib import closing
 from typing import Any
 
-from kafka import TopicPartition
+import pytest
+from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka.errors import for_code
 from kafka.structs import OffsetAndMetadata
 
 from tests.compat.kafka_python import clients
 from tests.compat.samples import Sample, now_ms, varied_samples
 from tests.compat.waiting import eventually
+
+
+class _Moves(ConsumerRebalanceListener):
+    """Notes down every rebalance that a member takes part in."""
+
+    def __init__(self, moves: list[str]) -> None:
+        self._moves = moves
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self._moves.append("assigned")
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self._moves.append("revoked")
 
 
 class Member:
@@ -24,9 +39,10 @@ class Member:
     def __init__(self, bootstrap: str, topic: str, group: str, **settings: Any) -> None:
         self.values: list[bytes | None] = []
         self.assigned: frozenset[int] = frozenset()
+        self.moves: list[str] = []
         self.error: BaseException | None = None
         self._consumer = clients.consumer(bootstrap, group, **settings)
-        clients.subscribe(self._consumer, topic)
+        clients.subscribe(self._consumer, topic, _Moves(self.moves))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -127,6 +143,49 @@ def test_two_consumers_rebalance(bootstrap: str, topic: str, group: str) -> None
             assert sorted(first.values + second.values, key=repr) == [b"0", b"1", b"2"]
             assert first.values and second.values
         eventually(lambda: first.assigned == {0, 1, 2}, what="the first member owns all again")
+
+
+@pytest.mark.skipif(clients.IS_VERSION_2, reason="kafka-python 2 has no static members")
+def test_a_static_member_comes_back_to_its_partitions(
+    bootstrap: str, topic: str, group: str
+) -> None:
+    """And nobody else notices: no partition of the other member is revoked or assigned anew."""
+    clients.create_topic(bootstrap, topic, partitions=3)
+    settings = {"heartbeat_interval_ms": 500}
+    static = {"group_instance_id": "reader-1", **settings}
+    with closing(Member(bootstrap, topic, group, **settings)) as other:
+        with closing(Member(bootstrap, topic, group, **static)) as first:
+
+            def shared() -> bool:
+                one, two = first.assigned, other.assigned
+                return bool(one) and bool(two) and one | two == {0, 1, 2} and not one & two
+
+            eventually(shared, what="both members own a share")
+            owned, kept = first.assigned, other.assigned
+        other.moves.clear()
+        with closing(Member(bootstrap, topic, group, **static)) as again:
+            eventually(lambda: again.assigned == owned, what="the same partitions come back")
+            clients.produce(bootstrap, topic, [Sample(None, b"x", now_ms())], min(kept))
+            eventually(lambda: other.values == [b"x"], what="the other member reads on")
+            assert (other.moves, other.assigned) == ([], kept)
+
+
+@pytest.mark.skipif(clients.IS_VERSION_2, reason="kafka-python 2 has no static members")
+def test_of_two_static_members_of_one_name_the_first_is_fenced(
+    bootstrap: str, topic: str, group: str
+) -> None:
+    clients.create_topic(bootstrap, topic)
+    settings = {"heartbeat_interval_ms": 500, "group_instance_id": "reader-1"}
+    with closing(clients.consumer(bootstrap, group, **settings)) as first:
+        clients.subscribe(first, topic)
+        eventually(
+            lambda: not first.poll(timeout_ms=50) and first.assignment(),
+            what="the first one owns the partition",
+        )
+        with closing(Member(bootstrap, topic, group, **settings)) as second:
+            eventually(lambda: second.assigned == {0}, what="the second one has taken its place")
+            with pytest.raises(for_code(82)):  # FENCED_INSTANCE_ID
+                first.commit({TopicPartition(topic, 0): OffsetAndMetadata(1, "", -1)})
 
 
 def test_a_group_with_a_pattern_finds_topics(bootstrap: str, topic: str, group: str) -> None:

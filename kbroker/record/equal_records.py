@@ -72,9 +72,10 @@ def pass_equal_records(
         start = 0
     for place in shape.same:
         column = _column(data, start + place, stride, count)
-        count -= len(column.lstrip(column[:1]))
-        if count < LEAST_RUN:
-            return position
+        if column != column[:1] * count:
+            count -= len(column.lstrip(column[:1]))
+            if count < LEAST_RUN:
+                return position
     offset_at = start + shape.offset_at
     offsets = [_column(data, offset_at + place, stride, count) for place in range(width)]
     count = _count_in_order(offsets, index)
@@ -184,6 +185,8 @@ def _note_timestamps(columns: list[bytes], base_timestamp: int, result: WalkResu
     ``columns``: the bytes of their deltas, which are simple when they are zigzag varints of exactly
     so many bytes, none is negative and no sum overflows.
     """
+    if all(column == column[:1] * len(column) for column in columns):
+        columns = [column[:1] for column in columns]
     if len(columns) == 1:
         raws: bytes | list[int] = columns[0]
         if columns[0].translate(None, _ONE_BYTE):
@@ -212,8 +215,6 @@ def _note_timestamps(columns: list[bytes], base_timestamp: int, result: WalkResu
 
 def _joined(columns: list[bytes]) -> list[int]:
     """The bytes of each varint as one number, the first byte lowest: they sort as their values."""
-    if all(column.count(column[:1]) == len(column) for column in columns):
-        return [int.from_bytes([column[0] for column in columns], "little")]
     numbers = bytearray(4 * len(columns[0]))
     for place, column in enumerate(columns):
         numbers[place if sys.byteorder == "little" else 3 - place :: 4] = column

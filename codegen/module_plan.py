@@ -41,6 +41,7 @@ class ModulePlan:
     name: str
     docstring: str
     source: str
+    native: bool
     imports: list[str]
     constants: list[tuple[str, int]]
     packers: list[str]
@@ -49,7 +50,7 @@ class ModulePlan:
 
 def plan_module(message: Message, source: str, *, native: bool) -> ModulePlan:
     """The module of ``message``; ``source`` names its schema file."""
-    names = ModuleNames(native, wire={"Buffer", "describe", "equal_fields"})
+    names = ModuleNames(native, wire={"Buffer"})
     paths = where(message)
     tested = _default_tested(message)
     structs = [
@@ -74,11 +75,13 @@ def plan_module(message: Message, source: str, *, native: bool) -> ModulePlan:
     imports += ["from typing import Any, ClassVar, Final", ""]
     if names.librt:
         imports += [f"from librt.strings import {', '.join(sorted(names.librt))}", ""]
+    base = "describe, equal_fields" if native else "Message"
+    imports += [f"from kbroker.protocol import {base}"]
     imports += ["from kbroker.protocol.wire import ("]
     imports += [f"    {name}," for name in sorted(names.wire, key=_import_order)] + [")"]
     docstring = _module_docstring(message)
     return ModulePlan(
-        struct_class(message.root), docstring, source, imports, constants, packers, structs
+        struct_class(message.root), docstring, source, native, imports, constants, packers, structs
     )
 
 

@@ -89,23 +89,6 @@ def required(value: T | None, field: str) -> T:
     return value
 
 
-def equal_fields(one: object, other: object, names: tuple[str, ...]) -> bool:
-    """Whether two messages of one class agree in every field."""
-    return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def describe(message: object, names: tuple[str, ...]) -> str:
-    """``FetchTopic(topic='a', ...)``: every field, long bytes shortened."""
-    fields = ", ".join(f"{name}={_describe_value(getattr(message, name))}" for name in names)
-    return f"{type(message).__name__}({fields})"
-
-
-def _describe_value(value: object) -> str:
-    if isinstance(value, (bytes, bytearray, memoryview)) and len(value) > 32:
-        return f"<{len(value)} bytes>"
-    return repr(value)
-
-
 # Unsigned varints -------------------------------------------------------------------------------
 
 

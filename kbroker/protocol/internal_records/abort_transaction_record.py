@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_nullable_string,
@@ -32,7 +31,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class AbortTransactionRecord:
+class AbortTransactionRecord(Message):
     """AbortTransactionRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("reason", "unknown_tagged_fields")
@@ -45,14 +44,6 @@ class AbortTransactionRecord:
     ) -> None:
         self.reason: str | None = reason
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AbortTransactionRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_abort_transaction_record(

@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_string,
     read_tagged_fields,
@@ -40,7 +39,7 @@ _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
 
 
-class AccessControlEntryRecord:
+class AccessControlEntryRecord(Message):
     """AccessControlEntryRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -77,14 +76,6 @@ class AccessControlEntryRecord:
         self.operation = operation
         self.permission_type = permission_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AccessControlEntryRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_access_control_entry_record(

@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -44,7 +43,7 @@ _pack_b = Struct(">b").pack
 _pack_iq = Struct(">iq").pack
 
 
-class BrokerRegistrationChangeRecord:
+class BrokerRegistrationChangeRecord(Message):
     """BrokerRegistrationChangeRecord in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class BrokerRegistrationChangeRecord:
         self.log_dirs: list[bytes] = [] if log_dirs is None else log_dirs
         self.cordoned_log_dirs: list[bytes] | None = cordoned_log_dirs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BrokerRegistrationChangeRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_broker_registration_change_record(

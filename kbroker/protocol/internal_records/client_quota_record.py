@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_string,
@@ -39,7 +38,7 @@ _unpack_dtB = Struct(">d?B").unpack_from
 _pack_dt = Struct(">d?").pack
 
 
-class ClientQuotaRecord:
+class ClientQuotaRecord(Message):
     """ClientQuotaRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -64,14 +63,6 @@ class ClientQuotaRecord:
         self.value = value
         self.remove = remove
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ClientQuotaRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_client_quota_record(
@@ -117,7 +108,7 @@ def write_client_quota_record(parts: list[Any], message: ClientQuotaRecord, vers
     parts.append(b"".join(pieces))
 
 
-class EntityData:
+class EntityData(Message):
     """entity[] of ClientQuotaRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("entity_type", "entity_name", "unknown_tagged_fields")
@@ -132,14 +123,6 @@ class EntityData:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EntityData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_entity_data_array(

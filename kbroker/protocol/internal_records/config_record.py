@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_string,
     read_compact_string,
@@ -37,7 +36,7 @@ _unpack_b = Struct(">b").unpack_from
 _pack_b = Struct(">b").pack
 
 
-class ConfigRecord:
+class ConfigRecord(Message):
     """ConfigRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -62,14 +61,6 @@ class ConfigRecord:
         self.name = name
         self.value: str | None = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConfigRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_config_record(buffer: Buffer, position: int, version: int) -> tuple[ConfigRecord, int]:

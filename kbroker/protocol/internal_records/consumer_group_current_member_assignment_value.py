@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     ZERO_UUID,
@@ -18,8 +19,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     Unset,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -46,7 +45,7 @@ _pack_u = Struct(">16s").pack
 _pack_iib = Struct(">iib").pack
 
 
-class ConsumerGroupCurrentMemberAssignmentValue:
+class ConsumerGroupCurrentMemberAssignmentValue(Message):
     """ConsumerGroupCurrentMemberAssignmentValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -78,14 +77,6 @@ class ConsumerGroupCurrentMemberAssignmentValue:
             [] if partitions_pending_revocation is None else partitions_pending_revocation
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupCurrentMemberAssignmentValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_current_member_assignment_value(
@@ -160,7 +151,7 @@ def write_consumer_group_current_member_assignment_value(
     parts.append(b"".join(pieces))
 
 
-class TopicPartitions:
+class TopicPartitions(Message):
     """assigned_partitions[], partitions_pending_revocation[] of
     ConsumerGroupCurrentMemberAssignmentValue in versions 0.
     """
@@ -186,14 +177,6 @@ class TopicPartitions:
             [] if isinstance(assignment_epochs, Unset) else assignment_epochs
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_array(

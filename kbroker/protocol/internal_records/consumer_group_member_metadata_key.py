@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_string,
     unsupported_version,
@@ -28,7 +27,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 32767
 
 
-class ConsumerGroupMemberMetadataKey:
+class ConsumerGroupMemberMetadataKey(Message):
     """ConsumerGroupMemberMetadataKey in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "member_id")
@@ -41,14 +40,6 @@ class ConsumerGroupMemberMetadataKey:
     ) -> None:
         self.group_id = group_id
         self.member_id = member_id
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupMemberMetadataKey):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_member_metadata_key(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     Unset,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_bytes,
@@ -45,7 +44,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class ConsumerGroupMemberMetadataValue:
+class ConsumerGroupMemberMetadataValue(Message):
     """ConsumerGroupMemberMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -91,14 +90,6 @@ class ConsumerGroupMemberMetadataValue:
             else classic_member_metadata
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupMemberMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_member_metadata_value(
@@ -191,7 +182,7 @@ def write_consumer_group_member_metadata_value(
     parts.append(b"".join(pieces))
 
 
-class ClassicMemberMetadata:
+class ClassicMemberMetadata(Message):
     """classic_member_metadata of ConsumerGroupMemberMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -212,14 +203,6 @@ class ClassicMemberMetadata:
             [] if supported_protocols is None else supported_protocols
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ClassicMemberMetadata):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_classic_member_metadata(
@@ -275,7 +258,7 @@ def is_default_classic_member_metadata(message: ClassicMemberMetadata) -> bool:
     )
 
 
-class ClassicProtocol:
+class ClassicProtocol(Message):
     """classic_member_metadata.supported_protocols[] of ConsumerGroupMemberMetadataValue in
     versions 0.
     """
@@ -292,14 +275,6 @@ class ClassicProtocol:
         self.name = name
         self.metadata = metadata
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ClassicProtocol):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_classic_protocol_array(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_uvarint,
@@ -36,7 +35,7 @@ _pack_i = Struct(">i").pack
 _pack_q = Struct(">q").pack
 
 
-class ConsumerGroupMetadataValue:
+class ConsumerGroupMetadataValue(Message):
     """ConsumerGroupMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("epoch", "metadata_hash", "unknown_tagged_fields")
@@ -51,14 +50,6 @@ class ConsumerGroupMetadataValue:
         self.epoch = epoch
         self.metadata_hash = metadata_hash
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_metadata_value(

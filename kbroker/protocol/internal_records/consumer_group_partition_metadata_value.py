@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -40,7 +39,7 @@ _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 
 
-class ConsumerGroupPartitionMetadataValue:
+class ConsumerGroupPartitionMetadataValue(Message):
     """ConsumerGroupPartitionMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topics", "unknown_tagged_fields")
@@ -53,14 +52,6 @@ class ConsumerGroupPartitionMetadataValue:
     ) -> None:
         self.topics: list[TopicMetadata] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupPartitionMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_partition_metadata_value(
@@ -106,7 +97,7 @@ def write_consumer_group_partition_metadata_value(
     parts.append(b"".join(pieces))
 
 
-class TopicMetadata:
+class TopicMetadata(Message):
     """topics[] of ConsumerGroupPartitionMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -133,14 +124,6 @@ class TopicMetadata:
             [] if partition_metadata is None else partition_metadata
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicMetadata):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_metadata_array(
@@ -194,7 +177,7 @@ def write_topic_metadata(parts: list[Any], message: TopicMetadata, version: int)
         parts.append(b"\0")
 
 
-class PartitionMetadata:
+class PartitionMetadata(Message):
     """topics[].partition_metadata[] of ConsumerGroupPartitionMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition", "racks", "unknown_tagged_fields")
@@ -209,14 +192,6 @@ class PartitionMetadata:
         self.partition = partition
         self.racks: list[str] = [] if racks is None else racks
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionMetadata):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_metadata_array(

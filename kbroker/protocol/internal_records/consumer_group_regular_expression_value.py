@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -37,7 +36,7 @@ _unpack_qqB = Struct(">qqB").unpack_from
 _pack_qq = Struct(">qq").pack
 
 
-class ConsumerGroupRegularExpressionValue:
+class ConsumerGroupRegularExpressionValue(Message):
     """ConsumerGroupRegularExpressionValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topics", "version", "timestamp", "unknown_tagged_fields")
@@ -54,14 +53,6 @@ class ConsumerGroupRegularExpressionValue:
         self.version = version
         self.timestamp = timestamp
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupRegularExpressionValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_regular_expression_value(

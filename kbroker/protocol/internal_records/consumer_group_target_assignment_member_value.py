@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -38,7 +37,7 @@ _unpack_u = Struct(">16s").unpack_from
 _pack_u = Struct(">16s").pack
 
 
-class ConsumerGroupTargetAssignmentMemberValue:
+class ConsumerGroupTargetAssignmentMemberValue(Message):
     """ConsumerGroupTargetAssignmentMemberValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_partitions", "unknown_tagged_fields")
@@ -53,14 +52,6 @@ class ConsumerGroupTargetAssignmentMemberValue:
             [] if topic_partitions is None else topic_partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupTargetAssignmentMemberValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_target_assignment_member_value(
@@ -111,7 +102,7 @@ def write_consumer_group_target_assignment_member_value(
     parts.append(b"".join(pieces))
 
 
-class TopicPartition:
+class TopicPartition(Message):
     """topic_partitions[] of ConsumerGroupTargetAssignmentMemberValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -126,14 +117,6 @@ class TopicPartition:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partition_array(

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_count,
     read_fixed_array,
@@ -33,7 +32,7 @@ MAX_VERSION: Final = 3
 FLEXIBLE_FROM: Final = 32767
 
 
-class ConsumerProtocolAssignment:
+class ConsumerProtocolAssignment(Message):
     """ConsumerProtocolAssignment in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("assigned_partitions", "user_data")
@@ -48,14 +47,6 @@ class ConsumerProtocolAssignment:
             [] if assigned_partitions is None else assigned_partitions
         )
         self.user_data: bytes | None = user_data
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerProtocolAssignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_protocol_assignment(
@@ -95,7 +86,7 @@ def write_consumer_protocol_assignment(
     parts.append(b"".join(pieces))
 
 
-class TopicPartition:
+class TopicPartition(Message):
     """assigned_partitions[] of ConsumerProtocolAssignment in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partitions")
@@ -108,14 +99,6 @@ class TopicPartition:
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partition_array(

@@ -10,12 +10,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_count,
     read_fixed_array,
@@ -39,7 +38,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class ConsumerProtocolSubscription:
+class ConsumerProtocolSubscription(Message):
     """ConsumerProtocolSubscription in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -66,14 +65,6 @@ class ConsumerProtocolSubscription:
         )
         self.generation_id = generation_id
         self.rack_id: str | None = rack_id
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerProtocolSubscription):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_protocol_subscription(
@@ -140,7 +131,7 @@ def write_consumer_protocol_subscription(
     parts.append(b"".join(pieces))
 
 
-class TopicPartition:
+class TopicPartition(Message):
     """owned_partitions[] of ConsumerProtocolSubscription in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partitions")
@@ -153,14 +144,6 @@ class TopicPartition:
     ) -> None:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partition_array(

@@ -10,12 +10,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     unsupported_version,
 )
@@ -29,7 +28,7 @@ _unpack_h = Struct(">h").unpack_from
 _pack_h = Struct(">h").pack
 
 
-class ControlRecordTypeSchema:
+class ControlRecordTypeSchema(Message):
     """ControlRecordTypeSchema in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("type",)
@@ -40,14 +39,6 @@ class ControlRecordTypeSchema:
         type: int = 0,
     ) -> None:
         self.type = type
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ControlRecordTypeSchema):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_control_record_type_schema(

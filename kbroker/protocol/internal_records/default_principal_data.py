@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_string,
     read_tagged_fields,
@@ -34,7 +33,7 @@ _unpack_tB = Struct(">?B").unpack_from
 _pack_t = Struct(">?").pack
 
 
-class DefaultPrincipalData:
+class DefaultPrincipalData(Message):
     """DefaultPrincipalData in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -56,14 +55,6 @@ class DefaultPrincipalData:
         self.name = name
         self.token_authenticated = token_authenticated
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DefaultPrincipalData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_default_principal_data(

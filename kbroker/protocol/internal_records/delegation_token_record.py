@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -37,7 +36,7 @@ _unpack_qqq = Struct(">qqq").unpack_from
 _pack_qqq = Struct(">qqq").pack
 
 
-class DelegationTokenRecord:
+class DelegationTokenRecord(Message):
     """DelegationTokenRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -71,14 +70,6 @@ class DelegationTokenRecord:
         self.expiration_timestamp = expiration_timestamp
         self.token_id = token_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DelegationTokenRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delegation_token_record(

@@ -10,12 +10,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     unsupported_version,
 )
@@ -29,7 +28,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class EndTxnMarker:
+class EndTxnMarker(Message):
     """EndTxnMarker in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("coordinator_epoch",)
@@ -40,14 +39,6 @@ class EndTxnMarker:
         coordinator_epoch: int = 0,
     ) -> None:
         self.coordinator_epoch = coordinator_epoch
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EndTxnMarker):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_end_txn_marker(buffer: Buffer, position: int, version: int) -> tuple[EndTxnMarker, int]:

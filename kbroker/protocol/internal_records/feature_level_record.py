@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_string,
     read_tagged_fields,
@@ -35,7 +34,7 @@ _unpack_hB = Struct(">hB").unpack_from
 _pack_h = Struct(">h").pack
 
 
-class FeatureLevelRecord:
+class FeatureLevelRecord(Message):
     """FeatureLevelRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "feature_level", "unknown_tagged_fields")
@@ -50,14 +49,6 @@ class FeatureLevelRecord:
         self.name = name
         self.feature_level = feature_level
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FeatureLevelRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_feature_level_record(

@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -54,7 +53,7 @@ _pack_ii = Struct(">ii").pack
 _pack_q = Struct(">q").pack
 
 
-class GroupMetadataValue:
+class GroupMetadataValue(Message):
     """GroupMetadataValue in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -85,14 +84,6 @@ class GroupMetadataValue:
         self.current_state_timestamp = current_state_timestamp
         self.members: list[MemberMetadata] = [] if members is None else members
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, GroupMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_group_metadata_value(
@@ -180,7 +171,7 @@ def write_group_metadata_value(parts: list[Any], message: GroupMetadataValue, ve
     parts.append(b"".join(pieces))
 
 
-class MemberMetadata:
+class MemberMetadata(Message):
     """members[] of GroupMetadataValue in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -217,14 +208,6 @@ class MemberMetadata:
         self.subscription = subscription
         self.assignment = assignment
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MemberMetadata):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_member_metadata_array(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_hhB = Struct(">hhB").unpack_from
 _pack_hh = Struct(">hh").pack
 
 
-class KRaftVersionRecord:
+class KRaftVersionRecord(Message):
     """KRaftVersionRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("version", "kraft_version", "unknown_tagged_fields")
@@ -47,14 +46,6 @@ class KRaftVersionRecord:
         self.version = version
         self.kraft_version = kraft_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, KRaftVersionRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_kraft_version_record(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_tagged_fields,
@@ -40,7 +39,7 @@ _pack_i = Struct(">i").pack
 _pack_iu = Struct(">i16s").pack
 
 
-class LeaderChangeMessage:
+class LeaderChangeMessage(Message):
     """LeaderChangeMessage in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -65,14 +64,6 @@ class LeaderChangeMessage:
         self.voters: list[Voter] = [] if voters is None else voters
         self.granting_voters: list[Voter] = [] if granting_voters is None else granting_voters
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderChangeMessage):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_change_message(
@@ -133,7 +124,7 @@ def write_leader_change_message(
     parts.append(b"".join(pieces))
 
 
-class Voter:
+class Voter(Message):
     """voters[], granting_voters[] of LeaderChangeMessage in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("voter_id", "voter_directory_id", "unknown_tagged_fields")
@@ -148,14 +139,6 @@ class Voter:
         self.voter_id = voter_id
         self.voter_directory_id = voter_directory_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Voter):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_voter_array(

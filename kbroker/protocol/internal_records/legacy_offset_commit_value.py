@@ -10,12 +10,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_string,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_q = Struct(">q").unpack_from
 _pack_q = Struct(">q").pack
 
 
-class LegacyOffsetCommitValue:
+class LegacyOffsetCommitValue(Message):
     """LegacyOffsetCommitValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("offset", "metadata", "commit_timestamp")
@@ -47,14 +46,6 @@ class LegacyOffsetCommitValue:
         self.offset = offset
         self.metadata = metadata
         self.commit_timestamp = commit_timestamp
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LegacyOffsetCommitValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_legacy_offset_commit_value(

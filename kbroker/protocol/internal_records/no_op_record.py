@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -29,7 +28,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class NoOpRecord:
+class NoOpRecord(Message):
     """NoOpRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("unknown_tagged_fields",)
@@ -40,14 +39,6 @@ class NoOpRecord:
         unknown_tagged_fields: TaggedFields = (),
     ) -> None:
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NoOpRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_no_op_record(buffer: Buffer, position: int, version: int) -> tuple[NoOpRecord, int]:

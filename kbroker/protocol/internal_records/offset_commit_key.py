@@ -10,12 +10,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_string,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class OffsetCommitKey:
+class OffsetCommitKey(Message):
     """OffsetCommitKey in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group", "topic", "partition")
@@ -47,14 +46,6 @@ class OffsetCommitKey:
         self.group = group
         self.topic = topic
         self.partition = partition
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitKey):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_key(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_string,
@@ -47,7 +46,7 @@ _pack_qi = Struct(">qi").pack
 _pack_qq = Struct(">qq").pack
 
 
-class OffsetCommitValue:
+class OffsetCommitValue(Message):
     """OffsetCommitValue in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -78,14 +77,6 @@ class OffsetCommitValue:
         self.expire_timestamp = expire_timestamp
         self.topic_id = topic_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_value(

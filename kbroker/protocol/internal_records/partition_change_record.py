@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -47,7 +46,7 @@ _pack_i = Struct(">i").pack
 _pack_iu = Struct(">i16s").pack
 
 
-class PartitionChangeRecord:
+class PartitionChangeRecord(Message):
     """PartitionChangeRecord in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -93,14 +92,6 @@ class PartitionChangeRecord:
         self.eligible_leader_replicas: list[int] | None = eligible_leader_replicas
         self.last_known_elr: list[int] | None = last_known_elr
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionChangeRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_change_record(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -49,7 +48,7 @@ _pack_iu = Struct(">i16s").pack
 _pack_iii = Struct(">iii").pack
 
 
-class PartitionRecord:
+class PartitionRecord(Message):
     """PartitionRecord in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -101,14 +100,6 @@ class PartitionRecord:
         self.eligible_leader_replicas: list[int] | None = eligible_leader_replicas
         self.last_known_elr: list[int] | None = last_known_elr
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_record(

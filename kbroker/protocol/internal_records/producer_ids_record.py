@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -33,7 +32,7 @@ _unpack_iqqB = Struct(">iqqB").unpack_from
 _pack_iqq = Struct(">iqq").pack
 
 
-class ProducerIdsRecord:
+class ProducerIdsRecord(Message):
     """ProducerIdsRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -55,14 +54,6 @@ class ProducerIdsRecord:
         self.broker_epoch = broker_epoch
         self.next_producer_id = next_producer_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProducerIdsRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_producer_ids_record(

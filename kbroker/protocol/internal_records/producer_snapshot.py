@@ -10,12 +10,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_count,
     unsupported_version,
@@ -33,7 +32,7 @@ _pack_I = Struct(">I").pack
 _pack_qhiqiqiq = Struct(">qhiqiqiq").pack
 
 
-class ProducerSnapshot:
+class ProducerSnapshot(Message):
     """ProducerSnapshot in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("crc", "producer_entries")
@@ -48,14 +47,6 @@ class ProducerSnapshot:
         self.producer_entries: list[ProducerEntry] = (
             [] if producer_entries is None else producer_entries
         )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProducerSnapshot):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_producer_snapshot(
@@ -92,7 +83,7 @@ def write_producer_snapshot(parts: list[Any], message: ProducerSnapshot, version
     parts.append(b"".join(pieces))
 
 
-class ProducerEntry:
+class ProducerEntry(Message):
     """producer_entries[] of ProducerSnapshot in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -126,14 +117,6 @@ class ProducerEntry:
         self.timestamp = timestamp
         self.coordinator_epoch = coordinator_epoch
         self.current_txn_first_offset = current_txn_first_offset
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProducerEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_producer_entry_array(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     ZERO_UUID,
@@ -19,8 +20,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_count,
     read_compact_string,
@@ -44,7 +43,7 @@ _pack_iiiu = Struct(">iii16s").pack
 _pack_iiiq = Struct(">iiiq").pack
 
 
-class QuorumStateData:
+class QuorumStateData(Message):
     """QuorumStateData in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -80,14 +79,6 @@ class QuorumStateData:
             [] if isinstance(current_voters, Unset) else current_voters
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, QuorumStateData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_quorum_state_data(
@@ -184,7 +175,7 @@ def write_quorum_state_data(parts: list[Any], message: QuorumStateData, version:
     parts.append(b"".join(pieces))
 
 
-class Voter:
+class Voter(Message):
     """current_voters[] of QuorumStateData in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("voter_id", "unknown_tagged_fields")
@@ -197,14 +188,6 @@ class Voter:
     ) -> None:
         self.voter_id = voter_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Voter):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_voter_array(

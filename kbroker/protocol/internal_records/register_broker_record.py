@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -58,7 +57,7 @@ _pack_iuq = Struct(">i16sq").pack
 _pack_ituq = Struct(">i?16sq").pack
 
 
-class RegisterBrokerRecord:
+class RegisterBrokerRecord(Message):
     """RegisterBrokerRecord in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -104,14 +103,6 @@ class RegisterBrokerRecord:
         self.log_dirs: list[bytes] = [] if log_dirs is None else log_dirs
         self.cordoned_log_dirs: list[bytes] | None = cordoned_log_dirs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RegisterBrokerRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_register_broker_record(
@@ -251,7 +242,7 @@ def write_register_broker_record(
     parts.append(b"".join(pieces))
 
 
-class BrokerEndpoint:
+class BrokerEndpoint(Message):
     """end_points[] of RegisterBrokerRecord in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -276,14 +267,6 @@ class BrokerEndpoint:
         self.port = port
         self.security_protocol = security_protocol
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BrokerEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_broker_endpoint_array(
@@ -318,7 +301,7 @@ def write_broker_endpoint(parts: list[Any], message: BrokerEndpoint, version: in
         parts.append(b"\0")
 
 
-class BrokerFeature:
+class BrokerFeature(Message):
     """features[] of RegisterBrokerRecord in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -340,14 +323,6 @@ class BrokerFeature:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BrokerFeature):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_broker_feature_array(

@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -42,7 +41,7 @@ _pack_hh = Struct(">hh").pack
 _pack_iut = Struct(">i16s?").pack
 
 
-class RegisterControllerRecord:
+class RegisterControllerRecord(Message):
     """RegisterControllerRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,14 +69,6 @@ class RegisterControllerRecord:
         self.end_points: list[ControllerEndpoint] = [] if end_points is None else end_points
         self.features: list[ControllerFeature] = [] if features is None else features
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RegisterControllerRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_register_controller_record(
@@ -149,7 +140,7 @@ def write_register_controller_record(
     parts.append(b"".join(pieces))
 
 
-class ControllerEndpoint:
+class ControllerEndpoint(Message):
     """end_points[] of RegisterControllerRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -174,14 +165,6 @@ class ControllerEndpoint:
         self.port = port
         self.security_protocol = security_protocol
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ControllerEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_controller_endpoint_array(
@@ -216,7 +199,7 @@ def write_controller_endpoint(parts: list[Any], message: ControllerEndpoint, ver
         parts.append(b"\0")
 
 
-class ControllerFeature:
+class ControllerFeature(Message):
     """features[] of RegisterControllerRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -238,14 +221,6 @@ class ControllerFeature:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ControllerFeature):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_controller_feature_array(

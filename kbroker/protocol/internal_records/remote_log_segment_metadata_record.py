@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -54,7 +53,7 @@ _pack_iq = Struct(">iq").pack
 _pack_qqiqq = Struct(">qqiqq").pack
 
 
-class RemoteLogSegmentMetadataRecord:
+class RemoteLogSegmentMetadataRecord(Message):
     """RemoteLogSegmentMetadataRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -104,14 +103,6 @@ class RemoteLogSegmentMetadataRecord:
         self.remote_log_segment_state = remote_log_segment_state
         self.txn_index_empty = txn_index_empty
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoteLogSegmentMetadataRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remote_log_segment_metadata_record(
@@ -209,7 +200,7 @@ def write_remote_log_segment_metadata_record(
     parts.append(b"".join(pieces))
 
 
-class RemoteLogSegmentIdEntry:
+class RemoteLogSegmentIdEntry(Message):
     """remote_log_segment_id of RemoteLogSegmentMetadataRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id_partition", "id", "unknown_tagged_fields")
@@ -226,14 +217,6 @@ class RemoteLogSegmentIdEntry:
         )
         self.id = id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoteLogSegmentIdEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remote_log_segment_id_entry(
@@ -265,7 +248,7 @@ def write_remote_log_segment_id_entry(
         parts.append(b"\0")
 
 
-class TopicIdPartitionEntry:
+class TopicIdPartitionEntry(Message):
     """remote_log_segment_id.topic_id_partition of RemoteLogSegmentMetadataRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "id", "partition", "unknown_tagged_fields")
@@ -282,14 +265,6 @@ class TopicIdPartitionEntry:
         self.id = id
         self.partition = partition
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicIdPartitionEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_id_partition_entry(
@@ -321,7 +296,7 @@ def write_topic_id_partition_entry(
         parts.append(b"\0")
 
 
-class SegmentLeaderEpochEntry:
+class SegmentLeaderEpochEntry(Message):
     """segment_leader_epochs[] of RemoteLogSegmentMetadataRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("leader_epoch", "offset", "unknown_tagged_fields")
@@ -336,14 +311,6 @@ class SegmentLeaderEpochEntry:
         self.leader_epoch = leader_epoch
         self.offset = offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SegmentLeaderEpochEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_segment_leader_epoch_entry_array(

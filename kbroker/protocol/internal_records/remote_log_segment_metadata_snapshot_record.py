@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -48,7 +47,7 @@ _pack_i = Struct(">i").pack
 _pack_iq = Struct(">iq").pack
 
 
-class RemoteLogSegmentMetadataSnapshotRecord:
+class RemoteLogSegmentMetadataSnapshotRecord(Message):
     """RemoteLogSegmentMetadataSnapshotRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -96,14 +95,6 @@ class RemoteLogSegmentMetadataSnapshotRecord:
         self.remote_log_segment_state = remote_log_segment_state
         self.txn_index_empty = txn_index_empty
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoteLogSegmentMetadataSnapshotRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remote_log_segment_metadata_snapshot_record(
@@ -197,7 +188,7 @@ def write_remote_log_segment_metadata_snapshot_record(
     parts.append(b"".join(pieces))
 
 
-class SegmentLeaderEpochEntry:
+class SegmentLeaderEpochEntry(Message):
     """segment_leader_epochs[] of RemoteLogSegmentMetadataSnapshotRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("leader_epoch", "offset", "unknown_tagged_fields")
@@ -212,14 +203,6 @@ class SegmentLeaderEpochEntry:
         self.leader_epoch = leader_epoch
         self.offset = offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SegmentLeaderEpochEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_segment_leader_epoch_entry_array(

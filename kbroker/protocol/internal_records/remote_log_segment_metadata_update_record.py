@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_bytes,
     read_compact_string,
@@ -44,7 +43,7 @@ _pack_b = Struct(">b").pack
 _pack_iq = Struct(">iq").pack
 
 
-class RemoteLogSegmentMetadataUpdateRecord:
+class RemoteLogSegmentMetadataUpdateRecord(Message):
     """RemoteLogSegmentMetadataUpdateRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -74,14 +73,6 @@ class RemoteLogSegmentMetadataUpdateRecord:
         self.custom_metadata: bytes | None = custom_metadata
         self.remote_log_segment_state = remote_log_segment_state
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoteLogSegmentMetadataUpdateRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remote_log_segment_metadata_update_record(
@@ -128,7 +119,7 @@ def write_remote_log_segment_metadata_update_record(
     parts.append(b"".join(pieces))
 
 
-class RemoteLogSegmentIdEntry:
+class RemoteLogSegmentIdEntry(Message):
     """remote_log_segment_id of RemoteLogSegmentMetadataUpdateRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id_partition", "id", "unknown_tagged_fields")
@@ -145,14 +136,6 @@ class RemoteLogSegmentIdEntry:
         )
         self.id = id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoteLogSegmentIdEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remote_log_segment_id_entry(
@@ -184,7 +167,7 @@ def write_remote_log_segment_id_entry(
         parts.append(b"\0")
 
 
-class TopicIdPartitionEntry:
+class TopicIdPartitionEntry(Message):
     """remote_log_segment_id.topic_id_partition of RemoteLogSegmentMetadataUpdateRecord in
     versions 0.
     """
@@ -203,14 +186,6 @@ class TopicIdPartitionEntry:
         self.id = id
         self.partition = partition
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicIdPartitionEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_id_partition_entry(

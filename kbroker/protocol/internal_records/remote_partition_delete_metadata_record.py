@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_string,
     read_tagged_fields,
@@ -38,7 +37,7 @@ _pack_ui = Struct(">16si").pack
 _pack_iqb = Struct(">iqb").pack
 
 
-class RemotePartitionDeleteMetadataRecord:
+class RemotePartitionDeleteMetadataRecord(Message):
     """RemotePartitionDeleteMetadataRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -65,14 +64,6 @@ class RemotePartitionDeleteMetadataRecord:
         self.event_timestamp_ms = event_timestamp_ms
         self.remote_partition_delete_state = remote_partition_delete_state
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemotePartitionDeleteMetadataRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remote_partition_delete_metadata_record(
@@ -121,7 +112,7 @@ def write_remote_partition_delete_metadata_record(
     parts.append(b"".join(pieces))
 
 
-class TopicIdPartitionEntry:
+class TopicIdPartitionEntry(Message):
     """topic_id_partition of RemotePartitionDeleteMetadataRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "id", "partition", "unknown_tagged_fields")
@@ -138,14 +129,6 @@ class TopicIdPartitionEntry:
         self.id = id
         self.partition = partition
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicIdPartitionEntry):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_id_partition_entry(

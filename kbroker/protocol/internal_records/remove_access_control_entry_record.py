@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -34,7 +33,7 @@ _unpack_uB = Struct(">16sB").unpack_from
 _pack_u = Struct(">16s").pack
 
 
-class RemoveAccessControlEntryRecord:
+class RemoveAccessControlEntryRecord(Message):
     """RemoveAccessControlEntryRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("id", "unknown_tagged_fields")
@@ -47,14 +46,6 @@ class RemoveAccessControlEntryRecord:
     ) -> None:
         self.id = id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoveAccessControlEntryRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remove_access_control_entry_record(

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_string,
     read_tagged_fields,
@@ -31,7 +30,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class RemoveDelegationTokenRecord:
+class RemoveDelegationTokenRecord(Message):
     """RemoveDelegationTokenRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("token_id", "unknown_tagged_fields")
@@ -44,14 +43,6 @@ class RemoveDelegationTokenRecord:
     ) -> None:
         self.token_id = token_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoveDelegationTokenRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remove_delegation_token_record(

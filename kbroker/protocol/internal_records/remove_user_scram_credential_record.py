@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_string,
     read_tagged_fields,
@@ -35,7 +34,7 @@ _unpack_bB = Struct(">bB").unpack_from
 _pack_b = Struct(">b").pack
 
 
-class RemoveUserScramCredentialRecord:
+class RemoveUserScramCredentialRecord(Message):
     """RemoveUserScramCredentialRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "mechanism", "unknown_tagged_fields")
@@ -50,14 +49,6 @@ class RemoveUserScramCredentialRecord:
         self.name = name
         self.mechanism = mechanism
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoveUserScramCredentialRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remove_user_scram_credential_record(

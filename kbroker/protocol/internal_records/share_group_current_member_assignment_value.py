@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -40,7 +39,7 @@ _pack_u = Struct(">16s").pack
 _pack_iib = Struct(">iib").pack
 
 
-class ShareGroupCurrentMemberAssignmentValue:
+class ShareGroupCurrentMemberAssignmentValue(Message):
     """ShareGroupCurrentMemberAssignmentValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -67,14 +66,6 @@ class ShareGroupCurrentMemberAssignmentValue:
             [] if assigned_partitions is None else assigned_partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareGroupCurrentMemberAssignmentValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_group_current_member_assignment_value(
@@ -132,7 +123,7 @@ def write_share_group_current_member_assignment_value(
     parts.append(b"".join(pieces))
 
 
-class TopicPartitions:
+class TopicPartitions(Message):
     """assigned_partitions[] of ShareGroupCurrentMemberAssignmentValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -147,14 +138,6 @@ class TopicPartitions:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_array(

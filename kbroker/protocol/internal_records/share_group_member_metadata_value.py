@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_string,
@@ -35,7 +34,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class ShareGroupMemberMetadataValue:
+class ShareGroupMemberMetadataValue(Message):
     """ShareGroupMemberMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -62,14 +61,6 @@ class ShareGroupMemberMetadataValue:
             [] if subscribed_topic_names is None else subscribed_topic_names
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareGroupMemberMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_group_member_metadata_value(

@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -40,7 +39,7 @@ _unpack_u = Struct(">16s").unpack_from
 _pack_u = Struct(">16s").pack
 
 
-class ShareGroupStatePartitionMetadataValue:
+class ShareGroupStatePartitionMetadataValue(Message):
     """ShareGroupStatePartitionMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -66,14 +65,6 @@ class ShareGroupStatePartitionMetadataValue:
         )
         self.deleting_topics: list[TopicInfo] = [] if deleting_topics is None else deleting_topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareGroupStatePartitionMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_group_state_partition_metadata_value(
@@ -153,7 +144,7 @@ def write_share_group_state_partition_metadata_value(
     parts.append(b"".join(pieces))
 
 
-class TopicPartitionsInfo:
+class TopicPartitionsInfo(Message):
     """initializing_topics[], initialized_topics[] of ShareGroupStatePartitionMetadataValue in
     versions 0.
     """
@@ -177,14 +168,6 @@ class TopicPartitionsInfo:
         self.topic_name = topic_name
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitionsInfo):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_info_array(
@@ -230,7 +213,7 @@ def write_topic_partitions_info(
         parts.append(b"\0")
 
 
-class TopicInfo:
+class TopicInfo(Message):
     """deleting_topics[] of ShareGroupStatePartitionMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "topic_name", "unknown_tagged_fields")
@@ -245,14 +228,6 @@ class TopicInfo:
         self.topic_id = topic_id
         self.topic_name = topic_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicInfo):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_info_array(

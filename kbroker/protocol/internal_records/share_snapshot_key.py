@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_string,
     unsupported_version,
@@ -33,7 +32,7 @@ _unpack_ui = Struct(">16si").unpack_from
 _pack_ui = Struct(">16si").pack
 
 
-class ShareSnapshotKey:
+class ShareSnapshotKey(Message):
     """ShareSnapshotKey in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topic_id", "partition")
@@ -48,14 +47,6 @@ class ShareSnapshotKey:
         self.group_id = group_id
         self.topic_id = topic_id
         self.partition = partition
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareSnapshotKey):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_snapshot_key(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -41,7 +40,7 @@ _pack_iiiqqq = Struct(">iiiqqq").pack
 _pack_qqbh = Struct(">qqbh").pack
 
 
-class ShareSnapshotValue:
+class ShareSnapshotValue(Message):
     """ShareSnapshotValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -78,14 +77,6 @@ class ShareSnapshotValue:
         self.write_timestamp = write_timestamp
         self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareSnapshotValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_snapshot_value(
@@ -163,7 +154,7 @@ def write_share_snapshot_value(parts: list[Any], message: ShareSnapshotValue, ve
     parts.append(b"".join(pieces))
 
 
-class StateBatch:
+class StateBatch(Message):
     """state_batches[] of ShareSnapshotValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -188,14 +179,6 @@ class StateBatch:
         self.delivery_state = delivery_state
         self.delivery_count = delivery_count
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StateBatch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_state_batch_array(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -41,7 +40,7 @@ _pack_iiq = Struct(">iiq").pack
 _pack_qqbh = Struct(">qqbh").pack
 
 
-class ShareUpdateValue:
+class ShareUpdateValue(Message):
     """ShareUpdateValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -69,14 +68,6 @@ class ShareUpdateValue:
         self.delivery_complete_count = delivery_complete_count
         self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareUpdateValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_update_value(
@@ -142,7 +133,7 @@ def write_share_update_value(parts: list[Any], message: ShareUpdateValue, versio
     parts.append(b"".join(pieces))
 
 
-class StateBatch:
+class StateBatch(Message):
     """state_batches[] of ShareUpdateValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -167,14 +158,6 @@ class StateBatch:
         self.delivery_state = delivery_state
         self.delivery_count = delivery_count
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StateBatch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_state_batch_array(

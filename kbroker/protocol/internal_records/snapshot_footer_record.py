@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_hB = Struct(">hB").unpack_from
 _pack_h = Struct(">h").pack
 
 
-class SnapshotFooterRecord:
+class SnapshotFooterRecord(Message):
     """SnapshotFooterRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("version", "unknown_tagged_fields")
@@ -45,14 +44,6 @@ class SnapshotFooterRecord:
     ) -> None:
         self.version = version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SnapshotFooterRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_snapshot_footer_record(

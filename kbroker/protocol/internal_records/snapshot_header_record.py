@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_hqB = Struct(">hqB").unpack_from
 _pack_hq = Struct(">hq").pack
 
 
-class SnapshotHeaderRecord:
+class SnapshotHeaderRecord(Message):
     """SnapshotHeaderRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -51,14 +50,6 @@ class SnapshotHeaderRecord:
         self.version = version
         self.last_contained_log_timestamp = last_contained_log_timestamp
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SnapshotHeaderRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_snapshot_header_record(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     Unset,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -45,7 +44,7 @@ _unpack_iib = Struct(">iib").unpack_from
 _pack_iib = Struct(">iib").pack
 
 
-class StreamsGroupCurrentMemberAssignmentValue:
+class StreamsGroupCurrentMemberAssignmentValue(Message):
     """StreamsGroupCurrentMemberAssignmentValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -91,14 +90,6 @@ class StreamsGroupCurrentMemberAssignmentValue:
             [] if warmup_tasks_pending_revocation is None else warmup_tasks_pending_revocation
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupCurrentMemberAssignmentValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_current_member_assignment_value(
@@ -226,7 +217,7 @@ def write_streams_group_current_member_assignment_value(
     parts.append(b"".join(pieces))
 
 
-class TaskIds:
+class TaskIds(Message):
     """active_tasks[], standby_tasks[], warmup_tasks[], active_tasks_pending_revocation[],
     standby_tasks_pending_revocation[], warmup_tasks_pending_revocation[] of
     StreamsGroupCurrentMemberAssignmentValue in versions 0.
@@ -253,14 +244,6 @@ class TaskIds:
             [] if isinstance(assignment_epochs, Unset) else assignment_epochs
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskIds):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_ids_array(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_string,
@@ -42,7 +41,7 @@ _pack_H = Struct(">H").pack
 _pack_ii = Struct(">ii").pack
 
 
-class StreamsGroupMemberMetadataValue:
+class StreamsGroupMemberMetadataValue(Message):
     """StreamsGroupMemberMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -82,14 +81,6 @@ class StreamsGroupMemberMetadataValue:
         self.user_endpoint: Endpoint | None = user_endpoint
         self.client_tags: list[KeyValue] = [] if client_tags is None else client_tags
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupMemberMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_member_metadata_value(
@@ -158,7 +149,7 @@ def write_streams_group_member_metadata_value(
     parts.append(b"".join(pieces))
 
 
-class Endpoint:
+class Endpoint(Message):
     """user_endpoint of StreamsGroupMemberMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("host", "port", "unknown_tagged_fields")
@@ -173,14 +164,6 @@ class Endpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Endpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_endpoint(buffer: Buffer, position: int, version: int) -> tuple[Endpoint, int]:
@@ -204,7 +187,7 @@ def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
         parts.append(b"\0")
 
 
-class KeyValue:
+class KeyValue(Message):
     """client_tags[] of StreamsGroupMemberMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("key", "value", "unknown_tagged_fields")
@@ -219,14 +202,6 @@ class KeyValue:
         self.key = key
         self.value = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, KeyValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_key_value_array(

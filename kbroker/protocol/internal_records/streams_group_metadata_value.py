@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     Unset,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_nullable_count,
@@ -43,7 +42,7 @@ _pack_i = Struct(">i").pack
 _pack_iq = Struct(">iq").pack
 
 
-class StreamsGroupMetadataValue:
+class StreamsGroupMetadataValue(Message):
     """StreamsGroupMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,14 +69,6 @@ class StreamsGroupMetadataValue:
             [] if isinstance(last_assignment_configs, Unset) else last_assignment_configs
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupMetadataValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_metadata_value(
@@ -149,7 +140,7 @@ def write_streams_group_metadata_value(
     parts.append(b"".join(pieces))
 
 
-class LastAssignmentConfig:
+class LastAssignmentConfig(Message):
     """last_assignment_configs[] of StreamsGroupMetadataValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("key", "value", "unknown_tagged_fields")
@@ -164,14 +155,6 @@ class LastAssignmentConfig:
         self.key = key
         self.value = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LastAssignmentConfig):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_last_assignment_config_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -35,7 +34,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class StreamsGroupTargetAssignmentMemberValue:
+class StreamsGroupTargetAssignmentMemberValue(Message):
     """StreamsGroupTargetAssignmentMemberValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -57,14 +56,6 @@ class StreamsGroupTargetAssignmentMemberValue:
         self.standby_tasks: list[TaskIds] = [] if standby_tasks is None else standby_tasks
         self.warmup_tasks: list[TaskIds] = [] if warmup_tasks is None else warmup_tasks
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupTargetAssignmentMemberValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_target_assignment_member_value(
@@ -134,7 +125,7 @@ def write_streams_group_target_assignment_member_value(
     parts.append(b"".join(pieces))
 
 
-class TaskIds:
+class TaskIds(Message):
     """active_tasks[], standby_tasks[], warmup_tasks[] of StreamsGroupTargetAssignmentMemberValue
     in versions 0.
     """
@@ -151,14 +142,6 @@ class TaskIds:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskIds):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_ids_array(

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_string,
     unsupported_version,
@@ -28,7 +27,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 32767
 
 
-class StreamsGroupTargetAssignmentMetadataKey:
+class StreamsGroupTargetAssignmentMetadataKey(Message):
     """StreamsGroupTargetAssignmentMetadataKey in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id",)
@@ -39,14 +38,6 @@ class StreamsGroupTargetAssignmentMetadataKey:
         group_id: str = "",
     ) -> None:
         self.group_id = group_id
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupTargetAssignmentMetadataKey):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_target_assignment_metadata_key(

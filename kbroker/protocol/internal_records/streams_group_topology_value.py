@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -41,7 +40,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class StreamsGroupTopologyValue:
+class StreamsGroupTopologyValue(Message):
     """StreamsGroupTopologyValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("epoch", "subtopologies", "unknown_tagged_fields")
@@ -56,14 +55,6 @@ class StreamsGroupTopologyValue:
         self.epoch = epoch
         self.subtopologies: list[Subtopology] = [] if subtopologies is None else subtopologies
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupTopologyValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_topology_value(
@@ -112,7 +103,7 @@ def write_streams_group_topology_value(
     parts.append(b"".join(pieces))
 
 
-class Subtopology:
+class Subtopology(Message):
     """subtopologies[] of StreamsGroupTopologyValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -156,14 +147,6 @@ class Subtopology:
             [] if copartition_groups is None else copartition_groups
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Subtopology):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_subtopology_array(
@@ -287,7 +270,7 @@ def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> N
         parts.append(b"\0")
 
 
-class TopicInfo:
+class TopicInfo(Message):
     """subtopologies[].state_changelog_topics[], subtopologies[].repartition_source_topics[] of
     StreamsGroupTopologyValue in versions 0.
     """
@@ -314,14 +297,6 @@ class TopicInfo:
         self.replication_factor = replication_factor
         self.topic_configs: list[TopicConfig] = [] if topic_configs is None else topic_configs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicInfo):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_info_array(
@@ -372,7 +347,7 @@ def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None
         parts.append(b"\0")
 
 
-class TopicConfig:
+class TopicConfig(Message):
     """subtopologies[].state_changelog_topics[].topic_configs[],
     subtopologies[].repartition_source_topics[].topic_configs[] of
     StreamsGroupTopologyValue in versions 0.
@@ -390,14 +365,6 @@ class TopicConfig:
         self.key = key
         self.value = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicConfig):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_config_array(
@@ -430,7 +397,7 @@ def write_topic_config(parts: list[Any], message: TopicConfig, version: int) -> 
         parts.append(b"\0")
 
 
-class CopartitionGroup:
+class CopartitionGroup(Message):
     """subtopologies[].copartition_groups[] of StreamsGroupTopologyValue in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -456,14 +423,6 @@ class CopartitionGroup:
             [] if repartition_source_topics is None else repartition_source_topics
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CopartitionGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_copartition_group_array(

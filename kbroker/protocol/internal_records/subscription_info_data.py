@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_count,
@@ -51,7 +50,7 @@ _pack_iiq = Struct(">iiq").pack
 _pack_iq = Struct(">iq").pack
 
 
-class SubscriptionInfoData:
+class SubscriptionInfoData(Message):
     """SubscriptionInfoData in versions 1-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -93,14 +92,6 @@ class SubscriptionInfoData:
         self.unique_field = unique_field
         self.error_code = error_code
         self.client_tags: list[ClientTag] = [] if client_tags is None else client_tags
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SubscriptionInfoData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_subscription_info_data(
@@ -234,7 +225,7 @@ def write_subscription_info_data(
     parts.append(b"".join(pieces))
 
 
-class TaskId:
+class TaskId(Message):
     """prev_tasks[], standby_tasks[] of SubscriptionInfoData in versions 1-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_group_id", "partition")
@@ -247,14 +238,6 @@ class TaskId:
     ) -> None:
         self.topic_group_id = topic_group_id
         self.partition = partition
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskId):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_id_array(
@@ -277,7 +260,7 @@ def write_task_id(parts: list[Any], message: TaskId, version: int) -> None:
     parts.append(_pack_ii(message.topic_group_id, message.partition))
 
 
-class TaskOffsetSum:
+class TaskOffsetSum(Message):
     """task_offset_sums[] of SubscriptionInfoData in versions 7-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -304,14 +287,6 @@ class TaskOffsetSum:
         self.partition_to_offset_sum: list[PartitionToOffsetSum] = (
             [] if partition_to_offset_sum is None else partition_to_offset_sum
         )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskOffsetSum):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_offset_sum_array(
@@ -378,7 +353,7 @@ def write_task_offset_sum(parts: list[Any], message: TaskOffsetSum, version: int
         raise absent_field("TaskOffsetSum.partitionToOffsetSum", version)
 
 
-class PartitionToOffsetSum:
+class PartitionToOffsetSum(Message):
     """task_offset_sums[].partition_to_offset_sum[] of SubscriptionInfoData in versions 7-9."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition", "offset_sum")
@@ -391,14 +366,6 @@ class PartitionToOffsetSum:
     ) -> None:
         self.partition = partition
         self.offset_sum = offset_sum
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionToOffsetSum):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_to_offset_sum_array(
@@ -425,7 +392,7 @@ def write_partition_to_offset_sum(
     parts.append(_pack_iq(message.partition, message.offset_sum))
 
 
-class ClientTag:
+class ClientTag(Message):
     """client_tags[] of SubscriptionInfoData in versions 11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("key", "value")
@@ -438,14 +405,6 @@ class ClientTag:
     ) -> None:
         self.key = key
         self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ClientTag):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_client_tag_array(

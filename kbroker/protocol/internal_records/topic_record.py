@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_string,
     read_tagged_fields,
@@ -36,7 +35,7 @@ _unpack_uB = Struct(">16sB").unpack_from
 _pack_u = Struct(">16s").pack
 
 
-class TopicRecord:
+class TopicRecord(Message):
     """TopicRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "topic_id", "unknown_tagged_fields")
@@ -51,14 +50,6 @@ class TopicRecord:
         self.name = name
         self.topic_id = topic_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_record(buffer: Buffer, position: int, version: int) -> tuple[TopicRecord, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     Buffer,
@@ -18,8 +19,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -59,7 +58,7 @@ _pack_qhib = Struct(">qhib").pack
 _pack_qq = Struct(">qq").pack
 
 
-class TransactionLogValue:
+class TransactionLogValue(Message):
     """TransactionLogValue in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -107,14 +106,6 @@ class TransactionLogValue:
         self.transaction_start_timestamp_ms = transaction_start_timestamp_ms
         self.client_transaction_version = client_transaction_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TransactionLogValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_transaction_log_value(
@@ -258,7 +249,7 @@ def write_transaction_log_value(
     parts.append(b"".join(pieces))
 
 
-class PartitionsSchema:
+class PartitionsSchema(Message):
     """transaction_partitions[] of TransactionLogValue in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partition_ids", "unknown_tagged_fields")
@@ -273,14 +264,6 @@ class PartitionsSchema:
         self.topic = topic
         self.partition_ids: list[int] = [] if partition_ids is None else partition_ids
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionsSchema):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partitions_schema_array(

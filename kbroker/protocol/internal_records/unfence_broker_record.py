@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -33,7 +32,7 @@ _unpack_iqB = Struct(">iqB").unpack_from
 _pack_iq = Struct(">iq").pack
 
 
-class UnfenceBrokerRecord:
+class UnfenceBrokerRecord(Message):
     """UnfenceBrokerRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("id", "epoch", "unknown_tagged_fields")
@@ -48,14 +47,6 @@ class UnfenceBrokerRecord:
         self.id = id
         self.epoch = epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UnfenceBrokerRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_unfence_broker_record(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -33,7 +32,7 @@ _unpack_iqB = Struct(">iqB").unpack_from
 _pack_iq = Struct(">iq").pack
 
 
-class UnregisterBrokerRecord:
+class UnregisterBrokerRecord(Message):
     """UnregisterBrokerRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("broker_id", "broker_epoch", "unknown_tagged_fields")
@@ -48,14 +47,6 @@ class UnregisterBrokerRecord:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UnregisterBrokerRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_unregister_broker_record(

@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_bytes,
     read_compact_string,
@@ -39,7 +38,7 @@ _pack_b = Struct(">b").pack
 _pack_i = Struct(">i").pack
 
 
-class UserScramCredentialRecord:
+class UserScramCredentialRecord(Message):
     """UserScramCredentialRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,14 +69,6 @@ class UserScramCredentialRecord:
         self.server_key = server_key
         self.iterations = iterations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UserScramCredentialRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_user_scram_credential_record(

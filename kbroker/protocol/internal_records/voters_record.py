@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_string,
@@ -43,7 +42,7 @@ _pack_hh = Struct(">hh").pack
 _pack_iu = Struct(">i16s").pack
 
 
-class VotersRecord:
+class VotersRecord(Message):
     """VotersRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("version", "voters", "unknown_tagged_fields")
@@ -58,14 +57,6 @@ class VotersRecord:
         self.version = version
         self.voters: list[Voter] = [] if voters is None else voters
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, VotersRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_voters_record(buffer: Buffer, position: int, version: int) -> tuple[VotersRecord, int]:
@@ -106,7 +97,7 @@ def write_voters_record(parts: list[Any], message: VotersRecord, version: int) -
     parts.append(b"".join(pieces))
 
 
-class Voter:
+class Voter(Message):
     """voters[] of VotersRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -133,14 +124,6 @@ class Voter:
             KRaftVersionFeature() if kraft_version_feature is None else kraft_version_feature
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Voter):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_voter_array(
@@ -190,7 +173,7 @@ def write_voter(parts: list[Any], message: Voter, version: int) -> None:
         parts.append(b"\0")
 
 
-class Endpoint:
+class Endpoint(Message):
     """voters[].endpoints[] of VotersRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "host", "port", "unknown_tagged_fields")
@@ -207,14 +190,6 @@ class Endpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Endpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_endpoint_array(
@@ -249,7 +224,7 @@ def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
         parts.append(b"\0")
 
 
-class KRaftVersionFeature:
+class KRaftVersionFeature(Message):
     """voters[].kraft_version_feature of VotersRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -268,14 +243,6 @@ class KRaftVersionFeature:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, KRaftVersionFeature):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_kraft_version_feature(

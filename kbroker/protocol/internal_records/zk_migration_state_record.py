@@ -10,13 +10,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -33,7 +32,7 @@ _unpack_bB = Struct(">bB").unpack_from
 _pack_b = Struct(">b").pack
 
 
-class ZkMigrationStateRecord:
+class ZkMigrationStateRecord(Message):
     """ZkMigrationStateRecord in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("zk_migration_state", "unknown_tagged_fields")
@@ -46,14 +45,6 @@ class ZkMigrationStateRecord:
     ) -> None:
         self.zk_migration_state = zk_migration_state
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ZkMigrationStateRecord):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_zk_migration_state_record(

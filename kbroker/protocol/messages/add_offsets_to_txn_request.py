@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_short_string,
     read_string,
@@ -37,7 +36,7 @@ _unpack_qh = Struct(">qh").unpack_from
 _pack_qh = Struct(">qh").pack
 
 
-class AddOffsetsToTxnRequest:
+class AddOffsetsToTxnRequest(Message):
     """AddOffsetsToTxnRequest in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -62,14 +61,6 @@ class AddOffsetsToTxnRequest:
         self.producer_epoch = producer_epoch
         self.group_id = group_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddOffsetsToTxnRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_offsets_to_txn_request(

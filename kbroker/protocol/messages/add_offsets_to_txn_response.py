@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -34,7 +33,7 @@ _unpack_ihB = Struct(">ihB").unpack_from
 _pack_ih = Struct(">ih").pack
 
 
-class AddOffsetsToTxnResponse:
+class AddOffsetsToTxnResponse(Message):
     """AddOffsetsToTxnResponse in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "error_code", "unknown_tagged_fields")
@@ -49,14 +48,6 @@ class AddOffsetsToTxnResponse:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddOffsetsToTxnResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_offsets_to_txn_response(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -46,7 +45,7 @@ _pack_qh = Struct(">qh").pack
 _pack_qht = Struct(">qh?").pack
 
 
-class AddPartitionsToTxnRequest:
+class AddPartitionsToTxnRequest(Message):
     """AddPartitionsToTxnRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -78,14 +77,6 @@ class AddPartitionsToTxnRequest:
             [] if v3_and_below_topics is None else v3_and_below_topics
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddPartitionsToTxnRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_partitions_to_txn_request(
@@ -211,7 +202,7 @@ def write_add_partitions_to_txn_request(
     parts.append(b"".join(pieces))
 
 
-class AddPartitionsToTxnTransaction:
+class AddPartitionsToTxnTransaction(Message):
     """transactions[] of AddPartitionsToTxnRequest in versions 4-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -239,14 +230,6 @@ class AddPartitionsToTxnTransaction:
         self.verify_only = verify_only
         self.topics: list[AddPartitionsToTxnTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddPartitionsToTxnTransaction):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_partitions_to_txn_transaction_array(
@@ -305,7 +288,7 @@ def write_add_partitions_to_txn_transaction(
         parts.append(b"\0")
 
 
-class AddPartitionsToTxnTopic:
+class AddPartitionsToTxnTopic(Message):
     """v3_and_below_topics[], transactions[].topics[] of AddPartitionsToTxnRequest in versions
     0-5.
     """
@@ -322,14 +305,6 @@ class AddPartitionsToTxnTopic:
         self.name = name
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddPartitionsToTxnTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_partitions_to_txn_topic_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -44,7 +43,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class AddPartitionsToTxnResponse:
+class AddPartitionsToTxnResponse(Message):
     """AddPartitionsToTxnResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -73,14 +72,6 @@ class AddPartitionsToTxnResponse:
             [] if results_by_topic_v3_and_below is None else results_by_topic_v3_and_below
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddPartitionsToTxnResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_partitions_to_txn_response(
@@ -189,7 +180,7 @@ def write_add_partitions_to_txn_response(
     parts.append(b"".join(pieces))
 
 
-class AddPartitionsToTxnResult:
+class AddPartitionsToTxnResult(Message):
     """results_by_transaction[] of AddPartitionsToTxnResponse in versions 4-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -210,14 +201,6 @@ class AddPartitionsToTxnResult:
             [] if topic_results is None else topic_results
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddPartitionsToTxnResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_partitions_to_txn_result_array(
@@ -269,7 +252,7 @@ def write_add_partitions_to_txn_result(
         parts.append(b"\0")
 
 
-class AddPartitionsToTxnTopicResult:
+class AddPartitionsToTxnTopicResult(Message):
     """results_by_topic_v3_and_below[], results_by_transaction[].topic_results[] of
     AddPartitionsToTxnResponse in versions 0-5.
     """
@@ -288,14 +271,6 @@ class AddPartitionsToTxnTopicResult:
             [] if results_by_partition is None else results_by_partition
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddPartitionsToTxnTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_partitions_to_txn_topic_result_array(
@@ -365,7 +340,7 @@ def write_add_partitions_to_txn_topic_result(
         raise absent_field("AddPartitionsToTxnTopicResult.unknown_tagged_fields", version)
 
 
-class AddPartitionsToTxnPartitionResult:
+class AddPartitionsToTxnPartitionResult(Message):
     """results_by_topic_v3_and_below[].results_by_partition[],
     results_by_transaction[].topic_results[].results_by_partition[] of
     AddPartitionsToTxnResponse in versions 0-5.
@@ -387,14 +362,6 @@ class AddPartitionsToTxnPartitionResult:
         self.partition_index = partition_index
         self.partition_error_code = partition_error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddPartitionsToTxnPartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_partitions_to_txn_partition_result_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -45,7 +44,7 @@ _pack_H = Struct(">H").pack
 _pack_iiu = Struct(">ii16s").pack
 
 
-class AddRaftVoterRequest:
+class AddRaftVoterRequest(Message):
     """AddRaftVoterRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -76,14 +75,6 @@ class AddRaftVoterRequest:
         self.listeners: list[Listener] = [] if listeners is None else listeners
         self.ack_when_committed = ack_when_committed
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AddRaftVoterRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_add_raft_voter_request(
@@ -151,7 +142,7 @@ def write_add_raft_voter_request(
     parts.append(b"".join(pieces))
 
 
-class Listener:
+class Listener(Message):
     """listeners[] of AddRaftVoterRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "host", "port", "unknown_tagged_fields")
@@ -168,14 +159,6 @@ class Listener:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Listener):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_listener_array(

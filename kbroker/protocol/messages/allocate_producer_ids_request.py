@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_iqB = Struct(">iqB").unpack_from
 _pack_iq = Struct(">iq").pack
 
 
-class AllocateProducerIdsRequest:
+class AllocateProducerIdsRequest(Message):
     """AllocateProducerIdsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("broker_id", "broker_epoch", "unknown_tagged_fields")
@@ -47,14 +46,6 @@ class AllocateProducerIdsRequest:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AllocateProducerIdsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_allocate_producer_ids_request(

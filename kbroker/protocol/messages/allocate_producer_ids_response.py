@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_ihqiB = Struct(">ihqiB").unpack_from
 _pack_ihqi = Struct(">ihqi").pack
 
 
-class AllocateProducerIdsResponse:
+class AllocateProducerIdsResponse(Message):
     """AllocateProducerIdsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -57,14 +56,6 @@ class AllocateProducerIdsResponse:
         self.producer_id_start = producer_id_start
         self.producer_id_len = producer_id_len
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AllocateProducerIdsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_allocate_producer_ids_response(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -50,7 +49,7 @@ _pack_t = Struct(">?").pack
 _pack_dt = Struct(">d?").pack
 
 
-class AlterClientQuotasRequest:
+class AlterClientQuotasRequest(Message):
     """AlterClientQuotasRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("entries", "validate_only", "unknown_tagged_fields")
@@ -65,14 +64,6 @@ class AlterClientQuotasRequest:
         self.entries: list[EntryData] = [] if entries is None else entries
         self.validate_only = validate_only
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterClientQuotasRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_client_quotas_request(
@@ -136,7 +127,7 @@ def write_alter_client_quotas_request(
     parts.append(b"".join(pieces))
 
 
-class EntryData:
+class EntryData(Message):
     """entries[] of AlterClientQuotasRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("entity", "ops", "unknown_tagged_fields")
@@ -151,14 +142,6 @@ class EntryData:
         self.entity: list[EntityData] = [] if entity is None else entity
         self.ops: list[OpData] = [] if ops is None else ops
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EntryData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_entry_data_array(
@@ -229,7 +212,7 @@ def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None
         raise absent_field("EntryData.unknown_tagged_fields", version)
 
 
-class EntityData:
+class EntityData(Message):
     """entries[].entity[] of AlterClientQuotasRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("entity_type", "entity_name", "unknown_tagged_fields")
@@ -244,14 +227,6 @@ class EntityData:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EntityData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_entity_data_array(
@@ -302,7 +277,7 @@ def write_entity_data(parts: list[Any], message: EntityData, version: int) -> No
         raise absent_field("EntityData.unknown_tagged_fields", version)
 
 
-class OpData:
+class OpData(Message):
     """entries[].ops[] of AlterClientQuotasRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("key", "value", "remove", "unknown_tagged_fields")
@@ -319,14 +294,6 @@ class OpData:
         self.value = value
         self.remove = remove
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OpData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_op_data_array(

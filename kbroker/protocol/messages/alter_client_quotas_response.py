@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -47,7 +46,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class AlterClientQuotasResponse:
+class AlterClientQuotasResponse(Message):
     """AlterClientQuotasResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "entries", "unknown_tagged_fields")
@@ -62,14 +61,6 @@ class AlterClientQuotasResponse:
         self.throttle_time_ms = throttle_time_ms
         self.entries: list[EntryData] = [] if entries is None else entries
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterClientQuotasResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_client_quotas_response(
@@ -132,7 +123,7 @@ def write_alter_client_quotas_response(
     parts.append(b"".join(pieces))
 
 
-class EntryData:
+class EntryData(Message):
     """entries[] of AlterClientQuotasResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -154,14 +145,6 @@ class EntryData:
         self.error_message: str | None = error_message
         self.entity: list[EntityData] = [] if entity is None else entity
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EntryData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_entry_data_array(
@@ -225,7 +208,7 @@ def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None
         raise absent_field("EntryData.unknown_tagged_fields", version)
 
 
-class EntityData:
+class EntityData(Message):
     """entries[].entity[] of AlterClientQuotasResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("entity_type", "entity_name", "unknown_tagged_fields")
@@ -240,14 +223,6 @@ class EntityData:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EntityData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_entity_data_array(

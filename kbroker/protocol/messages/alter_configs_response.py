@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -49,7 +48,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class AlterConfigsResponse:
+class AlterConfigsResponse(Message):
     """AlterConfigsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "responses", "unknown_tagged_fields")
@@ -64,14 +63,6 @@ class AlterConfigsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.responses: list[AlterConfigsResourceResponse] = [] if responses is None else responses
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterConfigsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_configs_response(
@@ -139,7 +130,7 @@ def write_alter_configs_response(
     parts.append(b"".join(pieces))
 
 
-class AlterConfigsResourceResponse:
+class AlterConfigsResourceResponse(Message):
     """responses[] of AlterConfigsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -164,14 +155,6 @@ class AlterConfigsResourceResponse:
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterConfigsResourceResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_configs_resource_response_array(

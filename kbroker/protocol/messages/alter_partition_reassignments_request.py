@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -44,7 +43,7 @@ _pack_i = Struct(">i").pack
 _pack_it = Struct(">i?").pack
 
 
-class AlterPartitionReassignmentsRequest:
+class AlterPartitionReassignmentsRequest(Message):
     """AlterPartitionReassignmentsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -66,14 +65,6 @@ class AlterPartitionReassignmentsRequest:
         self.allow_replication_factor_change = allow_replication_factor_change
         self.topics: list[ReassignableTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterPartitionReassignmentsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_partition_reassignments_request(
@@ -137,7 +128,7 @@ def write_alter_partition_reassignments_request(
     parts.append(b"".join(pieces))
 
 
-class ReassignableTopic:
+class ReassignableTopic(Message):
     """topics[] of AlterPartitionReassignmentsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -152,14 +143,6 @@ class ReassignableTopic:
         self.name = name
         self.partitions: list[ReassignablePartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReassignableTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_reassignable_topic_array(
@@ -207,7 +190,7 @@ def write_reassignable_topic(parts: list[Any], message: ReassignableTopic, versi
         parts.append(b"\0")
 
 
-class ReassignablePartition:
+class ReassignablePartition(Message):
     """topics[].partitions[] of AlterPartitionReassignmentsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "replicas", "unknown_tagged_fields")
@@ -222,14 +205,6 @@ class ReassignablePartition:
         self.partition_index = partition_index
         self.replicas: list[int] | None = replicas
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReassignablePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_reassignable_partition_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -40,7 +39,7 @@ _pack_ith = Struct(">i?h").pack
 _pack_ih = Struct(">ih").pack
 
 
-class AlterPartitionReassignmentsResponse:
+class AlterPartitionReassignmentsResponse(Message):
     """AlterPartitionReassignmentsResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -68,14 +67,6 @@ class AlterPartitionReassignmentsResponse:
         self.error_message: str | None = error_message
         self.responses: list[ReassignableTopicResponse] = [] if responses is None else responses
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterPartitionReassignmentsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_partition_reassignments_response(
@@ -151,7 +142,7 @@ def write_alter_partition_reassignments_response(
     parts.append(b"".join(pieces))
 
 
-class ReassignableTopicResponse:
+class ReassignableTopicResponse(Message):
     """responses[] of AlterPartitionReassignmentsResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -168,14 +159,6 @@ class ReassignableTopicResponse:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReassignableTopicResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_reassignable_topic_response_array(
@@ -227,7 +210,7 @@ def write_reassignable_topic_response(
         parts.append(b"\0")
 
 
-class ReassignablePartitionResponse:
+class ReassignablePartitionResponse(Message):
     """responses[].partitions[] of AlterPartitionReassignmentsResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -249,14 +232,6 @@ class ReassignablePartitionResponse:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReassignablePartitionResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_reassignable_partition_response_array(

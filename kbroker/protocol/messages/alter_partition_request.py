@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -46,7 +45,7 @@ _pack_ii = Struct(">ii").pack
 _pack_iq = Struct(">iq").pack
 
 
-class AlterPartitionRequest:
+class AlterPartitionRequest(Message):
     """AlterPartitionRequest in versions 2-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -68,14 +67,6 @@ class AlterPartitionRequest:
         self.broker_epoch = broker_epoch
         self.topics: list[TopicData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterPartitionRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_partition_request(
@@ -126,7 +117,7 @@ def write_alter_partition_request(
     parts.append(b"".join(pieces))
 
 
-class TopicData:
+class TopicData(Message):
     """topics[] of AlterPartitionRequest in versions 2-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -141,14 +132,6 @@ class TopicData:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -197,7 +180,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of AlterPartitionRequest in versions 2-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -230,14 +213,6 @@ class PartitionData:
         self.leader_recovery_state = leader_recovery_state
         self.partition_epoch = partition_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -312,7 +287,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         parts.append(b"\0")
 
 
-class BrokerState:
+class BrokerState(Message):
     """topics[].partitions[].new_isr_with_epochs[] of AlterPartitionRequest in versions 3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("broker_id", "broker_epoch", "unknown_tagged_fields")
@@ -327,14 +302,6 @@ class BrokerState:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BrokerState):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_broker_state_array(

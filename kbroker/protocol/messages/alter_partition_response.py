@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -43,7 +42,7 @@ _pack_ih = Struct(">ih").pack
 _pack_ihii = Struct(">ihii").pack
 
 
-class AlterPartitionResponse:
+class AlterPartitionResponse(Message):
     """AlterPartitionResponse in versions 2-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -65,14 +64,6 @@ class AlterPartitionResponse:
         self.error_code = error_code
         self.topics: list[TopicData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterPartitionResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_partition_response(
@@ -123,7 +114,7 @@ def write_alter_partition_response(
     parts.append(b"".join(pieces))
 
 
-class TopicData:
+class TopicData(Message):
     """topics[] of AlterPartitionResponse in versions 2-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -138,14 +129,6 @@ class TopicData:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -194,7 +177,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of AlterPartitionResponse in versions 2-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -228,14 +211,6 @@ class PartitionData:
         self.leader_recovery_state = leader_recovery_state
         self.partition_epoch = partition_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(

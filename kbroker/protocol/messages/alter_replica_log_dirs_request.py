@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -15,8 +16,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -40,7 +39,7 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 2
 
 
-class AlterReplicaLogDirsRequest:
+class AlterReplicaLogDirsRequest(Message):
     """AlterReplicaLogDirsRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("dirs", "unknown_tagged_fields")
@@ -53,14 +52,6 @@ class AlterReplicaLogDirsRequest:
     ) -> None:
         self.dirs: list[AlterReplicaLogDir] = [] if dirs is None else dirs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterReplicaLogDirsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_replica_log_dirs_request(
@@ -120,7 +111,7 @@ def write_alter_replica_log_dirs_request(
     parts.append(b"".join(pieces))
 
 
-class AlterReplicaLogDir:
+class AlterReplicaLogDir(Message):
     """dirs[] of AlterReplicaLogDirsRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("path", "topics", "unknown_tagged_fields")
@@ -135,14 +126,6 @@ class AlterReplicaLogDir:
         self.path = path
         self.topics: list[AlterReplicaLogDirTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterReplicaLogDir):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_replica_log_dir_array(
@@ -212,7 +195,7 @@ def write_alter_replica_log_dir(
         raise absent_field("AlterReplicaLogDir.unknown_tagged_fields", version)
 
 
-class AlterReplicaLogDirTopic:
+class AlterReplicaLogDirTopic(Message):
     """dirs[].topics[] of AlterReplicaLogDirsRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -227,14 +210,6 @@ class AlterReplicaLogDirTopic:
         self.name = name
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterReplicaLogDirTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_replica_log_dir_topic_array(

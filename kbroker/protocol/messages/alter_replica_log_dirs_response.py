@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -44,7 +43,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class AlterReplicaLogDirsResponse:
+class AlterReplicaLogDirsResponse(Message):
     """AlterReplicaLogDirsResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "results", "unknown_tagged_fields")
@@ -59,14 +58,6 @@ class AlterReplicaLogDirsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[AlterReplicaLogDirTopicResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterReplicaLogDirsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_replica_log_dirs_response(
@@ -134,7 +125,7 @@ def write_alter_replica_log_dirs_response(
     parts.append(b"".join(pieces))
 
 
-class AlterReplicaLogDirTopicResult:
+class AlterReplicaLogDirTopicResult(Message):
     """results[] of AlterReplicaLogDirsResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -151,14 +142,6 @@ class AlterReplicaLogDirTopicResult:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterReplicaLogDirTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_replica_log_dir_topic_result_array(
@@ -228,7 +211,7 @@ def write_alter_replica_log_dir_topic_result(
         raise absent_field("AlterReplicaLogDirTopicResult.unknown_tagged_fields", version)
 
 
-class AlterReplicaLogDirPartitionResult:
+class AlterReplicaLogDirPartitionResult(Message):
     """results[].partitions[] of AlterReplicaLogDirsResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "error_code", "unknown_tagged_fields")
@@ -243,14 +226,6 @@ class AlterReplicaLogDirPartitionResult:
         self.partition_index = partition_index
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterReplicaLogDirPartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_replica_log_dir_partition_result_array(

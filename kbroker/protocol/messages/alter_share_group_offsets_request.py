@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -37,7 +36,7 @@ _unpack_iqB = Struct(">iqB").unpack_from
 _pack_iq = Struct(">iq").pack
 
 
-class AlterShareGroupOffsetsRequest:
+class AlterShareGroupOffsetsRequest(Message):
     """AlterShareGroupOffsetsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topics", "unknown_tagged_fields")
@@ -52,14 +51,6 @@ class AlterShareGroupOffsetsRequest:
         self.group_id = group_id
         self.topics: list[AlterShareGroupOffsetsRequestTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterShareGroupOffsetsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_share_group_offsets_request(
@@ -114,7 +105,7 @@ def write_alter_share_group_offsets_request(
     parts.append(b"".join(pieces))
 
 
-class AlterShareGroupOffsetsRequestTopic:
+class AlterShareGroupOffsetsRequestTopic(Message):
     """topics[] of AlterShareGroupOffsetsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -131,14 +122,6 @@ class AlterShareGroupOffsetsRequestTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterShareGroupOffsetsRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_share_group_offsets_request_topic_array(
@@ -190,7 +173,7 @@ def write_alter_share_group_offsets_request_topic(
         parts.append(b"\0")
 
 
-class AlterShareGroupOffsetsRequestPartition:
+class AlterShareGroupOffsetsRequestPartition(Message):
     """topics[].partitions[] of AlterShareGroupOffsetsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "start_offset", "unknown_tagged_fields")
@@ -205,14 +188,6 @@ class AlterShareGroupOffsetsRequestPartition:
         self.partition_index = partition_index
         self.start_offset = start_offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterShareGroupOffsetsRequestPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_share_group_offsets_request_partition_array(

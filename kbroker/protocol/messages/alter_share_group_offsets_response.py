@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -41,7 +40,7 @@ _pack_u = Struct(">16s").pack
 _pack_ih = Struct(">ih").pack
 
 
-class AlterShareGroupOffsetsResponse:
+class AlterShareGroupOffsetsResponse(Message):
     """AlterShareGroupOffsetsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -68,14 +67,6 @@ class AlterShareGroupOffsetsResponse:
             [] if responses is None else responses
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterShareGroupOffsetsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_share_group_offsets_response(
@@ -133,7 +124,7 @@ def write_alter_share_group_offsets_response(
     parts.append(b"".join(pieces))
 
 
-class AlterShareGroupOffsetsResponseTopic:
+class AlterShareGroupOffsetsResponseTopic(Message):
     """responses[] of AlterShareGroupOffsetsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -157,14 +148,6 @@ class AlterShareGroupOffsetsResponseTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterShareGroupOffsetsResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_share_group_offsets_response_topic_array(
@@ -219,7 +202,7 @@ def write_alter_share_group_offsets_response_topic(
         parts.append(b"\0")
 
 
-class AlterShareGroupOffsetsResponsePartition:
+class AlterShareGroupOffsetsResponsePartition(Message):
     """responses[].partitions[] of AlterShareGroupOffsetsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -241,14 +224,6 @@ class AlterShareGroupOffsetsResponsePartition:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterShareGroupOffsetsResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_share_group_offsets_response_partition_array(

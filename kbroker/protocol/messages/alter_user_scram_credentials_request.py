@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_bytes,
     read_compact_count,
@@ -41,7 +40,7 @@ _pack_b = Struct(">b").pack
 _pack_bi = Struct(">bi").pack
 
 
-class AlterUserScramCredentialsRequest:
+class AlterUserScramCredentialsRequest(Message):
     """AlterUserScramCredentialsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("deletions", "upsertions", "unknown_tagged_fields")
@@ -56,14 +55,6 @@ class AlterUserScramCredentialsRequest:
         self.deletions: list[ScramCredentialDeletion] = [] if deletions is None else deletions
         self.upsertions: list[ScramCredentialUpsertion] = [] if upsertions is None else upsertions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterUserScramCredentialsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_user_scram_credentials_request(
@@ -131,7 +122,7 @@ def write_alter_user_scram_credentials_request(
     parts.append(b"".join(pieces))
 
 
-class ScramCredentialDeletion:
+class ScramCredentialDeletion(Message):
     """deletions[] of AlterUserScramCredentialsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "mechanism", "unknown_tagged_fields")
@@ -146,14 +137,6 @@ class ScramCredentialDeletion:
         self.name = name
         self.mechanism = mechanism
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ScramCredentialDeletion):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_scram_credential_deletion_array(
@@ -190,7 +173,7 @@ def write_scram_credential_deletion(
         parts.append(b"\0")
 
 
-class ScramCredentialUpsertion:
+class ScramCredentialUpsertion(Message):
     """upsertions[] of AlterUserScramCredentialsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -218,14 +201,6 @@ class ScramCredentialUpsertion:
         self.salt = salt
         self.salted_password = salted_password
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ScramCredentialUpsertion):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_scram_credential_upsertion_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -40,7 +39,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class AlterUserScramCredentialsResponse:
+class AlterUserScramCredentialsResponse(Message):
     """AlterUserScramCredentialsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "results", "unknown_tagged_fields")
@@ -55,14 +54,6 @@ class AlterUserScramCredentialsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[AlterUserScramCredentialsResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterUserScramCredentialsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_user_scram_credentials_response(
@@ -118,7 +109,7 @@ def write_alter_user_scram_credentials_response(
     parts.append(b"".join(pieces))
 
 
-class AlterUserScramCredentialsResult:
+class AlterUserScramCredentialsResult(Message):
     """results[] of AlterUserScramCredentialsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -140,14 +131,6 @@ class AlterUserScramCredentialsResult:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterUserScramCredentialsResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_user_scram_credentials_result_array(

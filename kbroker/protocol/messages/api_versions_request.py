@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_short_string,
     read_tagged_fields,
@@ -31,7 +30,7 @@ MAX_VERSION: Final = 4
 FLEXIBLE_FROM: Final = 3
 
 
-class ApiVersionsRequest:
+class ApiVersionsRequest(Message):
     """ApiVersionsRequest in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -50,14 +49,6 @@ class ApiVersionsRequest:
         self.client_software_name = client_software_name
         self.client_software_version = client_software_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ApiVersionsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_api_versions_request(

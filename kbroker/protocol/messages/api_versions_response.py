@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -53,7 +52,7 @@ _pack_i = Struct(">i").pack
 _pack_q = Struct(">q").pack
 
 
-class ApiVersionsResponse:
+class ApiVersionsResponse(Message):
     """ApiVersionsResponse in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -91,14 +90,6 @@ class ApiVersionsResponse:
         )
         self.zk_migration_ready = zk_migration_ready
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ApiVersionsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_api_versions_response(
@@ -230,7 +221,7 @@ def write_api_versions_response(
     parts.append(b"".join(pieces))
 
 
-class ApiVersion:
+class ApiVersion(Message):
     """api_keys[] of ApiVersionsResponse in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -252,14 +243,6 @@ class ApiVersion:
         self.min_version = min_version
         self.max_version = max_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ApiVersion):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_api_version_array(
@@ -307,7 +290,7 @@ def write_api_version(parts: list[Any], message: ApiVersion, version: int) -> No
         raise absent_field("ApiVersion.unknown_tagged_fields", version)
 
 
-class SupportedFeatureKey:
+class SupportedFeatureKey(Message):
     """supported_features[] of ApiVersionsResponse in versions 3-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -329,14 +312,6 @@ class SupportedFeatureKey:
         self.min_version = min_version
         self.max_version = max_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SupportedFeatureKey):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_supported_feature_key_array(
@@ -373,7 +348,7 @@ def write_supported_feature_key(
         parts.append(b"\0")
 
 
-class FinalizedFeatureKey:
+class FinalizedFeatureKey(Message):
     """finalized_features[] of ApiVersionsResponse in versions 3-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -395,14 +370,6 @@ class FinalizedFeatureKey:
         self.max_version_level = max_version_level
         self.min_version_level = min_version_level
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FinalizedFeatureKey):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_finalized_feature_key_array(

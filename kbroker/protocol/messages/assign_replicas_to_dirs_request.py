@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_tagged_fields,
@@ -40,7 +39,7 @@ _pack_i = Struct(">i").pack
 _pack_iq = Struct(">iq").pack
 
 
-class AssignReplicasToDirsRequest:
+class AssignReplicasToDirsRequest(Message):
     """AssignReplicasToDirsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -62,14 +61,6 @@ class AssignReplicasToDirsRequest:
         self.broker_epoch = broker_epoch
         self.directories: list[DirectoryData] = [] if directories is None else directories
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AssignReplicasToDirsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_assign_replicas_to_dirs_request(
@@ -120,7 +111,7 @@ def write_assign_replicas_to_dirs_request(
     parts.append(b"".join(pieces))
 
 
-class DirectoryData:
+class DirectoryData(Message):
     """directories[] of AssignReplicasToDirsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("id", "topics", "unknown_tagged_fields")
@@ -135,14 +126,6 @@ class DirectoryData:
         self.id = id
         self.topics: list[TopicData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DirectoryData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_directory_data_array(
@@ -186,7 +169,7 @@ def write_directory_data(parts: list[Any], message: DirectoryData, version: int)
         parts.append(b"\0")
 
 
-class TopicData:
+class TopicData(Message):
     """directories[].topics[] of AssignReplicasToDirsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -201,14 +184,6 @@ class TopicData:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -257,7 +232,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """directories[].topics[].partitions[] of AssignReplicasToDirsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "unknown_tagged_fields")
@@ -270,14 +245,6 @@ class PartitionData:
     ) -> None:
         self.partition_index = partition_index
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_tagged_fields,
@@ -38,7 +37,7 @@ _pack_u = Struct(">16s").pack
 _pack_ih = Struct(">ih").pack
 
 
-class AssignReplicasToDirsResponse:
+class AssignReplicasToDirsResponse(Message):
     """AssignReplicasToDirsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -60,14 +59,6 @@ class AssignReplicasToDirsResponse:
         self.error_code = error_code
         self.directories: list[DirectoryData] = [] if directories is None else directories
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AssignReplicasToDirsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_assign_replicas_to_dirs_response(
@@ -118,7 +109,7 @@ def write_assign_replicas_to_dirs_response(
     parts.append(b"".join(pieces))
 
 
-class DirectoryData:
+class DirectoryData(Message):
     """directories[] of AssignReplicasToDirsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("id", "topics", "unknown_tagged_fields")
@@ -133,14 +124,6 @@ class DirectoryData:
         self.id = id
         self.topics: list[TopicData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DirectoryData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_directory_data_array(
@@ -184,7 +167,7 @@ def write_directory_data(parts: list[Any], message: DirectoryData, version: int)
         parts.append(b"\0")
 
 
-class TopicData:
+class TopicData(Message):
     """directories[].topics[] of AssignReplicasToDirsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -199,14 +182,6 @@ class TopicData:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -255,7 +230,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """directories[].topics[].partitions[] of AssignReplicasToDirsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "error_code", "unknown_tagged_fields")
@@ -270,14 +245,6 @@ class PartitionData:
         self.partition_index = partition_index
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -53,7 +52,7 @@ _pack_iuii = Struct(">i16sii").pack
 _pack_iii = Struct(">iii").pack
 
 
-class BeginQuorumEpochRequest:
+class BeginQuorumEpochRequest(Message):
     """BeginQuorumEpochRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -80,14 +79,6 @@ class BeginQuorumEpochRequest:
             [] if leader_endpoints is None else leader_endpoints
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BeginQuorumEpochRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_begin_quorum_epoch_request(
@@ -183,7 +174,7 @@ def write_begin_quorum_epoch_request(
     parts.append(b"".join(pieces))
 
 
-class TopicData:
+class TopicData(Message):
     """topics[] of BeginQuorumEpochRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -198,14 +189,6 @@ class TopicData:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -271,7 +254,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         raise absent_field("TopicData.unknown_tagged_fields", version)
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of BeginQuorumEpochRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -296,14 +279,6 @@ class PartitionData:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -363,7 +338,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         raise absent_field("PartitionData.unknown_tagged_fields", version)
 
 
-class LeaderEndpoint:
+class LeaderEndpoint(Message):
     """leader_endpoints[] of BeginQuorumEpochRequest in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "host", "port", "unknown_tagged_fields")
@@ -380,14 +355,6 @@ class LeaderEndpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_endpoint_array(

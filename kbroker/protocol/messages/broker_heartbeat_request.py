@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -41,7 +40,7 @@ _unpack_iqqttB = Struct(">iqq??B").unpack_from
 _pack_iqqtt = Struct(">iqq??").pack
 
 
-class BrokerHeartbeatRequest:
+class BrokerHeartbeatRequest(Message):
     """BrokerHeartbeatRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class BrokerHeartbeatRequest:
         self.offline_log_dirs: list[bytes] = [] if offline_log_dirs is None else offline_log_dirs
         self.cordoned_log_dirs: list[bytes] | None = cordoned_log_dirs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BrokerHeartbeatRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_broker_heartbeat_request(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -53,7 +52,7 @@ _pack_i = Struct(">i").pack
 _pack_q = Struct(">q").pack
 
 
-class BrokerRegistrationRequest:
+class BrokerRegistrationRequest(Message):
     """BrokerRegistrationRequest in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -93,14 +92,6 @@ class BrokerRegistrationRequest:
         self.log_dirs: list[bytes] = [] if log_dirs is None else log_dirs
         self.previous_broker_epoch = previous_broker_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BrokerRegistrationRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_broker_registration_request(
@@ -200,7 +191,7 @@ def write_broker_registration_request(
     parts.append(b"".join(pieces))
 
 
-class Listener:
+class Listener(Message):
     """listeners[] of BrokerRegistrationRequest in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -225,14 +216,6 @@ class Listener:
         self.port = port
         self.security_protocol = security_protocol
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Listener):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_listener_array(
@@ -267,7 +250,7 @@ def write_listener(parts: list[Any], message: Listener, version: int) -> None:
         parts.append(b"\0")
 
 
-class Feature:
+class Feature(Message):
     """features[] of BrokerRegistrationRequest in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -289,14 +272,6 @@ class Feature:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Feature):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_feature_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_ihqB = Struct(">ihqB").unpack_from
 _pack_ihq = Struct(">ihq").pack
 
 
-class BrokerRegistrationResponse:
+class BrokerRegistrationResponse(Message):
     """BrokerRegistrationResponse in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -54,14 +53,6 @@ class BrokerRegistrationResponse:
         self.error_code = error_code
         self.broker_epoch = broker_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BrokerRegistrationResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_broker_registration_response(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -50,7 +49,7 @@ _pack_i = Struct(">i").pack
 _pack_ii = Struct(">ii").pack
 
 
-class ConsumerGroupDescribeResponse:
+class ConsumerGroupDescribeResponse(Message):
     """ConsumerGroupDescribeResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "groups", "unknown_tagged_fields")
@@ -65,14 +64,6 @@ class ConsumerGroupDescribeResponse:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribedGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupDescribeResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_describe_response(
@@ -123,7 +114,7 @@ def write_consumer_group_describe_response(
     parts.append(b"".join(pieces))
 
 
-class DescribedGroup:
+class DescribedGroup(Message):
     """groups[] of ConsumerGroupDescribeResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -163,14 +154,6 @@ class DescribedGroup:
         self.members: list[Member] = [] if members is None else members
         self.authorized_operations = authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribedGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_described_group_array(
@@ -227,7 +210,7 @@ def write_described_group(parts: list[Any], message: DescribedGroup, version: in
         parts.append(b"\0")
 
 
-class Member:
+class Member(Message):
     """groups[].members[] of ConsumerGroupDescribeResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -277,14 +260,6 @@ class Member:
         )
         self.member_type = member_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Member):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_member_array(
@@ -354,7 +329,7 @@ def write_member(parts: list[Any], message: Member, version: int) -> None:
         parts.append(b"\0")
 
 
-class Assignment:
+class Assignment(Message):
     """groups[].members[].assignment, groups[].members[].target_assignment of
     ConsumerGroupDescribeResponse in versions 0-1.
     """
@@ -371,14 +346,6 @@ class Assignment:
             [] if topic_partitions is None else topic_partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Assignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_assignment(buffer: bytes, position: int, version: int) -> tuple[Assignment, int]:
@@ -415,7 +382,7 @@ def write_assignment(parts: list[Any], message: Assignment, version: int) -> Non
         parts.append(b"\0")
 
 
-class TopicPartitions:
+class TopicPartitions(Message):
     """groups[].members[].assignment.topic_partitions[],
     groups[].members[].target_assignment.topic_partitions[] of
     ConsumerGroupDescribeResponse in versions 0-1.
@@ -440,14 +407,6 @@ class TopicPartitions:
         self.topic_name = topic_name
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_array(

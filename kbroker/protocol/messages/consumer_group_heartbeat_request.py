@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -47,7 +46,7 @@ _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 
 
-class ConsumerGroupHeartbeatRequest:
+class ConsumerGroupHeartbeatRequest(Message):
     """ConsumerGroupHeartbeatRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -90,14 +89,6 @@ class ConsumerGroupHeartbeatRequest:
         self.server_assignor: str | None = server_assignor
         self.topic_partitions: list[TopicPartitions] | None = topic_partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConsumerGroupHeartbeatRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_consumer_group_heartbeat_request(
@@ -193,7 +184,7 @@ def write_consumer_group_heartbeat_request(
     parts.append(b"".join(pieces))
 
 
-class TopicPartitions:
+class TopicPartitions(Message):
     """topic_partitions[] of ConsumerGroupHeartbeatRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -208,14 +199,6 @@ class TopicPartitions:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -42,7 +41,7 @@ _pack_hh = Struct(">hh").pack
 _pack_iut = Struct(">i16s?").pack
 
 
-class ControllerRegistrationRequest:
+class ControllerRegistrationRequest(Message):
     """ControllerRegistrationRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,14 +69,6 @@ class ControllerRegistrationRequest:
         self.listeners: list[Listener] = [] if listeners is None else listeners
         self.features: list[Feature] = [] if features is None else features
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ControllerRegistrationRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_controller_registration_request(
@@ -146,7 +137,7 @@ def write_controller_registration_request(
     parts.append(b"".join(pieces))
 
 
-class Listener:
+class Listener(Message):
     """listeners[] of ControllerRegistrationRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -171,14 +162,6 @@ class Listener:
         self.port = port
         self.security_protocol = security_protocol
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Listener):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_listener_array(
@@ -213,7 +196,7 @@ def write_listener(parts: list[Any], message: Listener, version: int) -> None:
         parts.append(b"\0")
 
 
-class Feature:
+class Feature(Message):
     """features[] of ControllerRegistrationRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -235,14 +218,6 @@ class Feature:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Feature):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_feature_array(

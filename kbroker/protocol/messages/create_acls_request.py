@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -45,7 +44,7 @@ _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
 
 
-class CreateAclsRequest:
+class CreateAclsRequest(Message):
     """CreateAclsRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("creations", "unknown_tagged_fields")
@@ -58,14 +57,6 @@ class CreateAclsRequest:
     ) -> None:
         self.creations: list[AclCreation] = [] if creations is None else creations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreateAclsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_acls_request(
@@ -121,7 +112,7 @@ def write_create_acls_request(parts: list[Any], message: CreateAclsRequest, vers
     parts.append(b"".join(pieces))
 
 
-class AclCreation:
+class AclCreation(Message):
     """creations[] of CreateAclsRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -155,14 +146,6 @@ class AclCreation:
         self.operation = operation
         self.permission_type = permission_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AclCreation):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acl_creation_array(

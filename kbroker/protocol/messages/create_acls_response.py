@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -43,7 +42,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class CreateAclsResponse:
+class CreateAclsResponse(Message):
     """CreateAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "results", "unknown_tagged_fields")
@@ -58,14 +57,6 @@ class CreateAclsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[AclCreationResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreateAclsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_acls_response(
@@ -124,7 +115,7 @@ def write_create_acls_response(parts: list[Any], message: CreateAclsResponse, ve
     parts.append(b"".join(pieces))
 
 
-class AclCreationResult:
+class AclCreationResult(Message):
     """results[] of CreateAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("error_code", "error_message", "unknown_tagged_fields")
@@ -139,14 +130,6 @@ class AclCreationResult:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AclCreationResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acl_creation_result_array(

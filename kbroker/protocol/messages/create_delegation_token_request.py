@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -45,7 +44,7 @@ _unpack_qB = Struct(">qB").unpack_from
 _pack_q = Struct(">q").pack
 
 
-class CreateDelegationTokenRequest:
+class CreateDelegationTokenRequest(Message):
     """CreateDelegationTokenRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,14 +69,6 @@ class CreateDelegationTokenRequest:
         self.renewers: list[CreatableRenewers] = [] if renewers is None else renewers
         self.max_lifetime_ms = max_lifetime_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreateDelegationTokenRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_delegation_token_request(
@@ -157,7 +148,7 @@ def write_create_delegation_token_request(
     parts.append(b"".join(pieces))
 
 
-class CreatableRenewers:
+class CreatableRenewers(Message):
     """renewers[] of CreateDelegationTokenRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -176,14 +167,6 @@ class CreatableRenewers:
         self.principal_type = principal_type
         self.principal_name = principal_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatableRenewers):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_creatable_renewers_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -46,7 +45,7 @@ _pack_i = Struct(">i").pack
 _pack_qqq = Struct(">qqq").pack
 
 
-class CreateDelegationTokenResponse:
+class CreateDelegationTokenResponse(Message):
     """CreateDelegationTokenResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -92,14 +91,6 @@ class CreateDelegationTokenResponse:
         self.hmac = hmac
         self.throttle_time_ms = throttle_time_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreateDelegationTokenResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_delegation_token_response(

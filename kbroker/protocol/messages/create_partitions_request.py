@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -18,8 +19,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -53,7 +52,7 @@ _pack_i = Struct(">i").pack
 _pack_it = Struct(">i?").pack
 
 
-class CreatePartitionsRequest:
+class CreatePartitionsRequest(Message):
     """CreatePartitionsRequest in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class CreatePartitionsRequest:
         self.timeout_ms = timeout_ms
         self.validate_only = validate_only
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatePartitionsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_partitions_request(
@@ -151,7 +142,7 @@ def write_create_partitions_request(
     parts.append(b"".join(pieces))
 
 
-class CreatePartitionsTopic:
+class CreatePartitionsTopic(Message):
     """topics[] of CreatePartitionsRequest in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "count", "assignments", "unknown_tagged_fields")
@@ -170,14 +161,6 @@ class CreatePartitionsTopic:
             [] if isinstance(assignments, Unset) else assignments
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatePartitionsTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_partitions_topic_array(
@@ -251,7 +234,7 @@ def write_create_partitions_topic(
         raise absent_field("CreatePartitionsTopic.unknown_tagged_fields", version)
 
 
-class CreatePartitionsAssignment:
+class CreatePartitionsAssignment(Message):
     """topics[].assignments[] of CreatePartitionsRequest in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("broker_ids", "unknown_tagged_fields")
@@ -264,14 +247,6 @@ class CreatePartitionsAssignment:
     ) -> None:
         self.broker_ids: list[int] = [] if broker_ids is None else broker_ids
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatePartitionsAssignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_partitions_assignment_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -47,7 +46,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class CreatePartitionsResponse:
+class CreatePartitionsResponse(Message):
     """CreatePartitionsResponse in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "results", "unknown_tagged_fields")
@@ -62,14 +61,6 @@ class CreatePartitionsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[CreatePartitionsTopicResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatePartitionsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_partitions_response(
@@ -137,7 +128,7 @@ def write_create_partitions_response(
     parts.append(b"".join(pieces))
 
 
-class CreatePartitionsTopicResult:
+class CreatePartitionsTopicResult(Message):
     """results[] of CreatePartitionsResponse in versions 0-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -159,14 +150,6 @@ class CreatePartitionsTopicResult:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatePartitionsTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_partitions_topic_result_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -53,7 +52,7 @@ _pack_it = Struct(">i?").pack
 _pack_ih = Struct(">ih").pack
 
 
-class CreateTopicsRequest:
+class CreateTopicsRequest(Message):
     """CreateTopicsRequest in versions 2-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class CreateTopicsRequest:
         self.timeout_ms = timeout_ms
         self.validate_only = validate_only
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreateTopicsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_topics_request(
@@ -146,7 +137,7 @@ def write_create_topics_request(
     parts.append(b"".join(pieces))
 
 
-class CreatableTopic:
+class CreatableTopic(Message):
     """topics[] of CreateTopicsRequest in versions 2-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -176,14 +167,6 @@ class CreatableTopic:
         )
         self.configs: list[CreatableTopicConfig] = [] if configs is None else configs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatableTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_creatable_topic_array(
@@ -275,7 +258,7 @@ def write_creatable_topic(parts: list[Any], message: CreatableTopic, version: in
         raise absent_field("CreatableTopic.unknown_tagged_fields", version)
 
 
-class CreatableReplicaAssignment:
+class CreatableReplicaAssignment(Message):
     """topics[].assignments[] of CreateTopicsRequest in versions 2-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "broker_ids", "unknown_tagged_fields")
@@ -290,14 +273,6 @@ class CreatableReplicaAssignment:
         self.partition_index = partition_index
         self.broker_ids: list[int] = [] if broker_ids is None else broker_ids
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatableReplicaAssignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_creatable_replica_assignment_array(
@@ -353,7 +328,7 @@ def write_creatable_replica_assignment(
         raise absent_field("CreatableReplicaAssignment.unknown_tagged_fields", version)
 
 
-class CreatableTopicConfig:
+class CreatableTopicConfig(Message):
     """topics[].configs[] of CreateTopicsRequest in versions 2-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "value", "unknown_tagged_fields")
@@ -368,14 +343,6 @@ class CreatableTopicConfig:
         self.name = name
         self.value: str | None = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatableTopicConfig):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_creatable_topic_config_array(

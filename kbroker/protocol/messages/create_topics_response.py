@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     ZERO_UUID,
@@ -18,8 +19,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -60,7 +59,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class CreateTopicsResponse:
+class CreateTopicsResponse(Message):
     """CreateTopicsResponse in versions 2-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "topics", "unknown_tagged_fields")
@@ -75,14 +74,6 @@ class CreateTopicsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[CreatableTopicResult] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreateTopicsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_create_topics_response(
@@ -150,7 +141,7 @@ def write_create_topics_response(
     parts.append(b"".join(pieces))
 
 
-class CreatableTopicResult:
+class CreatableTopicResult(Message):
     """topics[] of CreateTopicsResponse in versions 2-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -189,14 +180,6 @@ class CreatableTopicResult:
             [] if isinstance(configs, Unset) else configs
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatableTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_creatable_topic_result_array(
@@ -309,7 +292,7 @@ def write_creatable_topic_result(
         raise absent_field("CreatableTopicResult.unknown_tagged_fields", version)
 
 
-class CreatableTopicConfigs:
+class CreatableTopicConfigs(Message):
     """topics[].configs[] of CreateTopicsResponse in versions 5-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -337,14 +320,6 @@ class CreatableTopicConfigs:
         self.config_source = config_source
         self.is_sensitive = is_sensitive
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CreatableTopicConfigs):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_creatable_topic_configs_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -45,7 +44,7 @@ _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
 
 
-class DeleteAclsRequest:
+class DeleteAclsRequest(Message):
     """DeleteAclsRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("filters", "unknown_tagged_fields")
@@ -58,14 +57,6 @@ class DeleteAclsRequest:
     ) -> None:
         self.filters: list[DeleteAclsFilter] = [] if filters is None else filters
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteAclsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_acls_request(
@@ -121,7 +112,7 @@ def write_delete_acls_request(parts: list[Any], message: DeleteAclsRequest, vers
     parts.append(b"".join(pieces))
 
 
-class DeleteAclsFilter:
+class DeleteAclsFilter(Message):
     """filters[] of DeleteAclsRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -155,14 +146,6 @@ class DeleteAclsFilter:
         self.operation = operation
         self.permission_type = permission_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteAclsFilter):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_acls_filter_array(

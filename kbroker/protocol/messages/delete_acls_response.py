@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -52,7 +51,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class DeleteAclsResponse:
+class DeleteAclsResponse(Message):
     """DeleteAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -73,14 +72,6 @@ class DeleteAclsResponse:
             [] if filter_results is None else filter_results
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteAclsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_acls_response(
@@ -144,7 +135,7 @@ def write_delete_acls_response(parts: list[Any], message: DeleteAclsResponse, ve
     parts.append(b"".join(pieces))
 
 
-class DeleteAclsFilterResult:
+class DeleteAclsFilterResult(Message):
     """filter_results[] of DeleteAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -168,14 +159,6 @@ class DeleteAclsFilterResult:
             [] if matching_acls is None else matching_acls
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteAclsFilterResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_acls_filter_result_array(
@@ -248,7 +231,7 @@ def write_delete_acls_filter_result(
         raise absent_field("DeleteAclsFilterResult.unknown_tagged_fields", version)
 
 
-class DeleteAclsMatchingAcl:
+class DeleteAclsMatchingAcl(Message):
     """filter_results[].matching_acls[] of DeleteAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -288,14 +271,6 @@ class DeleteAclsMatchingAcl:
         self.operation = operation
         self.permission_type = permission_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteAclsMatchingAcl):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_acls_matching_acl_array(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -15,8 +16,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -38,7 +37,7 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 2
 
 
-class DeleteGroupsRequest:
+class DeleteGroupsRequest(Message):
     """DeleteGroupsRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("groups_names", "unknown_tagged_fields")
@@ -51,14 +50,6 @@ class DeleteGroupsRequest:
     ) -> None:
         self.groups_names: list[str] = [] if groups_names is None else groups_names
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteGroupsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_groups_request(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -44,7 +43,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class DeleteGroupsResponse:
+class DeleteGroupsResponse(Message):
     """DeleteGroupsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "results", "unknown_tagged_fields")
@@ -59,14 +58,6 @@ class DeleteGroupsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[DeletableGroupResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteGroupsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_groups_response(
@@ -134,7 +125,7 @@ def write_delete_groups_response(
     parts.append(b"".join(pieces))
 
 
-class DeletableGroupResult:
+class DeletableGroupResult(Message):
     """results[] of DeleteGroupsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "error_code", "unknown_tagged_fields")
@@ -149,14 +140,6 @@ class DeletableGroupResult:
         self.group_id = group_id
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeletableGroupResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_deletable_group_result_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -46,7 +45,7 @@ _pack_i = Struct(">i").pack
 _pack_iq = Struct(">iq").pack
 
 
-class DeleteRecordsRequest:
+class DeleteRecordsRequest(Message):
     """DeleteRecordsRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topics", "timeout_ms", "unknown_tagged_fields")
@@ -61,14 +60,6 @@ class DeleteRecordsRequest:
         self.topics: list[DeleteRecordsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteRecordsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_records_request(
@@ -132,7 +123,7 @@ def write_delete_records_request(
     parts.append(b"".join(pieces))
 
 
-class DeleteRecordsTopic:
+class DeleteRecordsTopic(Message):
     """topics[] of DeleteRecordsRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -147,14 +138,6 @@ class DeleteRecordsTopic:
         self.name = name
         self.partitions: list[DeleteRecordsPartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteRecordsTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_records_topic_array(
@@ -220,7 +203,7 @@ def write_delete_records_topic(parts: list[Any], message: DeleteRecordsTopic, ve
         raise absent_field("DeleteRecordsTopic.unknown_tagged_fields", version)
 
 
-class DeleteRecordsPartition:
+class DeleteRecordsPartition(Message):
     """topics[].partitions[] of DeleteRecordsRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "offset", "unknown_tagged_fields")
@@ -235,14 +218,6 @@ class DeleteRecordsPartition:
         self.partition_index = partition_index
         self.offset = offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteRecordsPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_records_partition_array(

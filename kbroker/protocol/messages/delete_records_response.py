@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -44,7 +43,7 @@ _pack_i = Struct(">i").pack
 _pack_iqh = Struct(">iqh").pack
 
 
-class DeleteRecordsResponse:
+class DeleteRecordsResponse(Message):
     """DeleteRecordsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "topics", "unknown_tagged_fields")
@@ -59,14 +58,6 @@ class DeleteRecordsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[DeleteRecordsTopicResult] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteRecordsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_records_response(
@@ -134,7 +125,7 @@ def write_delete_records_response(
     parts.append(b"".join(pieces))
 
 
-class DeleteRecordsTopicResult:
+class DeleteRecordsTopicResult(Message):
     """topics[] of DeleteRecordsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -151,14 +142,6 @@ class DeleteRecordsTopicResult:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteRecordsTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_records_topic_result_array(
@@ -228,7 +211,7 @@ def write_delete_records_topic_result(
         raise absent_field("DeleteRecordsTopicResult.unknown_tagged_fields", version)
 
 
-class DeleteRecordsPartitionResult:
+class DeleteRecordsPartitionResult(Message):
     """topics[].partitions[] of DeleteRecordsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -250,14 +233,6 @@ class DeleteRecordsPartitionResult:
         self.low_watermark = low_watermark
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteRecordsPartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_records_partition_result_array(

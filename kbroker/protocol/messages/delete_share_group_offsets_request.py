@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -33,7 +32,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class DeleteShareGroupOffsetsRequest:
+class DeleteShareGroupOffsetsRequest(Message):
     """DeleteShareGroupOffsetsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topics", "unknown_tagged_fields")
@@ -48,14 +47,6 @@ class DeleteShareGroupOffsetsRequest:
         self.group_id = group_id
         self.topics: list[DeleteShareGroupOffsetsRequestTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteShareGroupOffsetsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_share_group_offsets_request(
@@ -110,7 +101,7 @@ def write_delete_share_group_offsets_request(
     parts.append(b"".join(pieces))
 
 
-class DeleteShareGroupOffsetsRequestTopic:
+class DeleteShareGroupOffsetsRequestTopic(Message):
     """topics[] of DeleteShareGroupOffsetsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "unknown_tagged_fields")
@@ -123,14 +114,6 @@ class DeleteShareGroupOffsetsRequestTopic:
     ) -> None:
         self.topic_name = topic_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteShareGroupOffsetsRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_share_group_offsets_request_topic_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -41,7 +40,7 @@ _pack_uh = Struct(">16sh").pack
 _pack_ih = Struct(">ih").pack
 
 
-class DeleteShareGroupOffsetsResponse:
+class DeleteShareGroupOffsetsResponse(Message):
     """DeleteShareGroupOffsetsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -68,14 +67,6 @@ class DeleteShareGroupOffsetsResponse:
             [] if responses is None else responses
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteShareGroupOffsetsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_share_group_offsets_response(
@@ -133,7 +124,7 @@ def write_delete_share_group_offsets_response(
     parts.append(b"".join(pieces))
 
 
-class DeleteShareGroupOffsetsResponseTopic:
+class DeleteShareGroupOffsetsResponseTopic(Message):
     """responses[] of DeleteShareGroupOffsetsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -158,14 +149,6 @@ class DeleteShareGroupOffsetsResponseTopic:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteShareGroupOffsetsResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_share_group_offsets_response_topic_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -40,7 +39,7 @@ _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 
 
-class DeleteShareGroupStateRequest:
+class DeleteShareGroupStateRequest(Message):
     """DeleteShareGroupStateRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topics", "unknown_tagged_fields")
@@ -55,14 +54,6 @@ class DeleteShareGroupStateRequest:
         self.group_id = group_id
         self.topics: list[DeleteStateData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteShareGroupStateRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_share_group_state_request(
@@ -112,7 +103,7 @@ def write_delete_share_group_state_request(
     parts.append(b"".join(pieces))
 
 
-class DeleteStateData:
+class DeleteStateData(Message):
     """topics[] of DeleteShareGroupStateRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -127,14 +118,6 @@ class DeleteStateData:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteStateData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_state_data_array(
@@ -183,7 +166,7 @@ def write_delete_state_data(parts: list[Any], message: DeleteStateData, version:
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of DeleteShareGroupStateRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition", "unknown_tagged_fields")
@@ -196,14 +179,6 @@ class PartitionData:
     ) -> None:
         self.partition = partition
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(

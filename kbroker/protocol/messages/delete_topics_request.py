@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -48,7 +47,7 @@ _pack_u = Struct(">16s").pack
 _pack_i = Struct(">i").pack
 
 
-class DeleteTopicsRequest:
+class DeleteTopicsRequest(Message):
     """DeleteTopicsRequest in versions 1-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,14 +69,6 @@ class DeleteTopicsRequest:
         self.topic_names: list[str] = [] if topic_names is None else topic_names
         self.timeout_ms = timeout_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteTopicsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_topics_request(
@@ -176,7 +167,7 @@ def write_delete_topics_request(
     parts.append(b"".join(pieces))
 
 
-class DeleteTopicState:
+class DeleteTopicState(Message):
     """topics[] of DeleteTopicsRequest in versions 6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "topic_id", "unknown_tagged_fields")
@@ -191,14 +182,6 @@ class DeleteTopicState:
         self.name: str | None = name
         self.topic_id = topic_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteTopicState):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_topic_state_array(

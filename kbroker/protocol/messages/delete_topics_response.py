@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -49,7 +48,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class DeleteTopicsResponse:
+class DeleteTopicsResponse(Message):
     """DeleteTopicsResponse in versions 1-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "responses", "unknown_tagged_fields")
@@ -64,14 +63,6 @@ class DeleteTopicsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.responses: list[DeletableTopicResult] = [] if responses is None else responses
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeleteTopicsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_delete_topics_response(
@@ -139,7 +130,7 @@ def write_delete_topics_response(
     parts.append(b"".join(pieces))
 
 
-class DeletableTopicResult:
+class DeletableTopicResult(Message):
     """responses[] of DeleteTopicsResponse in versions 1-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -164,14 +155,6 @@ class DeletableTopicResult:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DeletableTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_deletable_topic_result_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_nullable_string,
     read_short_nullable_string,
@@ -40,7 +39,7 @@ _pack_b = Struct(">b").pack
 _pack_bb = Struct(">bb").pack
 
 
-class DescribeAclsRequest:
+class DescribeAclsRequest(Message):
     """DescribeAclsRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -74,14 +73,6 @@ class DescribeAclsRequest:
         self.operation = operation
         self.permission_type = permission_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeAclsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_acls_request(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -50,7 +49,7 @@ _pack_bb = Struct(">bb").pack
 _pack_ih = Struct(">ih").pack
 
 
-class DescribeAclsResponse:
+class DescribeAclsResponse(Message):
     """DescribeAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class DescribeAclsResponse:
         self.error_message: str | None = error_message
         self.resources: list[DescribeAclsResource] = [] if resources is None else resources
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeAclsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_acls_response(
@@ -158,7 +149,7 @@ def write_describe_acls_response(
     parts.append(b"".join(pieces))
 
 
-class DescribeAclsResource:
+class DescribeAclsResource(Message):
     """resources[] of DescribeAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -183,14 +174,6 @@ class DescribeAclsResource:
         self.pattern_type = pattern_type
         self.acls: list[AclDescription] = [] if acls is None else acls
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeAclsResource):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_acls_resource_array(
@@ -261,7 +244,7 @@ def write_describe_acls_resource(
         raise absent_field("DescribeAclsResource.unknown_tagged_fields", version)
 
 
-class AclDescription:
+class AclDescription(Message):
     """resources[].acls[] of DescribeAclsResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -286,14 +269,6 @@ class AclDescription:
         self.operation = operation
         self.permission_type = permission_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AclDescription):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acl_description_array(

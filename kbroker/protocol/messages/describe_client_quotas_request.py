@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -49,7 +48,7 @@ _pack_t = Struct(">?").pack
 _pack_b = Struct(">b").pack
 
 
-class DescribeClientQuotasRequest:
+class DescribeClientQuotasRequest(Message):
     """DescribeClientQuotasRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("components", "strict", "unknown_tagged_fields")
@@ -64,14 +63,6 @@ class DescribeClientQuotasRequest:
         self.components: list[ComponentData] = [] if components is None else components
         self.strict = strict
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeClientQuotasRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_client_quotas_request(
@@ -135,7 +126,7 @@ def write_describe_client_quotas_request(
     parts.append(b"".join(pieces))
 
 
-class ComponentData:
+class ComponentData(Message):
     """components[] of DescribeClientQuotasRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -157,14 +148,6 @@ class ComponentData:
         self.match_type = match_type
         self.match: str | None = match
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ComponentData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_component_data_array(

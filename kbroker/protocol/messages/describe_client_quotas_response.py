@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -54,7 +53,7 @@ _pack_d = Struct(">d").pack
 _pack_ih = Struct(">ih").pack
 
 
-class DescribeClientQuotasResponse:
+class DescribeClientQuotasResponse(Message):
     """DescribeClientQuotasResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -79,14 +78,6 @@ class DescribeClientQuotasResponse:
         self.error_message: str | None = error_message
         self.entries: list[EntryData] | None = [] if isinstance(entries, Unset) else entries
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeClientQuotasResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_client_quotas_response(
@@ -158,7 +149,7 @@ def write_describe_client_quotas_response(
     parts.append(b"".join(pieces))
 
 
-class EntryData:
+class EntryData(Message):
     """entries[] of DescribeClientQuotasResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("entity", "values", "unknown_tagged_fields")
@@ -173,14 +164,6 @@ class EntryData:
         self.entity: list[EntityData] = [] if entity is None else entity
         self.values: list[ValueData] = [] if values is None else values
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EntryData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_entry_data_array(
@@ -251,7 +234,7 @@ def write_entry_data(parts: list[Any], message: EntryData, version: int) -> None
         raise absent_field("EntryData.unknown_tagged_fields", version)
 
 
-class EntityData:
+class EntityData(Message):
     """entries[].entity[] of DescribeClientQuotasResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("entity_type", "entity_name", "unknown_tagged_fields")
@@ -266,14 +249,6 @@ class EntityData:
         self.entity_type = entity_type
         self.entity_name: str | None = entity_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EntityData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_entity_data_array(
@@ -324,7 +299,7 @@ def write_entity_data(parts: list[Any], message: EntityData, version: int) -> No
         raise absent_field("EntityData.unknown_tagged_fields", version)
 
 
-class ValueData:
+class ValueData(Message):
     """entries[].values[] of DescribeClientQuotasResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("key", "value", "unknown_tagged_fields")
@@ -339,14 +314,6 @@ class ValueData:
         self.key = key
         self.value = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ValueData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_value_data_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -37,7 +36,7 @@ _pack_tb = Struct(">?b").pack
 _pack_tbt = Struct(">?b?").pack
 
 
-class DescribeClusterRequest:
+class DescribeClusterRequest(Message):
     """DescribeClusterRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -59,14 +58,6 @@ class DescribeClusterRequest:
         self.endpoint_type = endpoint_type
         self.include_fenced_brokers = include_fenced_brokers
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeClusterRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_cluster_request(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -46,7 +45,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class DescribeClusterResponse:
+class DescribeClusterResponse(Message):
     """DescribeClusterResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -83,14 +82,6 @@ class DescribeClusterResponse:
         self.brokers: list[DescribeClusterBroker] = [] if brokers is None else brokers
         self.cluster_authorized_operations = cluster_authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeClusterResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_cluster_response(
@@ -165,7 +156,7 @@ def write_describe_cluster_response(
     parts.append(b"".join(pieces))
 
 
-class DescribeClusterBroker:
+class DescribeClusterBroker(Message):
     """brokers[] of DescribeClusterResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -193,14 +184,6 @@ class DescribeClusterBroker:
         self.rack: str | None = rack
         self.is_fenced = is_fenced
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeClusterBroker):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_cluster_broker_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -18,8 +19,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -53,7 +52,7 @@ _pack_tt = Struct(">??").pack
 _pack_b = Struct(">b").pack
 
 
-class DescribeConfigsRequest:
+class DescribeConfigsRequest(Message):
     """DescribeConfigsRequest in versions 1-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class DescribeConfigsRequest:
         self.include_synonyms = include_synonyms
         self.include_documentation = include_documentation
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeConfigsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_configs_request(
@@ -165,7 +156,7 @@ def write_describe_configs_request(
     parts.append(b"".join(pieces))
 
 
-class DescribeConfigsResource:
+class DescribeConfigsResource(Message):
     """resources[] of DescribeConfigsRequest in versions 1-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -189,14 +180,6 @@ class DescribeConfigsResource:
             [] if isinstance(configuration_keys, Unset) else configuration_keys
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeConfigsResource):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_configs_resource_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -52,7 +51,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class DescribeConfigsResponse:
+class DescribeConfigsResponse(Message):
     """DescribeConfigsResponse in versions 1-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "results", "unknown_tagged_fields")
@@ -67,14 +66,6 @@ class DescribeConfigsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.results: list[DescribeConfigsResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeConfigsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_configs_response(
@@ -142,7 +133,7 @@ def write_describe_configs_response(
     parts.append(b"".join(pieces))
 
 
-class DescribeConfigsResult:
+class DescribeConfigsResult(Message):
     """results[] of DescribeConfigsResponse in versions 1-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -170,14 +161,6 @@ class DescribeConfigsResult:
         self.resource_name = resource_name
         self.configs: list[DescribeConfigsResourceResult] = [] if configs is None else configs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeConfigsResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_configs_result_array(
@@ -261,7 +244,7 @@ def write_describe_configs_result(
         raise absent_field("DescribeConfigsResult.unknown_tagged_fields", version)
 
 
-class DescribeConfigsResourceResult:
+class DescribeConfigsResourceResult(Message):
     """results[].configs[] of DescribeConfigsResponse in versions 1-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -298,14 +281,6 @@ class DescribeConfigsResourceResult:
         self.config_type = config_type
         self.documentation: str | None = documentation
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeConfigsResourceResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_configs_resource_result_array(
@@ -409,7 +384,7 @@ def write_describe_configs_resource_result(
         raise absent_field("DescribeConfigsResourceResult.unknown_tagged_fields", version)
 
 
-class DescribeConfigsSynonym:
+class DescribeConfigsSynonym(Message):
     """results[].configs[].synonyms[] of DescribeConfigsResponse in versions 1-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "value", "source", "unknown_tagged_fields")
@@ -426,14 +401,6 @@ class DescribeConfigsSynonym:
         self.value: str | None = value
         self.source = source
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeConfigsSynonym):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_configs_synonym_array(

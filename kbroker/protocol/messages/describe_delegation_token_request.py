@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_count,
     read_nullable_count,
@@ -40,7 +39,7 @@ MAX_VERSION: Final = 3
 FLEXIBLE_FROM: Final = 2
 
 
-class DescribeDelegationTokenRequest:
+class DescribeDelegationTokenRequest(Message):
     """DescribeDelegationTokenRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("owners", "unknown_tagged_fields")
@@ -55,14 +54,6 @@ class DescribeDelegationTokenRequest:
             [] if isinstance(owners, Unset) else owners
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeDelegationTokenRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_delegation_token_request(
@@ -128,7 +119,7 @@ def write_describe_delegation_token_request(
     parts.append(b"".join(pieces))
 
 
-class DescribeDelegationTokenOwner:
+class DescribeDelegationTokenOwner(Message):
     """owners[] of DescribeDelegationTokenRequest in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -147,14 +138,6 @@ class DescribeDelegationTokenOwner:
         self.principal_type = principal_type
         self.principal_name = principal_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeDelegationTokenOwner):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_delegation_token_owner_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -50,7 +49,7 @@ _pack_i = Struct(">i").pack
 _pack_qqq = Struct(">qqq").pack
 
 
-class DescribeDelegationTokenResponse:
+class DescribeDelegationTokenResponse(Message):
     """DescribeDelegationTokenResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -72,14 +71,6 @@ class DescribeDelegationTokenResponse:
         self.tokens: list[DescribedDelegationToken] = [] if tokens is None else tokens
         self.throttle_time_ms = throttle_time_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeDelegationTokenResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_delegation_token_response(
@@ -149,7 +140,7 @@ def write_describe_delegation_token_response(
     parts.append(b"".join(pieces))
 
 
-class DescribedDelegationToken:
+class DescribedDelegationToken(Message):
     """tokens[] of DescribeDelegationTokenResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -192,14 +183,6 @@ class DescribedDelegationToken:
         self.hmac = hmac
         self.renewers: list[DescribedDelegationTokenRenewer] = [] if renewers is None else renewers
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribedDelegationToken):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_described_delegation_token_array(
@@ -318,7 +301,7 @@ def write_described_delegation_token(
         raise absent_field("DescribedDelegationToken.unknown_tagged_fields", version)
 
 
-class DescribedDelegationTokenRenewer:
+class DescribedDelegationTokenRenewer(Message):
     """tokens[].renewers[] of DescribeDelegationTokenResponse in versions 1-3."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -337,14 +320,6 @@ class DescribedDelegationTokenRenewer:
         self.principal_type = principal_type
         self.principal_name = principal_name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribedDelegationTokenRenewer):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_described_delegation_token_renewer_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -43,7 +42,7 @@ _unpack_tB = Struct(">?B").unpack_from
 _pack_t = Struct(">?").pack
 
 
-class DescribeGroupsRequest:
+class DescribeGroupsRequest(Message):
     """DescribeGroupsRequest in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -62,14 +61,6 @@ class DescribeGroupsRequest:
         self.groups: list[str] = [] if groups is None else groups
         self.include_authorized_operations = include_authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeGroupsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_groups_request(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -52,7 +51,7 @@ _pack_h = Struct(">h").pack
 _pack_i = Struct(">i").pack
 
 
-class DescribeGroupsResponse:
+class DescribeGroupsResponse(Message):
     """DescribeGroupsResponse in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "groups", "unknown_tagged_fields")
@@ -67,14 +66,6 @@ class DescribeGroupsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribedGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeGroupsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_groups_response(
@@ -139,7 +130,7 @@ def write_describe_groups_response(
     parts.append(b"".join(pieces))
 
 
-class DescribedGroup:
+class DescribedGroup(Message):
     """groups[] of DescribeGroupsResponse in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -176,14 +167,6 @@ class DescribedGroup:
         self.members: list[DescribedGroupMember] = [] if members is None else members
         self.authorized_operations = authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribedGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_described_group_array(
@@ -295,7 +278,7 @@ def write_described_group(parts: list[Any], message: DescribedGroup, version: in
         raise absent_field("DescribedGroup.unknown_tagged_fields", version)
 
 
-class DescribedGroupMember:
+class DescribedGroupMember(Message):
     """groups[].members[] of DescribeGroupsResponse in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -326,14 +309,6 @@ class DescribedGroupMember:
         self.member_metadata = member_metadata
         self.member_assignment = member_assignment
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribedGroupMember):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_described_group_member_array(

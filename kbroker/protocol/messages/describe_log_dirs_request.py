@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -46,7 +45,7 @@ MAX_VERSION: Final = 5
 FLEXIBLE_FROM: Final = 2
 
 
-class DescribeLogDirsRequest:
+class DescribeLogDirsRequest(Message):
     """DescribeLogDirsRequest in versions 1-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topics", "unknown_tagged_fields")
@@ -61,14 +60,6 @@ class DescribeLogDirsRequest:
             [] if isinstance(topics, Unset) else topics
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeLogDirsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_log_dirs_request(
@@ -134,7 +125,7 @@ def write_describe_log_dirs_request(
     parts.append(b"".join(pieces))
 
 
-class DescribableLogDirTopic:
+class DescribableLogDirTopic(Message):
     """topics[] of DescribeLogDirsRequest in versions 1-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partitions", "unknown_tagged_fields")
@@ -149,14 +140,6 @@ class DescribableLogDirTopic:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribableLogDirTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describable_log_dir_topic_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -52,7 +51,7 @@ _pack_qq = Struct(">qq").pack
 _pack_qqt = Struct(">qq?").pack
 
 
-class DescribeLogDirsResponse:
+class DescribeLogDirsResponse(Message):
     """DescribeLogDirsResponse in versions 1-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -74,14 +73,6 @@ class DescribeLogDirsResponse:
         self.error_code = error_code
         self.results: list[DescribeLogDirsResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeLogDirsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_log_dirs_response(
@@ -157,7 +148,7 @@ def write_describe_log_dirs_response(
     parts.append(b"".join(pieces))
 
 
-class DescribeLogDirsResult:
+class DescribeLogDirsResult(Message):
     """results[] of DescribeLogDirsResponse in versions 1-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -188,14 +179,6 @@ class DescribeLogDirsResult:
         self.usable_bytes = usable_bytes
         self.is_cordoned = is_cordoned
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeLogDirsResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_log_dirs_result_array(
@@ -291,7 +274,7 @@ def write_describe_log_dirs_result(
         raise absent_field("DescribeLogDirsResult.unknown_tagged_fields", version)
 
 
-class DescribeLogDirsTopic:
+class DescribeLogDirsTopic(Message):
     """results[].topics[] of DescribeLogDirsResponse in versions 1-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -306,14 +289,6 @@ class DescribeLogDirsTopic:
         self.name = name
         self.partitions: list[DescribeLogDirsPartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeLogDirsTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_log_dirs_topic_array(
@@ -383,7 +358,7 @@ def write_describe_log_dirs_topic(
         raise absent_field("DescribeLogDirsTopic.unknown_tagged_fields", version)
 
 
-class DescribeLogDirsPartition:
+class DescribeLogDirsPartition(Message):
     """results[].topics[].partitions[] of DescribeLogDirsResponse in versions 1-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -408,14 +383,6 @@ class DescribeLogDirsPartition:
         self.offset_lag = offset_lag
         self.is_future_key = is_future_key
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeLogDirsPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_log_dirs_partition_array(

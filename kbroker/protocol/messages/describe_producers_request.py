@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -35,7 +34,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class DescribeProducersRequest:
+class DescribeProducersRequest(Message):
     """DescribeProducersRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topics", "unknown_tagged_fields")
@@ -48,14 +47,6 @@ class DescribeProducersRequest:
     ) -> None:
         self.topics: list[TopicRequest] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeProducersRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_producers_request(
@@ -103,7 +94,7 @@ def write_describe_producers_request(
     parts.append(b"".join(pieces))
 
 
-class TopicRequest:
+class TopicRequest(Message):
     """topics[] of DescribeProducersRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partition_indexes", "unknown_tagged_fields")
@@ -118,14 +109,6 @@ class TopicRequest:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_request_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -42,7 +41,7 @@ _pack_ih = Struct(">ih").pack
 _pack_qiiqiq = Struct(">qiiqiq").pack
 
 
-class DescribeProducersResponse:
+class DescribeProducersResponse(Message):
     """DescribeProducersResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "topics", "unknown_tagged_fields")
@@ -57,14 +56,6 @@ class DescribeProducersResponse:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[TopicResponse] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeProducersResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_producers_response(
@@ -115,7 +106,7 @@ def write_describe_producers_response(
     parts.append(b"".join(pieces))
 
 
-class TopicResponse:
+class TopicResponse(Message):
     """topics[] of DescribeProducersResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -130,14 +121,6 @@ class TopicResponse:
         self.name = name
         self.partitions: list[PartitionResponse] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_response_array(
@@ -185,7 +168,7 @@ def write_topic_response(parts: list[Any], message: TopicResponse, version: int)
         parts.append(b"\0")
 
 
-class PartitionResponse:
+class PartitionResponse(Message):
     """topics[].partitions[] of DescribeProducersResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -212,14 +195,6 @@ class PartitionResponse:
             [] if active_producers is None else active_producers
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_response_array(
@@ -270,7 +245,7 @@ def write_partition_response(parts: list[Any], message: PartitionResponse, versi
         parts.append(b"\0")
 
 
-class ProducerState:
+class ProducerState(Message):
     """topics[].partitions[].active_producers[] of DescribeProducersResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -301,14 +276,6 @@ class ProducerState:
         self.coordinator_epoch = coordinator_epoch
         self.current_txn_start_offset = current_txn_start_offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProducerState):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_producer_state_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -54,7 +53,7 @@ _pack_iq = Struct(">iq").pack
 _pack_iqqq = Struct(">iqqq").pack
 
 
-class DescribeQuorumResponse:
+class DescribeQuorumResponse(Message):
     """DescribeQuorumResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -79,14 +78,6 @@ class DescribeQuorumResponse:
         self.topics: list[TopicData] = [] if topics is None else topics
         self.nodes: list[Node] = [] if nodes is None else nodes
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeQuorumResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_quorum_response(
@@ -161,7 +152,7 @@ def write_describe_quorum_response(
     parts.append(b"".join(pieces))
 
 
-class TopicData:
+class TopicData(Message):
     """topics[] of DescribeQuorumResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -176,14 +167,6 @@ class TopicData:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -231,7 +214,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of DescribeQuorumResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -268,14 +251,6 @@ class PartitionData:
         self.current_voters: list[ReplicaState] = [] if current_voters is None else current_voters
         self.observers: list[ReplicaState] = [] if observers is None else observers
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -349,7 +324,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         parts.append(b"\0")
 
 
-class ReplicaState:
+class ReplicaState(Message):
     """topics[].partitions[].current_voters[], topics[].partitions[].observers[] of
     DescribeQuorumResponse in versions 0-2.
     """
@@ -379,14 +354,6 @@ class ReplicaState:
         self.last_fetch_timestamp = last_fetch_timestamp
         self.last_caught_up_timestamp = last_caught_up_timestamp
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReplicaState):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_replica_state_array(
@@ -465,7 +432,7 @@ def write_replica_state(parts: list[Any], message: ReplicaState, version: int) -
         parts.append(b"\0")
 
 
-class Node:
+class Node(Message):
     """nodes[] of DescribeQuorumResponse in versions 2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "listeners", "unknown_tagged_fields")
@@ -480,14 +447,6 @@ class Node:
         self.node_id = node_id
         self.listeners: list[Listener] = [] if listeners is None else listeners
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Node):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_array(
@@ -531,7 +490,7 @@ def write_node(parts: list[Any], message: Node, version: int) -> None:
         parts.append(b"\0")
 
 
-class Listener:
+class Listener(Message):
     """nodes[].listeners[] of DescribeQuorumResponse in versions 2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "host", "port", "unknown_tagged_fields")
@@ -548,14 +507,6 @@ class Listener:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Listener):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_listener_array(

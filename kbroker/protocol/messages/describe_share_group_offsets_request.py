@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     Unset,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -39,7 +38,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
 
-class DescribeShareGroupOffsetsRequest:
+class DescribeShareGroupOffsetsRequest(Message):
     """DescribeShareGroupOffsetsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("groups", "unknown_tagged_fields")
@@ -52,14 +51,6 @@ class DescribeShareGroupOffsetsRequest:
     ) -> None:
         self.groups: list[DescribeShareGroupOffsetsRequestGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeShareGroupOffsetsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_share_group_offsets_request(
@@ -112,7 +103,7 @@ def write_describe_share_group_offsets_request(
     parts.append(b"".join(pieces))
 
 
-class DescribeShareGroupOffsetsRequestGroup:
+class DescribeShareGroupOffsetsRequestGroup(Message):
     """groups[] of DescribeShareGroupOffsetsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topics", "unknown_tagged_fields")
@@ -129,14 +120,6 @@ class DescribeShareGroupOffsetsRequestGroup:
             [] if isinstance(topics, Unset) else topics
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeShareGroupOffsetsRequestGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_share_group_offsets_request_group_array(
@@ -189,7 +172,7 @@ def write_describe_share_group_offsets_request_group(
         parts.append(b"\0")
 
 
-class DescribeShareGroupOffsetsRequestTopic:
+class DescribeShareGroupOffsetsRequestTopic(Message):
     """groups[].topics[] of DescribeShareGroupOffsetsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -204,14 +187,6 @@ class DescribeShareGroupOffsetsRequestTopic:
         self.topic_name = topic_name
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeShareGroupOffsetsRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_share_group_offsets_request_topic_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -47,7 +46,7 @@ _pack_iqih = Struct(">iqih").pack
 _pack_iqiqh = Struct(">iqiqh").pack
 
 
-class DescribeShareGroupOffsetsResponse:
+class DescribeShareGroupOffsetsResponse(Message):
     """DescribeShareGroupOffsetsResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "groups", "unknown_tagged_fields")
@@ -62,14 +61,6 @@ class DescribeShareGroupOffsetsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribeShareGroupOffsetsResponseGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeShareGroupOffsetsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_share_group_offsets_response(
@@ -125,7 +116,7 @@ def write_describe_share_group_offsets_response(
     parts.append(b"".join(pieces))
 
 
-class DescribeShareGroupOffsetsResponseGroup:
+class DescribeShareGroupOffsetsResponseGroup(Message):
     """groups[] of DescribeShareGroupOffsetsResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -150,14 +141,6 @@ class DescribeShareGroupOffsetsResponseGroup:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeShareGroupOffsetsResponseGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_share_group_offsets_response_group_array(
@@ -214,7 +197,7 @@ def write_describe_share_group_offsets_response_group(
         parts.append(b"\0")
 
 
-class DescribeShareGroupOffsetsResponseTopic:
+class DescribeShareGroupOffsetsResponseTopic(Message):
     """groups[].topics[] of DescribeShareGroupOffsetsResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -238,14 +221,6 @@ class DescribeShareGroupOffsetsResponseTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeShareGroupOffsetsResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_share_group_offsets_response_topic_array(
@@ -300,7 +275,7 @@ def write_describe_share_group_offsets_response_topic(
         parts.append(b"\0")
 
 
-class DescribeShareGroupOffsetsResponsePartition:
+class DescribeShareGroupOffsetsResponsePartition(Message):
     """groups[].topics[].partitions[] of DescribeShareGroupOffsetsResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -331,14 +306,6 @@ class DescribeShareGroupOffsetsResponsePartition:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeShareGroupOffsetsResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_share_group_offsets_response_partition_array(

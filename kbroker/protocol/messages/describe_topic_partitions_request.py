@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_presence,
@@ -39,7 +38,7 @@ _unpack_iB = Struct(">iB").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class DescribeTopicPartitionsRequest:
+class DescribeTopicPartitionsRequest(Message):
     """DescribeTopicPartitionsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -61,14 +60,6 @@ class DescribeTopicPartitionsRequest:
         self.response_partition_limit = response_partition_limit
         self.cursor: Cursor | None = cursor
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeTopicPartitionsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_topic_partitions_request(
@@ -129,7 +120,7 @@ def write_describe_topic_partitions_request(
     parts.append(b"".join(pieces))
 
 
-class TopicRequest:
+class TopicRequest(Message):
     """topics[] of DescribeTopicPartitionsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "unknown_tagged_fields")
@@ -142,14 +133,6 @@ class TopicRequest:
     ) -> None:
         self.name = name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_request_array(
@@ -180,7 +163,7 @@ def write_topic_request(parts: list[Any], message: TopicRequest, version: int) -
         parts.append(b"\0")
 
 
-class Cursor:
+class Cursor(Message):
     """cursor of DescribeTopicPartitionsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partition_index", "unknown_tagged_fields")
@@ -195,14 +178,6 @@ class Cursor:
         self.topic_name = topic_name
         self.partition_index = partition_index
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Cursor):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_cursor(buffer: bytes, position: int, version: int) -> tuple[Cursor, int]:

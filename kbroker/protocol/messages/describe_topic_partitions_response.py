@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -51,7 +50,7 @@ _pack_hiii = Struct(">hiii").pack
 _pack_i = Struct(">i").pack
 
 
-class DescribeTopicPartitionsResponse:
+class DescribeTopicPartitionsResponse(Message):
     """DescribeTopicPartitionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -73,14 +72,6 @@ class DescribeTopicPartitionsResponse:
         self.topics: list[DescribeTopicPartitionsResponseTopic] = [] if topics is None else topics
         self.next_cursor: Cursor | None = next_cursor
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeTopicPartitionsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_topic_partitions_response(
@@ -146,7 +137,7 @@ def write_describe_topic_partitions_response(
     parts.append(b"".join(pieces))
 
 
-class DescribeTopicPartitionsResponseTopic:
+class DescribeTopicPartitionsResponseTopic(Message):
     """topics[] of DescribeTopicPartitionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -179,14 +170,6 @@ class DescribeTopicPartitionsResponseTopic:
         )
         self.topic_authorized_operations = topic_authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeTopicPartitionsResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_topic_partitions_response_topic_array(
@@ -246,7 +229,7 @@ def write_describe_topic_partitions_response_topic(
         parts.append(b"\0")
 
 
-class DescribeTopicPartitionsResponsePartition:
+class DescribeTopicPartitionsResponsePartition(Message):
     """topics[].partitions[] of DescribeTopicPartitionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -286,14 +269,6 @@ class DescribeTopicPartitionsResponsePartition:
         self.last_known_elr: list[int] | None = last_known_elr
         self.offline_replicas: list[int] = [] if offline_replicas is None else offline_replicas
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeTopicPartitionsResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_topic_partitions_response_partition_array(
@@ -395,7 +370,7 @@ def write_describe_topic_partitions_response_partition(
         parts.append(b"\0")
 
 
-class Cursor:
+class Cursor(Message):
     """next_cursor of DescribeTopicPartitionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partition_index", "unknown_tagged_fields")
@@ -410,14 +385,6 @@ class Cursor:
         self.topic_name = topic_name
         self.partition_index = partition_index
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Cursor):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_cursor(buffer: bytes, position: int, version: int) -> tuple[Cursor, int]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -33,7 +32,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class DescribeTransactionsRequest:
+class DescribeTransactionsRequest(Message):
     """DescribeTransactionsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("transactional_ids", "unknown_tagged_fields")
@@ -46,14 +45,6 @@ class DescribeTransactionsRequest:
     ) -> None:
         self.transactional_ids: list[str] = [] if transactional_ids is None else transactional_ids
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeTransactionsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_transactions_request(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -42,7 +41,7 @@ _pack_i = Struct(">i").pack
 _pack_iqqh = Struct(">iqqh").pack
 
 
-class DescribeTransactionsResponse:
+class DescribeTransactionsResponse(Message):
     """DescribeTransactionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -63,14 +62,6 @@ class DescribeTransactionsResponse:
             [] if transaction_states is None else transaction_states
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeTransactionsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_transactions_response(
@@ -126,7 +117,7 @@ def write_describe_transactions_response(
     parts.append(b"".join(pieces))
 
 
-class TransactionState:
+class TransactionState(Message):
     """transaction_states[] of DescribeTransactionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -163,14 +154,6 @@ class TransactionState:
         self.producer_epoch = producer_epoch
         self.topics: list[TopicData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TransactionState):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_transaction_state_array(
@@ -233,7 +216,7 @@ def write_transaction_state(parts: list[Any], message: TransactionState, version
         parts.append(b"\0")
 
 
-class TopicData:
+class TopicData(Message):
     """transaction_states[].topics[] of DescribeTransactionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partitions", "unknown_tagged_fields")
@@ -248,14 +231,6 @@ class TopicData:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     Unset,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_count,
     read_short_string,
@@ -35,7 +34,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class DescribeUserScramCredentialsRequest:
+class DescribeUserScramCredentialsRequest(Message):
     """DescribeUserScramCredentialsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("users", "unknown_tagged_fields")
@@ -48,14 +47,6 @@ class DescribeUserScramCredentialsRequest:
     ) -> None:
         self.users: list[UserName] | None = [] if isinstance(users, Unset) else users
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeUserScramCredentialsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_user_scram_credentials_request(
@@ -104,7 +95,7 @@ def write_describe_user_scram_credentials_request(
     parts.append(b"".join(pieces))
 
 
-class UserName:
+class UserName(Message):
     """users[] of DescribeUserScramCredentialsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "unknown_tagged_fields")
@@ -117,14 +108,6 @@ class UserName:
     ) -> None:
         self.name = name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UserName):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_user_name_array(

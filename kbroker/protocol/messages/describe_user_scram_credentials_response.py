@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -42,7 +41,7 @@ _pack_h = Struct(">h").pack
 _pack_ih = Struct(">ih").pack
 
 
-class DescribeUserScramCredentialsResponse:
+class DescribeUserScramCredentialsResponse(Message):
     """DescribeUserScramCredentialsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -67,14 +66,6 @@ class DescribeUserScramCredentialsResponse:
         self.error_message: str | None = error_message
         self.results: list[DescribeUserScramCredentialsResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeUserScramCredentialsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_user_scram_credentials_response(
@@ -132,7 +123,7 @@ def write_describe_user_scram_credentials_response(
     parts.append(b"".join(pieces))
 
 
-class DescribeUserScramCredentialsResult:
+class DescribeUserScramCredentialsResult(Message):
     """results[] of DescribeUserScramCredentialsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -159,14 +150,6 @@ class DescribeUserScramCredentialsResult:
             [] if credential_infos is None else credential_infos
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribeUserScramCredentialsResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_describe_user_scram_credentials_result_array(
@@ -223,7 +206,7 @@ def write_describe_user_scram_credentials_result(
         parts.append(b"\0")
 
 
-class CredentialInfo:
+class CredentialInfo(Message):
     """results[].credential_infos[] of DescribeUserScramCredentialsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("mechanism", "iterations", "unknown_tagged_fields")
@@ -238,14 +221,6 @@ class CredentialInfo:
         self.mechanism = mechanism
         self.iterations = iterations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CredentialInfo):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_credential_info_array(

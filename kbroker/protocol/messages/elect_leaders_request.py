@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -18,8 +19,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -53,7 +52,7 @@ _pack_b = Struct(">b").pack
 _pack_i = Struct(">i").pack
 
 
-class ElectLeadersRequest:
+class ElectLeadersRequest(Message):
     """ElectLeadersRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -77,14 +76,6 @@ class ElectLeadersRequest:
         )
         self.timeout_ms = timeout_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ElectLeadersRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_elect_leaders_request(
@@ -164,7 +155,7 @@ def write_elect_leaders_request(
     parts.append(b"".join(pieces))
 
 
-class TopicPartitions:
+class TopicPartitions(Message):
     """topic_partitions[] of ElectLeadersRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partitions", "unknown_tagged_fields")
@@ -179,14 +170,6 @@ class TopicPartitions:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_array(

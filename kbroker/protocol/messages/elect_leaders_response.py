@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -47,7 +46,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class ElectLeadersResponse:
+class ElectLeadersResponse(Message):
     """ElectLeadersResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -71,14 +70,6 @@ class ElectLeadersResponse:
             [] if replica_election_results is None else replica_election_results
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ElectLeadersResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_elect_leaders_response(
@@ -156,7 +147,7 @@ def write_elect_leaders_response(
     parts.append(b"".join(pieces))
 
 
-class ReplicaElectionResult:
+class ReplicaElectionResult(Message):
     """replica_election_results[] of ElectLeadersResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partition_result", "unknown_tagged_fields")
@@ -173,14 +164,6 @@ class ReplicaElectionResult:
             [] if partition_result is None else partition_result
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReplicaElectionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_replica_election_result_array(
@@ -250,7 +233,7 @@ def write_replica_election_result(
         raise absent_field("ReplicaElectionResult.unknown_tagged_fields", version)
 
 
-class PartitionResult:
+class PartitionResult(Message):
     """replica_election_results[].partition_result[] of ElectLeadersResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -272,14 +255,6 @@ class PartitionResult:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_result_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -53,7 +52,7 @@ _pack_iu = Struct(">i16s").pack
 _pack_iii = Struct(">iii").pack
 
 
-class EndQuorumEpochRequest:
+class EndQuorumEpochRequest(Message):
     """EndQuorumEpochRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -77,14 +76,6 @@ class EndQuorumEpochRequest:
             [] if leader_endpoints is None else leader_endpoints
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EndQuorumEpochRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_end_quorum_epoch_request(
@@ -173,7 +164,7 @@ def write_end_quorum_epoch_request(
     parts.append(b"".join(pieces))
 
 
-class TopicData:
+class TopicData(Message):
     """topics[] of EndQuorumEpochRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -188,14 +179,6 @@ class TopicData:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -261,7 +244,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         raise absent_field("TopicData.unknown_tagged_fields", version)
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of EndQuorumEpochRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -293,14 +276,6 @@ class PartitionData:
             [] if preferred_candidates is None else preferred_candidates
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -377,7 +352,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         raise absent_field("PartitionData.unknown_tagged_fields", version)
 
 
-class ReplicaInfo:
+class ReplicaInfo(Message):
     """topics[].partitions[].preferred_candidates[] of EndQuorumEpochRequest in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -396,14 +371,6 @@ class ReplicaInfo:
         self.candidate_id = candidate_id
         self.candidate_directory_id = candidate_directory_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReplicaInfo):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_replica_info_array(
@@ -438,7 +405,7 @@ def write_replica_info(parts: list[Any], message: ReplicaInfo, version: int) -> 
         parts.append(b"\0")
 
 
-class LeaderEndpoint:
+class LeaderEndpoint(Message):
     """leader_endpoints[] of EndQuorumEpochRequest in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "host", "port", "unknown_tagged_fields")
@@ -455,14 +422,6 @@ class LeaderEndpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_endpoint_array(

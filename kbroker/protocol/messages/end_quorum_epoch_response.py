@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_compact_count,
@@ -50,7 +49,7 @@ _pack_i = Struct(">i").pack
 _pack_ihii = Struct(">ihii").pack
 
 
-class EndQuorumEpochResponse:
+class EndQuorumEpochResponse(Message):
     """EndQuorumEpochResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -72,14 +71,6 @@ class EndQuorumEpochResponse:
         self.topics: list[TopicData] = [] if topics is None else topics
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EndQuorumEpochResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_end_quorum_epoch_response(
@@ -171,7 +162,7 @@ def write_end_quorum_epoch_response(
     parts.append(b"".join(pieces))
 
 
-class TopicData:
+class TopicData(Message):
     """topics[] of EndQuorumEpochResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -186,14 +177,6 @@ class TopicData:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -259,7 +242,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         raise absent_field("TopicData.unknown_tagged_fields", version)
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of EndQuorumEpochResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -284,14 +267,6 @@ class PartitionData:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -348,7 +323,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         raise absent_field("PartitionData.unknown_tagged_fields", version)
 
 
-class NodeEndpoint:
+class NodeEndpoint(Message):
     """node_endpoints[] of EndQuorumEpochResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "unknown_tagged_fields")
@@ -365,14 +340,6 @@ class NodeEndpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NodeEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_endpoint_array(

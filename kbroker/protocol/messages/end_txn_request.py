@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_short_string,
     read_string,
@@ -38,7 +37,7 @@ _unpack_qhtB = Struct(">qh?B").unpack_from
 _pack_qht = Struct(">qh?").pack
 
 
-class EndTxnRequest:
+class EndTxnRequest(Message):
     """EndTxnRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -63,14 +62,6 @@ class EndTxnRequest:
         self.producer_epoch = producer_epoch
         self.committed = committed
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EndTxnRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_end_txn_request(buffer: Buffer, position: int, version: int) -> tuple[EndTxnRequest, int]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -36,7 +35,7 @@ _pack_ih = Struct(">ih").pack
 _pack_ihqh = Struct(">ihqh").pack
 
 
-class EndTxnResponse:
+class EndTxnResponse(Message):
     """EndTxnResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -61,14 +60,6 @@ class EndTxnResponse:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EndTxnResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_end_txn_response(

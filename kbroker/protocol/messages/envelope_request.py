@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_bytes,
     read_compact_nullable_bytes,
@@ -32,7 +31,7 @@ MAX_VERSION: Final = 0
 FLEXIBLE_FROM: Final = 0
 
 
-class EnvelopeRequest:
+class EnvelopeRequest(Message):
     """EnvelopeRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -54,14 +53,6 @@ class EnvelopeRequest:
         self.request_principal: bytes | None = request_principal
         self.client_host_address = client_host_address
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EnvelopeRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_envelope_request(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_bytes,
     read_tagged_fields,
@@ -34,7 +33,7 @@ _unpack_hB = Struct(">hB").unpack_from
 _pack_h = Struct(">h").pack
 
 
-class EnvelopeResponse:
+class EnvelopeResponse(Message):
     """EnvelopeResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("response_data", "error_code", "unknown_tagged_fields")
@@ -49,14 +48,6 @@ class EnvelopeResponse:
         self.response_data: bytes | None = response_data
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EnvelopeResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_envelope_response(

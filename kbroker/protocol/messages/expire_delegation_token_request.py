@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -38,7 +37,7 @@ _unpack_qB = Struct(">qB").unpack_from
 _pack_q = Struct(">q").pack
 
 
-class ExpireDelegationTokenRequest:
+class ExpireDelegationTokenRequest(Message):
     """ExpireDelegationTokenRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("hmac", "expiry_time_period_ms", "unknown_tagged_fields")
@@ -53,14 +52,6 @@ class ExpireDelegationTokenRequest:
         self.hmac = hmac
         self.expiry_time_period_ms = expiry_time_period_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ExpireDelegationTokenRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_expire_delegation_token_request(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -68,7 +67,7 @@ _pack_iqqi = Struct(">iqqi").pack
 _pack_q = Struct(">q").pack
 
 
-class FetchRequest:
+class FetchRequest(Message):
     """FetchRequest in versions 4-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -121,14 +120,6 @@ class FetchRequest:
         )
         self.rack_id = rack_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[FetchRequest, int]:
@@ -316,7 +307,7 @@ def write_fetch_request(parts: list[Any], message: FetchRequest, version: int) -
     parts.append(b"".join(pieces))
 
 
-class ReplicaState:
+class ReplicaState(Message):
     """replica_state of FetchRequest in versions 15-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("replica_id", "replica_epoch", "unknown_tagged_fields")
@@ -331,14 +322,6 @@ class ReplicaState:
         self.replica_id = replica_id
         self.replica_epoch = replica_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReplicaState):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_replica_state(buffer: bytes, position: int, version: int) -> tuple[ReplicaState, int]:
@@ -366,7 +349,7 @@ def is_default_replica_state(message: ReplicaState) -> bool:
     )
 
 
-class FetchTopic:
+class FetchTopic(Message):
     """topics[] of FetchRequest in versions 4-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "topic_id", "partitions", "unknown_tagged_fields")
@@ -383,14 +366,6 @@ class FetchTopic:
         self.topic_id = topic_id
         self.partitions: list[FetchPartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_topic_array(
@@ -467,7 +442,7 @@ def write_fetch_topic(parts: list[Any], message: FetchTopic, version: int) -> No
         raise absent_field("FetchTopic.unknown_tagged_fields", version)
 
 
-class FetchPartition:
+class FetchPartition(Message):
     """topics[].partitions[] of FetchRequest in versions 4-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -504,14 +479,6 @@ class FetchPartition:
         self.replica_directory_id = replica_directory_id
         self.high_watermark = high_watermark
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_partition_array(
@@ -655,7 +622,7 @@ def write_fetch_partition(parts: list[Any], message: FetchPartition, version: in
         raise absent_field("FetchPartition.unknown_tagged_fields", version)
 
 
-class ForgottenTopic:
+class ForgottenTopic(Message):
     """forgotten_topics_data[] of FetchRequest in versions 7-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "topic_id", "partitions", "unknown_tagged_fields")
@@ -672,14 +639,6 @@ class ForgottenTopic:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ForgottenTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_forgotten_topic_array(

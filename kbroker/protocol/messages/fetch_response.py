@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     ZERO_UUID,
@@ -20,8 +21,6 @@ from kbroker.protocol.wire import (
     Unset,
     absent_field,
     append_joined,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -76,7 +75,7 @@ _pack_qi = Struct(">qi").pack
 _pack_qq = Struct(">qq").pack
 
 
-class FetchResponse:
+class FetchResponse(Message):
     """FetchResponse in versions 4-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -104,14 +103,6 @@ class FetchResponse:
         self.responses: list[FetchableTopicResponse] = [] if responses is None else responses
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_response(buffer: Buffer, position: int, version: int) -> tuple[FetchResponse, int]:
@@ -215,7 +206,7 @@ def write_fetch_response(parts: list[Any], message: FetchResponse, version: int)
     append_joined(parts, pieces)
 
 
-class FetchableTopicResponse:
+class FetchableTopicResponse(Message):
     """responses[] of FetchResponse in versions 4-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "topic_id", "partitions", "unknown_tagged_fields")
@@ -232,14 +223,6 @@ class FetchableTopicResponse:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchableTopicResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetchable_topic_response_array(
@@ -320,7 +303,7 @@ def write_fetchable_topic_response(
         raise absent_field("FetchableTopicResponse.unknown_tagged_fields", version)
 
 
-class PartitionData:
+class PartitionData(Message):
     """responses[].partitions[] of FetchResponse in versions 4-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -372,14 +355,6 @@ class PartitionData:
         self.preferred_read_replica = preferred_read_replica
         self.records: Records = records
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -537,7 +512,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         raise absent_field("PartitionData.unknown_tagged_fields", version)
 
 
-class EpochEndOffset:
+class EpochEndOffset(Message):
     """responses[].partitions[].diverging_epoch of FetchResponse in versions 12-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("epoch", "end_offset", "unknown_tagged_fields")
@@ -552,14 +527,6 @@ class EpochEndOffset:
         self.epoch = epoch
         self.end_offset = end_offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EpochEndOffset):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_epoch_end_offset(
@@ -589,7 +556,7 @@ def is_default_epoch_end_offset(message: EpochEndOffset) -> bool:
     return not (message.epoch != -1 or message.end_offset != -1 or message.unknown_tagged_fields)
 
 
-class LeaderIdAndEpoch:
+class LeaderIdAndEpoch(Message):
     """responses[].partitions[].current_leader of FetchResponse in versions 12-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("leader_id", "leader_epoch", "unknown_tagged_fields")
@@ -604,14 +571,6 @@ class LeaderIdAndEpoch:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderIdAndEpoch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_id_and_epoch(
@@ -643,7 +602,7 @@ def is_default_leader_id_and_epoch(message: LeaderIdAndEpoch) -> bool:
     )
 
 
-class SnapshotId:
+class SnapshotId(Message):
     """responses[].partitions[].snapshot_id of FetchResponse in versions 12-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("end_offset", "epoch", "unknown_tagged_fields")
@@ -658,14 +617,6 @@ class SnapshotId:
         self.end_offset = end_offset
         self.epoch = epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SnapshotId):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
@@ -691,7 +642,7 @@ def is_default_snapshot_id(message: SnapshotId) -> bool:
     return not (message.end_offset != -1 or message.epoch != -1 or message.unknown_tagged_fields)
 
 
-class AbortedTransaction:
+class AbortedTransaction(Message):
     """responses[].partitions[].aborted_transactions[] of FetchResponse in versions 4-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("producer_id", "first_offset", "unknown_tagged_fields")
@@ -706,14 +657,6 @@ class AbortedTransaction:
         self.producer_id = producer_id
         self.first_offset = first_offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AbortedTransaction):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_aborted_transaction_array(
@@ -752,7 +695,7 @@ def write_aborted_transaction(parts: list[Any], message: AbortedTransaction, ver
         raise absent_field("AbortedTransaction.unknown_tagged_fields", version)
 
 
-class NodeEndpoint:
+class NodeEndpoint(Message):
     """node_endpoints[] of FetchResponse in versions 16-18."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "rack", "unknown_tagged_fields")
@@ -771,14 +714,6 @@ class NodeEndpoint:
         self.port = port
         self.rack: str | None = rack
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NodeEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_endpoint_array(

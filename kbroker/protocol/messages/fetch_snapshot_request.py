@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -49,7 +48,7 @@ _pack_q = Struct(">q").pack
 _pack_qi = Struct(">qi").pack
 
 
-class FetchSnapshotRequest:
+class FetchSnapshotRequest(Message):
     """FetchSnapshotRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -74,14 +73,6 @@ class FetchSnapshotRequest:
         self.max_bytes = max_bytes
         self.topics: list[TopicSnapshot] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchSnapshotRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_snapshot_request(
@@ -148,7 +139,7 @@ def write_fetch_snapshot_request(
     parts.append(b"".join(pieces))
 
 
-class TopicSnapshot:
+class TopicSnapshot(Message):
     """topics[] of FetchSnapshotRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -163,14 +154,6 @@ class TopicSnapshot:
         self.name = name
         self.partitions: list[PartitionSnapshot] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicSnapshot):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_snapshot_array(
@@ -218,7 +201,7 @@ def write_topic_snapshot(parts: list[Any], message: TopicSnapshot, version: int)
         parts.append(b"\0")
 
 
-class PartitionSnapshot:
+class PartitionSnapshot(Message):
     """topics[].partitions[] of FetchSnapshotRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -246,14 +229,6 @@ class PartitionSnapshot:
         self.position = position
         self.replica_directory_id = replica_directory_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionSnapshot):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_snapshot_array(
@@ -308,7 +283,7 @@ def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, versi
         parts.append(b"\0")
 
 
-class SnapshotId:
+class SnapshotId(Message):
     """topics[].partitions[].snapshot_id of FetchSnapshotRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("end_offset", "epoch", "unknown_tagged_fields")
@@ -323,14 +298,6 @@ class SnapshotId:
         self.end_offset = end_offset
         self.epoch = epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SnapshotId):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_snapshot_id(buffer: bytes, position: int, version: int) -> tuple[SnapshotId, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     absent_field,
     append_joined,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -54,7 +53,7 @@ _pack_qi = Struct(">qi").pack
 _pack_qq = Struct(">qq").pack
 
 
-class FetchSnapshotResponse:
+class FetchSnapshotResponse(Message):
     """FetchSnapshotResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -79,14 +78,6 @@ class FetchSnapshotResponse:
         self.topics: list[TopicSnapshot] = [] if topics is None else topics
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchSnapshotResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_snapshot_response(
@@ -166,7 +157,7 @@ def write_fetch_snapshot_response(
     append_joined(parts, pieces)
 
 
-class TopicSnapshot:
+class TopicSnapshot(Message):
     """topics[] of FetchSnapshotResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -181,14 +172,6 @@ class TopicSnapshot:
         self.name = name
         self.partitions: list[PartitionSnapshot] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicSnapshot):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_snapshot_array(
@@ -236,7 +219,7 @@ def write_topic_snapshot(parts: list[Any], message: TopicSnapshot, version: int)
         parts.append(b"\0")
 
 
-class PartitionSnapshot:
+class PartitionSnapshot(Message):
     """topics[].partitions[] of FetchSnapshotResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -272,14 +255,6 @@ class PartitionSnapshot:
         self.position = position
         self.unaligned_records = unaligned_records
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionSnapshot):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_snapshot_array(
@@ -338,7 +313,7 @@ def write_partition_snapshot(parts: list[Any], message: PartitionSnapshot, versi
         parts.append(b"\0")
 
 
-class SnapshotId:
+class SnapshotId(Message):
     """topics[].partitions[].snapshot_id of FetchSnapshotResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("end_offset", "epoch", "unknown_tagged_fields")
@@ -353,14 +328,6 @@ class SnapshotId:
         self.end_offset = end_offset
         self.epoch = epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SnapshotId):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_snapshot_id(buffer: Buffer, position: int, version: int) -> tuple[SnapshotId, int]:
@@ -382,7 +349,7 @@ def write_snapshot_id(parts: list[Any], message: SnapshotId, version: int) -> No
         parts.append(b"\0")
 
 
-class LeaderIdAndEpoch:
+class LeaderIdAndEpoch(Message):
     """topics[].partitions[].current_leader of FetchSnapshotResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("leader_id", "leader_epoch", "unknown_tagged_fields")
@@ -397,14 +364,6 @@ class LeaderIdAndEpoch:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderIdAndEpoch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_id_and_epoch(
@@ -436,7 +395,7 @@ def is_default_leader_id_and_epoch(message: LeaderIdAndEpoch) -> bool:
     )
 
 
-class NodeEndpoint:
+class NodeEndpoint(Message):
     """node_endpoints[] of FetchSnapshotResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "unknown_tagged_fields")
@@ -453,14 +412,6 @@ class NodeEndpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NodeEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_endpoint_array(

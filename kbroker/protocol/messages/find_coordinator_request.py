@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -40,7 +39,7 @@ _unpack_b = Struct(">b").unpack_from
 _pack_b = Struct(">b").pack
 
 
-class FindCoordinatorRequest:
+class FindCoordinatorRequest(Message):
     """FindCoordinatorRequest in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -62,14 +61,6 @@ class FindCoordinatorRequest:
         self.key_type = key_type
         self.coordinator_keys: list[str] = [] if coordinator_keys is None else coordinator_keys
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FindCoordinatorRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_find_coordinator_request(

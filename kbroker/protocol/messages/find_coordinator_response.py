@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_nullable_string,
@@ -47,7 +46,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class FindCoordinatorResponse:
+class FindCoordinatorResponse(Message):
     """FindCoordinatorResponse in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -81,14 +80,6 @@ class FindCoordinatorResponse:
         self.port = port
         self.coordinators: list[Coordinator] = [] if coordinators is None else coordinators
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FindCoordinatorResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_find_coordinator_response(
@@ -218,7 +209,7 @@ def write_find_coordinator_response(
     parts.append(b"".join(pieces))
 
 
-class Coordinator:
+class Coordinator(Message):
     """coordinators[] of FindCoordinatorResponse in versions 4-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -249,14 +240,6 @@ class Coordinator:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Coordinator):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_coordinator_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -33,7 +32,7 @@ _unpack_uB = Struct(">16sB").unpack_from
 _pack_u = Struct(">16s").pack
 
 
-class GetTelemetrySubscriptionsRequest:
+class GetTelemetrySubscriptionsRequest(Message):
     """GetTelemetrySubscriptionsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("client_instance_id", "unknown_tagged_fields")
@@ -46,14 +45,6 @@ class GetTelemetrySubscriptionsRequest:
     ) -> None:
         self.client_instance_id = client_instance_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, GetTelemetrySubscriptionsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_get_telemetry_subscriptions_request(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -41,7 +40,7 @@ _pack_ihui = Struct(">ih16si").pack
 _pack_iit = Struct(">ii?").pack
 
 
-class GetTelemetrySubscriptionsResponse:
+class GetTelemetrySubscriptionsResponse(Message):
     """GetTelemetrySubscriptionsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -83,14 +82,6 @@ class GetTelemetrySubscriptionsResponse:
         self.delta_temporality = delta_temporality
         self.requested_metrics: list[str] = [] if requested_metrics is None else requested_metrics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, GetTelemetrySubscriptionsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_get_telemetry_subscriptions_response(

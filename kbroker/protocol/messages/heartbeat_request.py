@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_nullable_string,
     read_short_nullable_string,
@@ -41,7 +40,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class HeartbeatRequest:
+class HeartbeatRequest(Message):
     """HeartbeatRequest in versions 0-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -66,14 +65,6 @@ class HeartbeatRequest:
         self.member_id = member_id
         self.group_instance_id: str | None = group_instance_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, HeartbeatRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_heartbeat_request(

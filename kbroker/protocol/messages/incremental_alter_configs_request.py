@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -49,7 +48,7 @@ _pack_t = Struct(">?").pack
 _pack_b = Struct(">b").pack
 
 
-class IncrementalAlterConfigsRequest:
+class IncrementalAlterConfigsRequest(Message):
     """IncrementalAlterConfigsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("resources", "validate_only", "unknown_tagged_fields")
@@ -64,14 +63,6 @@ class IncrementalAlterConfigsRequest:
         self.resources: list[AlterConfigsResource] = [] if resources is None else resources
         self.validate_only = validate_only
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, IncrementalAlterConfigsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_incremental_alter_configs_request(
@@ -140,7 +131,7 @@ def write_incremental_alter_configs_request(
     parts.append(b"".join(pieces))
 
 
-class AlterConfigsResource:
+class AlterConfigsResource(Message):
     """resources[] of IncrementalAlterConfigsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -162,14 +153,6 @@ class AlterConfigsResource:
         self.resource_name = resource_name
         self.configs: list[AlterableConfig] = [] if configs is None else configs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterConfigsResource):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alter_configs_resource_array(
@@ -242,7 +225,7 @@ def write_alter_configs_resource(
         raise absent_field("AlterConfigsResource.unknown_tagged_fields", version)
 
 
-class AlterableConfig:
+class AlterableConfig(Message):
     """resources[].configs[] of IncrementalAlterConfigsRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -264,14 +247,6 @@ class AlterableConfig:
         self.config_operation = config_operation
         self.value: str | None = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AlterableConfig):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_alterable_config_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_nullable_string,
     read_short_nullable_string,
@@ -42,7 +41,7 @@ _pack_iqh = Struct(">iqh").pack
 _pack_iqhtt = Struct(">iqh??").pack
 
 
-class InitProducerIdRequest:
+class InitProducerIdRequest(Message):
     """InitProducerIdRequest in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -73,14 +72,6 @@ class InitProducerIdRequest:
         self.enable2_pc = enable2_pc
         self.keep_prepared_txn = keep_prepared_txn
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, InitProducerIdRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_init_producer_id_request(

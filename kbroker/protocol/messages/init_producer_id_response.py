@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -36,7 +35,7 @@ _pack_ihqh = Struct(">ihqh").pack
 _pack_ihqhqh = Struct(">ihqhqh").pack
 
 
-class InitProducerIdResponse:
+class InitProducerIdResponse(Message):
     """InitProducerIdResponse in versions 0-6."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -67,14 +66,6 @@ class InitProducerIdResponse:
         self.ongoing_txn_producer_id = ongoing_txn_producer_id
         self.ongoing_txn_producer_epoch = ongoing_txn_producer_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, InitProducerIdResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_init_producer_id_response(

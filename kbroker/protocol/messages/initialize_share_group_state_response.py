@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -39,7 +38,7 @@ _pack_u = Struct(">16s").pack
 _pack_ih = Struct(">ih").pack
 
 
-class InitializeShareGroupStateResponse:
+class InitializeShareGroupStateResponse(Message):
     """InitializeShareGroupStateResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("results", "unknown_tagged_fields")
@@ -52,14 +51,6 @@ class InitializeShareGroupStateResponse:
     ) -> None:
         self.results: list[InitializeStateResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, InitializeShareGroupStateResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_initialize_share_group_state_response(
@@ -112,7 +103,7 @@ def write_initialize_share_group_state_response(
     parts.append(b"".join(pieces))
 
 
-class InitializeStateResult:
+class InitializeStateResult(Message):
     """results[] of InitializeShareGroupStateResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -127,14 +118,6 @@ class InitializeStateResult:
         self.topic_id = topic_id
         self.partitions: list[PartitionResult] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, InitializeStateResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_initialize_state_result_array(
@@ -187,7 +170,7 @@ def write_initialize_state_result(
         parts.append(b"\0")
 
 
-class PartitionResult:
+class PartitionResult(Message):
     """results[].partitions[] of InitializeShareGroupStateResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -209,14 +192,6 @@ class PartitionResult:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_result_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -52,7 +51,7 @@ _pack_i = Struct(">i").pack
 _pack_ii = Struct(">ii").pack
 
 
-class JoinGroupRequest:
+class JoinGroupRequest(Message):
     """JoinGroupRequest in versions 0-9."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -89,14 +88,6 @@ class JoinGroupRequest:
         self.protocols: list[JoinGroupRequestProtocol] = [] if protocols is None else protocols
         self.reason: str | None = reason
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, JoinGroupRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_join_group_request(
@@ -210,7 +201,7 @@ def write_join_group_request(parts: list[Any], message: JoinGroupRequest, versio
     parts.append(b"".join(pieces))
 
 
-class JoinGroupRequestProtocol:
+class JoinGroupRequestProtocol(Message):
     """protocols[] of JoinGroupRequest in versions 0-9."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "metadata", "unknown_tagged_fields")
@@ -225,14 +216,6 @@ class JoinGroupRequestProtocol:
         self.name = name
         self.metadata = metadata
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, JoinGroupRequestProtocol):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_join_group_request_protocol_array(

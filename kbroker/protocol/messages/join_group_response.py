@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -54,7 +53,7 @@ _pack_hi = Struct(">hi").pack
 _pack_ihi = Struct(">ihi").pack
 
 
-class JoinGroupResponse:
+class JoinGroupResponse(Message):
     """JoinGroupResponse in versions 0-9."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -94,14 +93,6 @@ class JoinGroupResponse:
         self.member_id = member_id
         self.members: list[JoinGroupResponseMember] = [] if members is None else members
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, JoinGroupResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_join_group_response(
@@ -224,7 +215,7 @@ def write_join_group_response(parts: list[Any], message: JoinGroupResponse, vers
     parts.append(b"".join(pieces))
 
 
-class JoinGroupResponseMember:
+class JoinGroupResponseMember(Message):
     """members[] of JoinGroupResponse in versions 0-9."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -246,14 +237,6 @@ class JoinGroupResponseMember:
         self.group_instance_id: str | None = group_instance_id
         self.metadata = metadata
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, JoinGroupResponseMember):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_join_group_response_member_array(

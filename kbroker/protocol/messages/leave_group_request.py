@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -15,8 +16,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -42,7 +41,7 @@ MAX_VERSION: Final = 5
 FLEXIBLE_FROM: Final = 4
 
 
-class LeaveGroupRequest:
+class LeaveGroupRequest(Message):
     """LeaveGroupRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -64,14 +63,6 @@ class LeaveGroupRequest:
         self.member_id = member_id
         self.members: list[MemberIdentity] = [] if members is None else members
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaveGroupRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leave_group_request(
@@ -149,7 +140,7 @@ def write_leave_group_request(parts: list[Any], message: LeaveGroupRequest, vers
     parts.append(b"".join(pieces))
 
 
-class MemberIdentity:
+class MemberIdentity(Message):
     """members[] of LeaveGroupRequest in versions 3-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -171,14 +162,6 @@ class MemberIdentity:
         self.group_instance_id: str | None = group_instance_id
         self.reason: str | None = reason
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MemberIdentity):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_member_identity_array(

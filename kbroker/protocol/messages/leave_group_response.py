@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -48,7 +47,7 @@ _pack_h = Struct(">h").pack
 _pack_ih = Struct(">ih").pack
 
 
-class LeaveGroupResponse:
+class LeaveGroupResponse(Message):
     """LeaveGroupResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -70,14 +69,6 @@ class LeaveGroupResponse:
         self.error_code = error_code
         self.members: list[MemberResponse] = [] if members is None else members
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaveGroupResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leave_group_response(
@@ -150,7 +141,7 @@ def write_leave_group_response(parts: list[Any], message: LeaveGroupResponse, ve
     parts.append(b"".join(pieces))
 
 
-class MemberResponse:
+class MemberResponse(Message):
     """members[] of LeaveGroupResponse in versions 3-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -172,14 +163,6 @@ class MemberResponse:
         self.group_instance_id: str | None = group_instance_id
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MemberResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_member_response_array(

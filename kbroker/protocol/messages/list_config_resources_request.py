@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -33,7 +32,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 0
 
 
-class ListConfigResourcesRequest:
+class ListConfigResourcesRequest(Message):
     """ListConfigResourcesRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("resource_types", "unknown_tagged_fields")
@@ -46,14 +45,6 @@ class ListConfigResourcesRequest:
     ) -> None:
         self.resource_types: list[int] = [] if resource_types is None else resource_types
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListConfigResourcesRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_config_resources_request(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -38,7 +37,7 @@ _pack_b = Struct(">b").pack
 _pack_ih = Struct(">ih").pack
 
 
-class ListConfigResourcesResponse:
+class ListConfigResourcesResponse(Message):
     """ListConfigResourcesResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -62,14 +61,6 @@ class ListConfigResourcesResponse:
             [] if config_resources is None else config_resources
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListConfigResourcesResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_config_resources_response(
@@ -125,7 +116,7 @@ def write_list_config_resources_response(
     parts.append(b"".join(pieces))
 
 
-class ConfigResource:
+class ConfigResource(Message):
     """config_resources[] of ListConfigResourcesResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("resource_name", "resource_type", "unknown_tagged_fields")
@@ -140,14 +131,6 @@ class ConfigResource:
         self.resource_name = resource_name
         self.resource_type = resource_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ConfigResource):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_config_resource_array(

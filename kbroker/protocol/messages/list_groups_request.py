@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -15,8 +16,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -34,7 +33,7 @@ MAX_VERSION: Final = 5
 FLEXIBLE_FROM: Final = 3
 
 
-class ListGroupsRequest:
+class ListGroupsRequest(Message):
     """ListGroupsRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("states_filter", "types_filter", "unknown_tagged_fields")
@@ -49,14 +48,6 @@ class ListGroupsRequest:
         self.states_filter: list[str] = [] if states_filter is None else states_filter
         self.types_filter: list[str] = [] if types_filter is None else types_filter
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListGroupsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_groups_request(

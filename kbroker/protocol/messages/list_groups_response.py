@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -43,7 +42,7 @@ _pack_h = Struct(">h").pack
 _pack_ih = Struct(">ih").pack
 
 
-class ListGroupsResponse:
+class ListGroupsResponse(Message):
     """ListGroupsResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -65,14 +64,6 @@ class ListGroupsResponse:
         self.error_code = error_code
         self.groups: list[ListedGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListGroupsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_groups_response(
@@ -139,7 +130,7 @@ def write_list_groups_response(parts: list[Any], message: ListGroupsResponse, ve
     parts.append(b"".join(pieces))
 
 
-class ListedGroup:
+class ListedGroup(Message):
     """groups[] of ListGroupsResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -164,14 +155,6 @@ class ListedGroup:
         self.group_state = group_state
         self.group_type = group_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListedGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_listed_group_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -50,7 +49,7 @@ _pack_iiq = Struct(">iiq").pack
 _pack_iq = Struct(">iq").pack
 
 
-class ListOffsetsRequest:
+class ListOffsetsRequest(Message):
     """ListOffsetsRequest in versions 1-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class ListOffsetsRequest:
         self.topics: list[ListOffsetsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListOffsetsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_offsets_request(
@@ -159,7 +150,7 @@ def write_list_offsets_request(parts: list[Any], message: ListOffsetsRequest, ve
     parts.append(b"".join(pieces))
 
 
-class ListOffsetsTopic:
+class ListOffsetsTopic(Message):
     """topics[] of ListOffsetsRequest in versions 1-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -174,14 +165,6 @@ class ListOffsetsTopic:
         self.name = name
         self.partitions: list[ListOffsetsPartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListOffsetsTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_offsets_topic_array(
@@ -247,7 +230,7 @@ def write_list_offsets_topic(parts: list[Any], message: ListOffsetsTopic, versio
         raise absent_field("ListOffsetsTopic.unknown_tagged_fields", version)
 
 
-class ListOffsetsPartition:
+class ListOffsetsPartition(Message):
     """topics[].partitions[] of ListOffsetsRequest in versions 1-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -269,14 +252,6 @@ class ListOffsetsPartition:
         self.current_leader_epoch = current_leader_epoch
         self.timestamp = timestamp
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListOffsetsPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_offsets_partition_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -46,7 +45,7 @@ _pack_ihqq = Struct(">ihqq").pack
 _pack_ihqqi = Struct(">ihqqi").pack
 
 
-class ListOffsetsResponse:
+class ListOffsetsResponse(Message):
     """ListOffsetsResponse in versions 1-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "topics", "unknown_tagged_fields")
@@ -61,14 +60,6 @@ class ListOffsetsResponse:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[ListOffsetsTopicResponse] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListOffsetsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_offsets_response(
@@ -140,7 +131,7 @@ def write_list_offsets_response(
     parts.append(b"".join(pieces))
 
 
-class ListOffsetsTopicResponse:
+class ListOffsetsTopicResponse(Message):
     """topics[] of ListOffsetsResponse in versions 1-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -157,14 +148,6 @@ class ListOffsetsTopicResponse:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListOffsetsTopicResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_offsets_topic_response_array(
@@ -234,7 +217,7 @@ def write_list_offsets_topic_response(
         raise absent_field("ListOffsetsTopicResponse.unknown_tagged_fields", version)
 
 
-class ListOffsetsPartitionResponse:
+class ListOffsetsPartitionResponse(Message):
     """topics[].partitions[] of ListOffsetsResponse in versions 1-11."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -262,14 +245,6 @@ class ListOffsetsPartitionResponse:
         self.offset = offset
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListOffsetsPartitionResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_offsets_partition_response_array(

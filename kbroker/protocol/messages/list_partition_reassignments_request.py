@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -41,7 +40,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class ListPartitionReassignmentsRequest:
+class ListPartitionReassignmentsRequest(Message):
     """ListPartitionReassignmentsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("timeout_ms", "topics", "unknown_tagged_fields")
@@ -56,14 +55,6 @@ class ListPartitionReassignmentsRequest:
         self.timeout_ms = timeout_ms
         self.topics: list[ListPartitionReassignmentsTopics] | None = topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListPartitionReassignmentsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_partition_reassignments_request(
@@ -120,7 +111,7 @@ def write_list_partition_reassignments_request(
     parts.append(b"".join(pieces))
 
 
-class ListPartitionReassignmentsTopics:
+class ListPartitionReassignmentsTopics(Message):
     """topics[] of ListPartitionReassignmentsRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partition_indexes", "unknown_tagged_fields")
@@ -135,14 +126,6 @@ class ListPartitionReassignmentsTopics:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListPartitionReassignmentsTopics):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_partition_reassignments_topics_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -42,7 +41,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class ListPartitionReassignmentsResponse:
+class ListPartitionReassignmentsResponse(Message):
     """ListPartitionReassignmentsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -67,14 +66,6 @@ class ListPartitionReassignmentsResponse:
         self.error_message: str | None = error_message
         self.topics: list[OngoingTopicReassignment] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListPartitionReassignmentsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_partition_reassignments_response(
@@ -132,7 +123,7 @@ def write_list_partition_reassignments_response(
     parts.append(b"".join(pieces))
 
 
-class OngoingTopicReassignment:
+class OngoingTopicReassignment(Message):
     """topics[] of ListPartitionReassignmentsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -149,14 +140,6 @@ class OngoingTopicReassignment:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OngoingTopicReassignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_ongoing_topic_reassignment_array(
@@ -208,7 +191,7 @@ def write_ongoing_topic_reassignment(
         parts.append(b"\0")
 
 
-class OngoingPartitionReassignment:
+class OngoingPartitionReassignment(Message):
     """topics[].partitions[] of ListPartitionReassignmentsResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -233,14 +216,6 @@ class OngoingPartitionReassignment:
         self.adding_replicas: list[int] = [] if adding_replicas is None else adding_replicas
         self.removing_replicas: list[int] = [] if removing_replicas is None else removing_replicas
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OngoingPartitionReassignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_ongoing_partition_reassignment_array(

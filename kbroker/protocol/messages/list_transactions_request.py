@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -42,7 +41,7 @@ _unpack_q = Struct(">q").unpack_from
 _pack_q = Struct(">q").pack
 
 
-class ListTransactionsRequest:
+class ListTransactionsRequest(Message):
     """ListTransactionsRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -69,14 +68,6 @@ class ListTransactionsRequest:
         self.duration_filter = duration_filter
         self.transactional_id_pattern: str | None = transactional_id_pattern
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListTransactionsRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_transactions_request(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -38,7 +37,7 @@ _pack_ih = Struct(">ih").pack
 _pack_q = Struct(">q").pack
 
 
-class ListTransactionsResponse:
+class ListTransactionsResponse(Message):
     """ListTransactionsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -67,14 +66,6 @@ class ListTransactionsResponse:
             [] if transaction_states is None else transaction_states
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ListTransactionsResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_list_transactions_response(
@@ -144,7 +135,7 @@ def write_list_transactions_response(
     parts.append(b"".join(pieces))
 
 
-class TransactionState:
+class TransactionState(Message):
     """transaction_states[] of ListTransactionsResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -166,14 +157,6 @@ class TransactionState:
         self.producer_id = producer_id
         self.transaction_state = transaction_state
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TransactionState):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_transaction_state_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -19,8 +20,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_count,
     read_count,
@@ -57,7 +56,7 @@ _pack_tt = Struct(">??").pack
 _pack_ttt = Struct(">???").pack
 
 
-class MetadataRequest:
+class MetadataRequest(Message):
     """MetadataRequest in versions 0-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -82,14 +81,6 @@ class MetadataRequest:
         self.include_cluster_authorized_operations = include_cluster_authorized_operations
         self.include_topic_authorized_operations = include_topic_authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MetadataRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_metadata_request(
@@ -213,7 +204,7 @@ def write_metadata_request(parts: list[Any], message: MetadataRequest, version: 
     parts.append(b"".join(pieces))
 
 
-class MetadataRequestTopic:
+class MetadataRequestTopic(Message):
     """topics[] of MetadataRequest in versions 0-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "name", "unknown_tagged_fields")
@@ -228,14 +219,6 @@ class MetadataRequestTopic:
         self.topic_id = topic_id
         self.name: str | None = name
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MetadataRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_metadata_request_topic_array(

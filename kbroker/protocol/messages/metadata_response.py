@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -61,7 +60,7 @@ _pack_hiii = Struct(">hiii").pack
 _pack_i = Struct(">i").pack
 
 
-class MetadataResponse:
+class MetadataResponse(Message):
     """MetadataResponse in versions 0-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -95,14 +94,6 @@ class MetadataResponse:
         self.cluster_authorized_operations = cluster_authorized_operations
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MetadataResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_metadata_response(
@@ -242,7 +233,7 @@ def write_metadata_response(parts: list[Any], message: MetadataResponse, version
     parts.append(b"".join(pieces))
 
 
-class MetadataResponseBroker:
+class MetadataResponseBroker(Message):
     """brokers[] of MetadataResponse in versions 0-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "rack", "unknown_tagged_fields")
@@ -261,14 +252,6 @@ class MetadataResponseBroker:
         self.port = port
         self.rack: str | None = rack
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MetadataResponseBroker):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_metadata_response_broker_array(
@@ -333,7 +316,7 @@ def write_metadata_response_broker(
         raise absent_field("MetadataResponseBroker.unknown_tagged_fields", version)
 
 
-class MetadataResponseTopic:
+class MetadataResponseTopic(Message):
     """topics[] of MetadataResponse in versions 0-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -364,14 +347,6 @@ class MetadataResponseTopic:
         self.partitions: list[MetadataResponsePartition] = [] if partitions is None else partitions
         self.topic_authorized_operations = topic_authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MetadataResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_metadata_response_topic_array(
@@ -473,7 +448,7 @@ def write_metadata_response_topic(
         raise absent_field("MetadataResponseTopic.unknown_tagged_fields", version)
 
 
-class MetadataResponsePartition:
+class MetadataResponsePartition(Message):
     """topics[].partitions[] of MetadataResponse in versions 0-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -507,14 +482,6 @@ class MetadataResponsePartition:
         self.isr_nodes: list[int] = [] if isr_nodes is None else isr_nodes
         self.offline_replicas: list[int] = [] if offline_replicas is None else offline_replicas
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MetadataResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_metadata_response_partition_array(

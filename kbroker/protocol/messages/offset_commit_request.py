@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -55,7 +54,7 @@ _pack_iqi = Struct(">iqi").pack
 _pack_q = Struct(">q").pack
 
 
-class OffsetCommitRequest:
+class OffsetCommitRequest(Message):
     """OffsetCommitRequest in versions 2-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -86,14 +85,6 @@ class OffsetCommitRequest:
         self.retention_time_ms = retention_time_ms
         self.topics: list[OffsetCommitRequestTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_request(
@@ -200,7 +191,7 @@ def write_offset_commit_request(
     parts.append(b"".join(pieces))
 
 
-class OffsetCommitRequestTopic:
+class OffsetCommitRequestTopic(Message):
     """topics[] of OffsetCommitRequest in versions 2-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "topic_id", "partitions", "unknown_tagged_fields")
@@ -219,14 +210,6 @@ class OffsetCommitRequestTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_request_topic_array(
@@ -307,7 +290,7 @@ def write_offset_commit_request_topic(
         raise absent_field("OffsetCommitRequestTopic.unknown_tagged_fields", version)
 
 
-class OffsetCommitRequestPartition:
+class OffsetCommitRequestPartition(Message):
     """topics[].partitions[] of OffsetCommitRequest in versions 2-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -332,14 +315,6 @@ class OffsetCommitRequestPartition:
         self.committed_leader_epoch = committed_leader_epoch
         self.committed_metadata: str | None = committed_metadata
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitRequestPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_request_partition_array(

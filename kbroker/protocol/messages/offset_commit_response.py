@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -47,7 +46,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class OffsetCommitResponse:
+class OffsetCommitResponse(Message):
     """OffsetCommitResponse in versions 2-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "topics", "unknown_tagged_fields")
@@ -62,14 +61,6 @@ class OffsetCommitResponse:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[OffsetCommitResponseTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_response(
@@ -141,7 +132,7 @@ def write_offset_commit_response(
     parts.append(b"".join(pieces))
 
 
-class OffsetCommitResponseTopic:
+class OffsetCommitResponseTopic(Message):
     """topics[] of OffsetCommitResponse in versions 2-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "topic_id", "partitions", "unknown_tagged_fields")
@@ -160,14 +151,6 @@ class OffsetCommitResponseTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_response_topic_array(
@@ -248,7 +231,7 @@ def write_offset_commit_response_topic(
         raise absent_field("OffsetCommitResponseTopic.unknown_tagged_fields", version)
 
 
-class OffsetCommitResponsePartition:
+class OffsetCommitResponsePartition(Message):
     """topics[].partitions[] of OffsetCommitResponse in versions 2-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "error_code", "unknown_tagged_fields")
@@ -263,14 +246,6 @@ class OffsetCommitResponsePartition:
         self.partition_index = partition_index
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetCommitResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_commit_response_partition_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_count,
     read_string,
@@ -34,7 +33,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class OffsetDeleteRequest:
+class OffsetDeleteRequest(Message):
     """OffsetDeleteRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topics")
@@ -47,14 +46,6 @@ class OffsetDeleteRequest:
     ) -> None:
         self.group_id = group_id
         self.topics: list[OffsetDeleteRequestTopic] = [] if topics is None else topics
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetDeleteRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_delete_request(
@@ -96,7 +87,7 @@ def write_offset_delete_request(
     parts.append(b"".join(pieces))
 
 
-class OffsetDeleteRequestTopic:
+class OffsetDeleteRequestTopic(Message):
     """topics[] of OffsetDeleteRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions")
@@ -111,14 +102,6 @@ class OffsetDeleteRequestTopic:
         self.partitions: list[OffsetDeleteRequestPartition] = (
             [] if partitions is None else partitions
         )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetDeleteRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_delete_request_topic_array(
@@ -157,7 +140,7 @@ def write_offset_delete_request_topic(
         write_offset_delete_request_partition(parts, partitions_item, version)
 
 
-class OffsetDeleteRequestPartition:
+class OffsetDeleteRequestPartition(Message):
     """topics[].partitions[] of OffsetDeleteRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index",)
@@ -168,14 +151,6 @@ class OffsetDeleteRequestPartition:
         partition_index: int = 0,
     ) -> None:
         self.partition_index = partition_index
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetDeleteRequestPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_delete_request_partition_array(

@@ -9,12 +9,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_count,
     read_string,
@@ -35,7 +34,7 @@ _pack_hi = Struct(">hi").pack
 _pack_ih = Struct(">ih").pack
 
 
-class OffsetDeleteResponse:
+class OffsetDeleteResponse(Message):
     """OffsetDeleteResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("error_code", "throttle_time_ms", "topics")
@@ -50,14 +49,6 @@ class OffsetDeleteResponse:
         self.error_code = error_code
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[OffsetDeleteResponseTopic] = [] if topics is None else topics
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetDeleteResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_delete_response(
@@ -100,7 +91,7 @@ def write_offset_delete_response(
     parts.append(b"".join(pieces))
 
 
-class OffsetDeleteResponseTopic:
+class OffsetDeleteResponseTopic(Message):
     """topics[] of OffsetDeleteResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions")
@@ -115,14 +106,6 @@ class OffsetDeleteResponseTopic:
         self.partitions: list[OffsetDeleteResponsePartition] = (
             [] if partitions is None else partitions
         )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetDeleteResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_delete_response_topic_array(
@@ -161,7 +144,7 @@ def write_offset_delete_response_topic(
         write_offset_delete_response_partition(parts, partitions_item, version)
 
 
-class OffsetDeleteResponsePartition:
+class OffsetDeleteResponsePartition(Message):
     """topics[].partitions[] of OffsetDeleteResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "error_code")
@@ -174,14 +157,6 @@ class OffsetDeleteResponsePartition:
     ) -> None:
         self.partition_index = partition_index
         self.error_code = error_code
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetDeleteResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_delete_response_partition_array(

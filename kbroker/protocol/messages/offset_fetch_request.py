@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     UNSET,
@@ -19,8 +20,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     Unset,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -58,7 +57,7 @@ _pack_t = Struct(">?").pack
 _pack_i = Struct(">i").pack
 
 
-class OffsetFetchRequest:
+class OffsetFetchRequest(Message):
     """OffsetFetchRequest in versions 1-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -85,14 +84,6 @@ class OffsetFetchRequest:
         self.groups: list[OffsetFetchRequestGroup] = [] if groups is None else groups
         self.require_stable = require_stable
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_request(
@@ -212,7 +203,7 @@ def write_offset_fetch_request(parts: list[Any], message: OffsetFetchRequest, ve
     parts.append(b"".join(pieces))
 
 
-class OffsetFetchRequestTopic:
+class OffsetFetchRequestTopic(Message):
     """topics[] of OffsetFetchRequest in versions 1-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partition_indexes", "unknown_tagged_fields")
@@ -227,14 +218,6 @@ class OffsetFetchRequestTopic:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_request_topic_array(
@@ -295,7 +278,7 @@ def write_offset_fetch_request_topic(
         raise absent_field("OffsetFetchRequestTopic.unknown_tagged_fields", version)
 
 
-class OffsetFetchRequestGroup:
+class OffsetFetchRequestGroup(Message):
     """groups[] of OffsetFetchRequest in versions 8-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -322,14 +305,6 @@ class OffsetFetchRequestGroup:
             [] if isinstance(topics, Unset) else topics
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchRequestGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_request_group_array(
@@ -395,7 +370,7 @@ def write_offset_fetch_request_group(
         parts.append(b"\0")
 
 
-class OffsetFetchRequestTopics:
+class OffsetFetchRequestTopics(Message):
     """groups[].topics[] of OffsetFetchRequest in versions 8-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -417,14 +392,6 @@ class OffsetFetchRequestTopics:
         self.topic_id = topic_id
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchRequestTopics):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_request_topics_array(

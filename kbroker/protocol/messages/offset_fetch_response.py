@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -55,7 +54,7 @@ _pack_iq = Struct(">iq").pack
 _pack_iqi = Struct(">iqi").pack
 
 
-class OffsetFetchResponse:
+class OffsetFetchResponse(Message):
     """OffsetFetchResponse in versions 1-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -80,14 +79,6 @@ class OffsetFetchResponse:
         self.error_code = error_code
         self.groups: list[OffsetFetchResponseGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_response(
@@ -199,7 +190,7 @@ def write_offset_fetch_response(
     parts.append(b"".join(pieces))
 
 
-class OffsetFetchResponseTopic:
+class OffsetFetchResponseTopic(Message):
     """topics[] of OffsetFetchResponse in versions 1-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -216,14 +207,6 @@ class OffsetFetchResponseTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_response_topic_array(
@@ -293,7 +276,7 @@ def write_offset_fetch_response_topic(
         raise absent_field("OffsetFetchResponseTopic.unknown_tagged_fields", version)
 
 
-class OffsetFetchResponsePartition:
+class OffsetFetchResponsePartition(Message):
     """topics[].partitions[] of OffsetFetchResponse in versions 1-7."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -321,14 +304,6 @@ class OffsetFetchResponsePartition:
         self.metadata: str | None = metadata
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_response_partition_array(
@@ -400,7 +375,7 @@ def write_offset_fetch_response_partition(
         raise absent_field("OffsetFetchResponsePartition.unknown_tagged_fields", version)
 
 
-class OffsetFetchResponseGroup:
+class OffsetFetchResponseGroup(Message):
     """groups[] of OffsetFetchResponse in versions 8-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -422,14 +397,6 @@ class OffsetFetchResponseGroup:
         self.topics: list[OffsetFetchResponseTopics] = [] if topics is None else topics
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchResponseGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_response_group_array(
@@ -483,7 +450,7 @@ def write_offset_fetch_response_group(
         parts.append(b"\0")
 
 
-class OffsetFetchResponseTopics:
+class OffsetFetchResponseTopics(Message):
     """groups[].topics[] of OffsetFetchResponse in versions 8-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "topic_id", "partitions", "unknown_tagged_fields")
@@ -502,14 +469,6 @@ class OffsetFetchResponseTopics:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchResponseTopics):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_response_topics_array(
@@ -572,7 +531,7 @@ def write_offset_fetch_response_topics(
         parts.append(b"\0")
 
 
-class OffsetFetchResponsePartitions:
+class OffsetFetchResponsePartitions(Message):
     """groups[].topics[].partitions[] of OffsetFetchResponse in versions 8-10."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -600,14 +559,6 @@ class OffsetFetchResponsePartitions:
         self.metadata: str | None = metadata
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetFetchResponsePartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_fetch_response_partitions_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -45,7 +44,7 @@ _pack_i = Struct(">i").pack
 _pack_iii = Struct(">iii").pack
 
 
-class OffsetForLeaderEpochRequest:
+class OffsetForLeaderEpochRequest(Message):
     """OffsetForLeaderEpochRequest in versions 2-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("replica_id", "topics", "unknown_tagged_fields")
@@ -60,14 +59,6 @@ class OffsetForLeaderEpochRequest:
         self.replica_id = replica_id
         self.topics: list[OffsetForLeaderTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetForLeaderEpochRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_for_leader_epoch_request(
@@ -139,7 +130,7 @@ def write_offset_for_leader_epoch_request(
     parts.append(b"".join(pieces))
 
 
-class OffsetForLeaderTopic:
+class OffsetForLeaderTopic(Message):
     """topics[] of OffsetForLeaderEpochRequest in versions 2-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partitions", "unknown_tagged_fields")
@@ -154,14 +145,6 @@ class OffsetForLeaderTopic:
         self.topic = topic
         self.partitions: list[OffsetForLeaderPartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetForLeaderTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_for_leader_topic_array(
@@ -231,7 +214,7 @@ def write_offset_for_leader_topic(
         raise absent_field("OffsetForLeaderTopic.unknown_tagged_fields", version)
 
 
-class OffsetForLeaderPartition:
+class OffsetForLeaderPartition(Message):
     """topics[].partitions[] of OffsetForLeaderEpochRequest in versions 2-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -253,14 +236,6 @@ class OffsetForLeaderPartition:
         self.current_leader_epoch = current_leader_epoch
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetForLeaderPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_for_leader_partition_array(

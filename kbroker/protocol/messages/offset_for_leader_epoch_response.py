@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -44,7 +43,7 @@ _pack_hiiq = Struct(">hiiq").pack
 _pack_i = Struct(">i").pack
 
 
-class OffsetForLeaderEpochResponse:
+class OffsetForLeaderEpochResponse(Message):
     """OffsetForLeaderEpochResponse in versions 2-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "topics", "unknown_tagged_fields")
@@ -59,14 +58,6 @@ class OffsetForLeaderEpochResponse:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[OffsetForLeaderTopicResult] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetForLeaderEpochResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_for_leader_epoch_response(
@@ -134,7 +125,7 @@ def write_offset_for_leader_epoch_response(
     parts.append(b"".join(pieces))
 
 
-class OffsetForLeaderTopicResult:
+class OffsetForLeaderTopicResult(Message):
     """topics[] of OffsetForLeaderEpochResponse in versions 2-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic", "partitions", "unknown_tagged_fields")
@@ -149,14 +140,6 @@ class OffsetForLeaderTopicResult:
         self.topic = topic
         self.partitions: list[EpochEndOffset] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OffsetForLeaderTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_offset_for_leader_topic_result_array(
@@ -226,7 +209,7 @@ def write_offset_for_leader_topic_result(
         raise absent_field("OffsetForLeaderTopicResult.unknown_tagged_fields", version)
 
 
-class EpochEndOffset:
+class EpochEndOffset(Message):
     """topics[].partitions[] of OffsetForLeaderEpochResponse in versions 2-4."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -251,14 +234,6 @@ class EpochEndOffset:
         self.leader_epoch = leader_epoch
         self.end_offset = end_offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EpochEndOffset):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_epoch_end_offset_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -19,8 +20,6 @@ from kbroker.protocol.wire import (
     TaggedFields,
     absent_field,
     append_joined,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_records,
@@ -57,7 +56,7 @@ _pack_hi = Struct(">hi").pack
 _pack_i = Struct(">i").pack
 
 
-class ProduceRequest:
+class ProduceRequest(Message):
     """ProduceRequest in versions 3-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -82,14 +81,6 @@ class ProduceRequest:
         self.timeout_ms = timeout_ms
         self.topic_data: list[TopicProduceData] = [] if topic_data is None else topic_data
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProduceRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_produce_request(buffer: Buffer, position: int, version: int) -> tuple[ProduceRequest, int]:
@@ -155,7 +146,7 @@ def write_produce_request(parts: list[Any], message: ProduceRequest, version: in
     append_joined(parts, pieces)
 
 
-class TopicProduceData:
+class TopicProduceData(Message):
     """topic_data[] of ProduceRequest in versions 3-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -179,14 +170,6 @@ class TopicProduceData:
             [] if partition_data is None else partition_data
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicProduceData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_produce_data_array(
@@ -263,7 +246,7 @@ def write_topic_produce_data(parts: list[Any], message: TopicProduceData, versio
         raise absent_field("TopicProduceData.unknown_tagged_fields", version)
 
 
-class PartitionProduceData:
+class PartitionProduceData(Message):
     """topic_data[].partition_data[] of ProduceRequest in versions 3-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("index", "records", "unknown_tagged_fields")
@@ -278,14 +261,6 @@ class PartitionProduceData:
         self.index = index
         self.records: Records = records
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionProduceData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_produce_data_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -58,7 +57,7 @@ _pack_ihqqq = Struct(">ihqqq").pack
 _pack_ii = Struct(">ii").pack
 
 
-class ProduceResponse:
+class ProduceResponse(Message):
     """ProduceResponse in versions 3-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -80,14 +79,6 @@ class ProduceResponse:
         self.throttle_time_ms = throttle_time_ms
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ProduceResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_produce_response(
@@ -183,7 +174,7 @@ def write_produce_response(parts: list[Any], message: ProduceResponse, version: 
     parts.append(b"".join(pieces))
 
 
-class TopicProduceResponse:
+class TopicProduceResponse(Message):
     """responses[] of ProduceResponse in versions 3-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -207,14 +198,6 @@ class TopicProduceResponse:
             [] if partition_responses is None else partition_responses
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicProduceResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_produce_response_array(
@@ -295,7 +278,7 @@ def write_topic_produce_response(
         raise absent_field("TopicProduceResponse.unknown_tagged_fields", version)
 
 
-class PartitionProduceResponse:
+class PartitionProduceResponse(Message):
     """responses[].partition_responses[] of ProduceResponse in versions 3-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -336,14 +319,6 @@ class PartitionProduceResponse:
             LeaderIdAndEpoch() if current_leader is None else current_leader
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionProduceResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_produce_response_array(
@@ -482,7 +457,7 @@ def write_partition_produce_response(
         raise absent_field("PartitionProduceResponse.unknown_tagged_fields", version)
 
 
-class BatchIndexAndErrorMessage:
+class BatchIndexAndErrorMessage(Message):
     """responses[].partition_responses[].record_errors[] of ProduceResponse in versions 8-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -501,14 +476,6 @@ class BatchIndexAndErrorMessage:
         self.batch_index = batch_index
         self.batch_index_error_message: str | None = batch_index_error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BatchIndexAndErrorMessage):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_batch_index_and_error_message_array(
@@ -561,7 +528,7 @@ def write_batch_index_and_error_message(
         raise absent_field("BatchIndexAndErrorMessage.unknown_tagged_fields", version)
 
 
-class LeaderIdAndEpoch:
+class LeaderIdAndEpoch(Message):
     """responses[].partition_responses[].current_leader of ProduceResponse in versions 10-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("leader_id", "leader_epoch", "unknown_tagged_fields")
@@ -576,14 +543,6 @@ class LeaderIdAndEpoch:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderIdAndEpoch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_id_and_epoch(
@@ -615,7 +574,7 @@ def is_default_leader_id_and_epoch(message: LeaderIdAndEpoch) -> bool:
     )
 
 
-class NodeEndpoint:
+class NodeEndpoint(Message):
     """node_endpoints[] of ProduceResponse in versions 10-13."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "rack", "unknown_tagged_fields")
@@ -634,14 +593,6 @@ class NodeEndpoint:
         self.port = port
         self.rack: str | None = rack
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NodeEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_endpoint_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_bytes,
     read_tagged_fields,
@@ -35,7 +34,7 @@ _unpack_uitb = Struct(">16si?b").unpack_from
 _pack_uitb = Struct(">16si?b").pack
 
 
-class PushTelemetryRequest:
+class PushTelemetryRequest(Message):
     """PushTelemetryRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -63,14 +62,6 @@ class PushTelemetryRequest:
         self.compression_type = compression_type
         self.metrics = metrics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PushTelemetryRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_push_telemetry_request(

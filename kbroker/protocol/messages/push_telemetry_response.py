@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_ihB = Struct(">ihB").unpack_from
 _pack_ih = Struct(">ih").pack
 
 
-class PushTelemetryResponse:
+class PushTelemetryResponse(Message):
     """PushTelemetryResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "error_code", "unknown_tagged_fields")
@@ -47,14 +46,6 @@ class PushTelemetryResponse:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PushTelemetryResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_push_telemetry_response(

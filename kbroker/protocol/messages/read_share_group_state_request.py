@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -40,7 +39,7 @@ _pack_u = Struct(">16s").pack
 _pack_ii = Struct(">ii").pack
 
 
-class ReadShareGroupStateRequest:
+class ReadShareGroupStateRequest(Message):
     """ReadShareGroupStateRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topics", "unknown_tagged_fields")
@@ -55,14 +54,6 @@ class ReadShareGroupStateRequest:
         self.group_id = group_id
         self.topics: list[ReadStateData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReadShareGroupStateRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_read_share_group_state_request(
@@ -112,7 +103,7 @@ def write_read_share_group_state_request(
     parts.append(b"".join(pieces))
 
 
-class ReadStateData:
+class ReadStateData(Message):
     """topics[] of ReadShareGroupStateRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -127,14 +118,6 @@ class ReadStateData:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReadStateData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_read_state_data_array(
@@ -183,7 +166,7 @@ def write_read_state_data(parts: list[Any], message: ReadStateData, version: int
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of ReadShareGroupStateRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition", "leader_epoch", "unknown_tagged_fields")
@@ -198,14 +181,6 @@ class PartitionData:
         self.partition = partition
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -43,7 +42,7 @@ _pack_iq = Struct(">iq").pack
 _pack_qqbh = Struct(">qqbh").pack
 
 
-class ReadShareGroupStateResponse:
+class ReadShareGroupStateResponse(Message):
     """ReadShareGroupStateResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("results", "unknown_tagged_fields")
@@ -56,14 +55,6 @@ class ReadShareGroupStateResponse:
     ) -> None:
         self.results: list[ReadStateResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReadShareGroupStateResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_read_share_group_state_response(
@@ -111,7 +102,7 @@ def write_read_share_group_state_response(
     parts.append(b"".join(pieces))
 
 
-class ReadStateResult:
+class ReadStateResult(Message):
     """results[] of ReadShareGroupStateResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -126,14 +117,6 @@ class ReadStateResult:
         self.topic_id = topic_id
         self.partitions: list[PartitionResult] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReadStateResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_read_state_result_array(
@@ -182,7 +165,7 @@ def write_read_state_result(parts: list[Any], message: ReadStateResult, version:
         parts.append(b"\0")
 
 
-class PartitionResult:
+class PartitionResult(Message):
     """results[].partitions[] of ReadShareGroupStateResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -213,14 +196,6 @@ class PartitionResult:
         self.start_offset = start_offset
         self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_result_array(
@@ -274,7 +249,7 @@ def write_partition_result(parts: list[Any], message: PartitionResult, version: 
         parts.append(b"\0")
 
 
-class StateBatch:
+class StateBatch(Message):
     """results[].partitions[].state_batches[] of ReadShareGroupStateResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -299,14 +274,6 @@ class StateBatch:
         self.delivery_state = delivery_state
         self.delivery_count = delivery_count
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StateBatch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_state_batch_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -43,7 +42,7 @@ _pack_iiq = Struct(">iiq").pack
 _pack_iiqi = Struct(">iiqi").pack
 
 
-class ReadShareGroupStateSummaryResponse:
+class ReadShareGroupStateSummaryResponse(Message):
     """ReadShareGroupStateSummaryResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("results", "unknown_tagged_fields")
@@ -56,14 +55,6 @@ class ReadShareGroupStateSummaryResponse:
     ) -> None:
         self.results: list[ReadStateSummaryResult] = [] if results is None else results
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReadShareGroupStateSummaryResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_read_share_group_state_summary_response(
@@ -116,7 +107,7 @@ def write_read_share_group_state_summary_response(
     parts.append(b"".join(pieces))
 
 
-class ReadStateSummaryResult:
+class ReadStateSummaryResult(Message):
     """results[] of ReadShareGroupStateSummaryResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -131,14 +122,6 @@ class ReadStateSummaryResult:
         self.topic_id = topic_id
         self.partitions: list[PartitionResult] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ReadStateSummaryResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_read_state_summary_result_array(
@@ -191,7 +174,7 @@ def write_read_state_summary_result(
         parts.append(b"\0")
 
 
-class PartitionResult:
+class PartitionResult(Message):
     """results[].partitions[] of ReadShareGroupStateSummaryResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -225,14 +208,6 @@ class PartitionResult:
         self.start_offset = start_offset
         self.delivery_complete_count = delivery_complete_count
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_result_array(

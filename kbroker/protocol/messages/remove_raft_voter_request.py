@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_short_nullable_string,
     read_tagged_fields,
@@ -35,7 +34,7 @@ _unpack_iuB = Struct(">i16sB").unpack_from
 _pack_iu = Struct(">i16s").pack
 
 
-class RemoveRaftVoterRequest:
+class RemoveRaftVoterRequest(Message):
     """RemoveRaftVoterRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -57,14 +56,6 @@ class RemoveRaftVoterRequest:
         self.voter_id = voter_id
         self.voter_directory_id = voter_directory_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoveRaftVoterRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remove_raft_voter_request(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_short_nullable_string,
     read_tagged_fields,
@@ -34,7 +33,7 @@ _unpack_ih = Struct(">ih").unpack_from
 _pack_ih = Struct(">ih").pack
 
 
-class RemoveRaftVoterResponse:
+class RemoveRaftVoterResponse(Message):
     """RemoveRaftVoterResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -56,14 +55,6 @@ class RemoveRaftVoterResponse:
         self.error_code = error_code
         self.error_message: str | None = error_message
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RemoveRaftVoterResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_remove_raft_voter_response(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -38,7 +37,7 @@ _unpack_qB = Struct(">qB").unpack_from
 _pack_q = Struct(">q").pack
 
 
-class RenewDelegationTokenRequest:
+class RenewDelegationTokenRequest(Message):
     """RenewDelegationTokenRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("hmac", "renew_period_ms", "unknown_tagged_fields")
@@ -53,14 +52,6 @@ class RenewDelegationTokenRequest:
         self.hmac = hmac
         self.renew_period_ms = renew_period_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RenewDelegationTokenRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_renew_delegation_token_request(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -34,7 +33,7 @@ _unpack_hqiB = Struct(">hqiB").unpack_from
 _pack_hqi = Struct(">hqi").pack
 
 
-class RenewDelegationTokenResponse:
+class RenewDelegationTokenResponse(Message):
     """RenewDelegationTokenResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -56,14 +55,6 @@ class RenewDelegationTokenResponse:
         self.expiry_timestamp_ms = expiry_timestamp_ms
         self.throttle_time_ms = throttle_time_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RenewDelegationTokenResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_renew_delegation_token_response(

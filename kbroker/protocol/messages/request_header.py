@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_nullable_string,
     read_tagged_fields,
@@ -35,7 +34,7 @@ _unpack_hhi = Struct(">hhi").unpack_from
 _pack_hhi = Struct(">hhi").pack
 
 
-class RequestHeader:
+class RequestHeader(Message):
     """RequestHeader in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -60,14 +59,6 @@ class RequestHeader:
         self.correlation_id = correlation_id
         self.client_id: str | None = client_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RequestHeader):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_request_header(buffer: Buffer, position: int, version: int) -> tuple[RequestHeader, int]:

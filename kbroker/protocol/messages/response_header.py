@@ -10,14 +10,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -34,7 +33,7 @@ _unpack_iB = Struct(">iB").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class ResponseHeader:
+class ResponseHeader(Message):
     """ResponseHeader in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("correlation_id", "unknown_tagged_fields")
@@ -47,14 +46,6 @@ class ResponseHeader:
     ) -> None:
         self.correlation_id = correlation_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ResponseHeader):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_response_header(buffer: Buffer, position: int, version: int) -> tuple[ResponseHeader, int]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -33,7 +32,7 @@ MAX_VERSION: Final = 2
 FLEXIBLE_FROM: Final = 2
 
 
-class SaslAuthenticateRequest:
+class SaslAuthenticateRequest(Message):
     """SaslAuthenticateRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("auth_bytes", "unknown_tagged_fields")
@@ -46,14 +45,6 @@ class SaslAuthenticateRequest:
     ) -> None:
         self.auth_bytes = auth_bytes
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SaslAuthenticateRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_sasl_authenticate_request(

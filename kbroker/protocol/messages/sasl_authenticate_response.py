@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -44,7 +43,7 @@ _pack_h = Struct(">h").pack
 _pack_q = Struct(">q").pack
 
 
-class SaslAuthenticateResponse:
+class SaslAuthenticateResponse(Message):
     """SaslAuthenticateResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -69,14 +68,6 @@ class SaslAuthenticateResponse:
         self.auth_bytes = auth_bytes
         self.session_lifetime_ms = session_lifetime_ms
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SaslAuthenticateResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_sasl_authenticate_response(

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_string,
     unsupported_version,
@@ -27,7 +26,7 @@ MAX_VERSION: Final = 1
 FLEXIBLE_FROM: Final = 32767
 
 
-class SaslHandshakeRequest:
+class SaslHandshakeRequest(Message):
     """SaslHandshakeRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("mechanism",)
@@ -38,14 +37,6 @@ class SaslHandshakeRequest:
         mechanism: str = "",
     ) -> None:
         self.mechanism = mechanism
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SaslHandshakeRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_sasl_handshake_request(

@@ -9,12 +9,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
-    describe,
-    equal_fields,
     new,
     read_count,
     read_string,
@@ -33,7 +32,7 @@ _unpack_h = Struct(">h").unpack_from
 _pack_h = Struct(">h").pack
 
 
-class SaslHandshakeResponse:
+class SaslHandshakeResponse(Message):
     """SaslHandshakeResponse in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("error_code", "mechanisms")
@@ -46,14 +45,6 @@ class SaslHandshakeResponse:
     ) -> None:
         self.error_code = error_code
         self.mechanisms: list[str] = [] if mechanisms is None else mechanisms
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SaslHandshakeResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_sasl_handshake_response(

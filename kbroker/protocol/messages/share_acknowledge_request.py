@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -47,7 +46,7 @@ _pack_it = Struct(">i?").pack
 _pack_qq = Struct(">qq").pack
 
 
-class ShareAcknowledgeRequest:
+class ShareAcknowledgeRequest(Message):
     """ShareAcknowledgeRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -75,14 +74,6 @@ class ShareAcknowledgeRequest:
         self.is_renew_ack = is_renew_ack
         self.topics: list[AcknowledgeTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareAcknowledgeRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_acknowledge_request(
@@ -147,7 +138,7 @@ def write_share_acknowledge_request(
     parts.append(b"".join(pieces))
 
 
-class AcknowledgeTopic:
+class AcknowledgeTopic(Message):
     """topics[] of ShareAcknowledgeRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -162,14 +153,6 @@ class AcknowledgeTopic:
         self.topic_id = topic_id
         self.partitions: list[AcknowledgePartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AcknowledgeTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acknowledge_topic_array(
@@ -218,7 +201,7 @@ def write_acknowledge_topic(parts: list[Any], message: AcknowledgeTopic, version
         parts.append(b"\0")
 
 
-class AcknowledgePartition:
+class AcknowledgePartition(Message):
     """topics[].partitions[] of ShareAcknowledgeRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -239,14 +222,6 @@ class AcknowledgePartition:
             [] if acknowledgement_batches is None else acknowledgement_batches
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AcknowledgePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acknowledge_partition_array(
@@ -299,7 +274,7 @@ def write_acknowledge_partition(
         parts.append(b"\0")
 
 
-class AcknowledgementBatch:
+class AcknowledgementBatch(Message):
     """topics[].partitions[].acknowledgement_batches[] of ShareAcknowledgeRequest in versions
     1-2.
     """
@@ -323,14 +298,6 @@ class AcknowledgementBatch:
         self.last_offset = last_offset
         self.acknowledge_types: list[int] = [] if acknowledge_types is None else acknowledge_types
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AcknowledgementBatch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acknowledgement_batch_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -45,7 +44,7 @@ _pack_ih = Struct(">ih").pack
 _pack_ii = Struct(">ii").pack
 
 
-class ShareAcknowledgeResponse:
+class ShareAcknowledgeResponse(Message):
     """ShareAcknowledgeResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -76,14 +75,6 @@ class ShareAcknowledgeResponse:
         self.responses: list[ShareAcknowledgeTopicResponse] = [] if responses is None else responses
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareAcknowledgeResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_acknowledge_response(
@@ -165,7 +156,7 @@ def write_share_acknowledge_response(
     parts.append(b"".join(pieces))
 
 
-class ShareAcknowledgeTopicResponse:
+class ShareAcknowledgeTopicResponse(Message):
     """responses[] of ShareAcknowledgeResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -180,14 +171,6 @@ class ShareAcknowledgeTopicResponse:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareAcknowledgeTopicResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_acknowledge_topic_response_array(
@@ -240,7 +223,7 @@ def write_share_acknowledge_topic_response(
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """responses[].partitions[] of ShareAcknowledgeResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -267,14 +250,6 @@ class PartitionData:
             LeaderIdAndEpoch() if current_leader is None else current_leader
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -310,7 +285,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         parts.append(b"\0")
 
 
-class LeaderIdAndEpoch:
+class LeaderIdAndEpoch(Message):
     """responses[].partitions[].current_leader of ShareAcknowledgeResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("leader_id", "leader_epoch", "unknown_tagged_fields")
@@ -325,14 +300,6 @@ class LeaderIdAndEpoch:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderIdAndEpoch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_id_and_epoch(
@@ -358,7 +325,7 @@ def write_leader_id_and_epoch(parts: list[Any], message: LeaderIdAndEpoch, versi
         parts.append(b"\0")
 
 
-class NodeEndpoint:
+class NodeEndpoint(Message):
     """node_endpoints[] of ShareAcknowledgeResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "rack", "unknown_tagged_fields")
@@ -377,14 +344,6 @@ class NodeEndpoint:
         self.port = port
         self.rack: str | None = rack
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NodeEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_endpoint_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -49,7 +48,7 @@ _pack_iiiiiibt = Struct(">iiiiiib?").pack
 _pack_qq = Struct(">qq").pack
 
 
-class ShareFetchRequest:
+class ShareFetchRequest(Message):
     """ShareFetchRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -100,14 +99,6 @@ class ShareFetchRequest:
             [] if forgotten_topics_data is None else forgotten_topics_data
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareFetchRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_fetch_request(
@@ -222,7 +213,7 @@ def write_share_fetch_request(parts: list[Any], message: ShareFetchRequest, vers
     parts.append(b"".join(pieces))
 
 
-class FetchTopic:
+class FetchTopic(Message):
     """topics[] of ShareFetchRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -237,14 +228,6 @@ class FetchTopic:
         self.topic_id = topic_id
         self.partitions: list[FetchPartition] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_topic_array(
@@ -293,7 +276,7 @@ def write_fetch_topic(parts: list[Any], message: FetchTopic, version: int) -> No
         parts.append(b"\0")
 
 
-class FetchPartition:
+class FetchPartition(Message):
     """topics[].partitions[] of ShareFetchRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -314,14 +297,6 @@ class FetchPartition:
             [] if acknowledgement_batches is None else acknowledgement_batches
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FetchPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_fetch_partition_array(
@@ -370,7 +345,7 @@ def write_fetch_partition(parts: list[Any], message: FetchPartition, version: in
         parts.append(b"\0")
 
 
-class AcknowledgementBatch:
+class AcknowledgementBatch(Message):
     """topics[].partitions[].acknowledgement_batches[] of ShareFetchRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -392,14 +367,6 @@ class AcknowledgementBatch:
         self.last_offset = last_offset
         self.acknowledge_types: list[int] = [] if acknowledge_types is None else acknowledge_types
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AcknowledgementBatch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acknowledgement_batch_array(
@@ -443,7 +410,7 @@ def write_acknowledgement_batch(
         parts.append(b"\0")
 
 
-class ForgottenTopic:
+class ForgottenTopic(Message):
     """forgotten_topics_data[] of ShareFetchRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -458,14 +425,6 @@ class ForgottenTopic:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ForgottenTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_forgotten_topic_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
@@ -17,8 +18,6 @@ from kbroker.protocol.wire import (
     Records,
     TaggedFields,
     append_joined,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_string,
@@ -54,7 +53,7 @@ _pack_ii = Struct(">ii").pack
 _pack_qqh = Struct(">qqh").pack
 
 
-class ShareFetchResponse:
+class ShareFetchResponse(Message):
     """ShareFetchResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -85,14 +84,6 @@ class ShareFetchResponse:
         self.responses: list[ShareFetchableTopicResponse] = [] if responses is None else responses
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareFetchResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_fetch_response(
@@ -164,7 +155,7 @@ def write_share_fetch_response(parts: list[Any], message: ShareFetchResponse, ve
     append_joined(parts, pieces)
 
 
-class ShareFetchableTopicResponse:
+class ShareFetchableTopicResponse(Message):
     """responses[] of ShareFetchResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -179,14 +170,6 @@ class ShareFetchableTopicResponse:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareFetchableTopicResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_fetchable_topic_response_array(
@@ -239,7 +222,7 @@ def write_share_fetchable_topic_response(
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """responses[].partitions[] of ShareFetchResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -280,14 +263,6 @@ class PartitionData:
             [] if acquired_records is None else acquired_records
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -347,7 +322,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         parts.append(b"\0")
 
 
-class LeaderIdAndEpoch:
+class LeaderIdAndEpoch(Message):
     """responses[].partitions[].current_leader of ShareFetchResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("leader_id", "leader_epoch", "unknown_tagged_fields")
@@ -362,14 +337,6 @@ class LeaderIdAndEpoch:
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LeaderIdAndEpoch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_leader_id_and_epoch(
@@ -395,7 +362,7 @@ def write_leader_id_and_epoch(parts: list[Any], message: LeaderIdAndEpoch, versi
         parts.append(b"\0")
 
 
-class AcquiredRecords:
+class AcquiredRecords(Message):
     """responses[].partitions[].acquired_records[] of ShareFetchResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -417,14 +384,6 @@ class AcquiredRecords:
         self.last_offset = last_offset
         self.delivery_count = delivery_count
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AcquiredRecords):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_acquired_records_array(
@@ -460,7 +419,7 @@ def write_acquired_records(parts: list[Any], message: AcquiredRecords, version: 
         parts.append(b"\0")
 
 
-class NodeEndpoint:
+class NodeEndpoint(Message):
     """node_endpoints[] of ShareFetchResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "rack", "unknown_tagged_fields")
@@ -479,14 +438,6 @@ class NodeEndpoint:
         self.port = port
         self.rack: str | None = rack
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NodeEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_endpoint_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -48,7 +47,7 @@ _pack_i = Struct(">i").pack
 _pack_ii = Struct(">ii").pack
 
 
-class ShareGroupDescribeResponse:
+class ShareGroupDescribeResponse(Message):
     """ShareGroupDescribeResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "groups", "unknown_tagged_fields")
@@ -63,14 +62,6 @@ class ShareGroupDescribeResponse:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribedGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareGroupDescribeResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_group_describe_response(
@@ -121,7 +112,7 @@ def write_share_group_describe_response(
     parts.append(b"".join(pieces))
 
 
-class DescribedGroup:
+class DescribedGroup(Message):
     """groups[] of ShareGroupDescribeResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -161,14 +152,6 @@ class DescribedGroup:
         self.members: list[Member] = [] if members is None else members
         self.authorized_operations = authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribedGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_described_group_array(
@@ -225,7 +208,7 @@ def write_described_group(parts: list[Any], message: DescribedGroup, version: in
         parts.append(b"\0")
 
 
-class Member:
+class Member(Message):
     """groups[].members[] of ShareGroupDescribeResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -261,14 +244,6 @@ class Member:
         )
         self.assignment: Assignment = Assignment() if assignment is None else assignment
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Member):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_member_array(
@@ -324,7 +299,7 @@ def write_member(parts: list[Any], message: Member, version: int) -> None:
         parts.append(b"\0")
 
 
-class Assignment:
+class Assignment(Message):
     """groups[].members[].assignment of ShareGroupDescribeResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_partitions", "unknown_tagged_fields")
@@ -339,14 +314,6 @@ class Assignment:
             [] if topic_partitions is None else topic_partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Assignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_assignment(buffer: bytes, position: int, version: int) -> tuple[Assignment, int]:
@@ -383,7 +350,7 @@ def write_assignment(parts: list[Any], message: Assignment, version: int) -> Non
         parts.append(b"\0")
 
 
-class TopicPartitions:
+class TopicPartitions(Message):
     """groups[].members[].assignment.topic_partitions[] of ShareGroupDescribeResponse in versions
     1.
     """
@@ -407,14 +374,6 @@ class TopicPartitions:
         self.topic_name = topic_name
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_nullable_count,
     read_short_nullable_string,
@@ -39,7 +38,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class ShareGroupHeartbeatRequest:
+class ShareGroupHeartbeatRequest(Message):
     """ShareGroupHeartbeatRequest in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -67,14 +66,6 @@ class ShareGroupHeartbeatRequest:
         self.rack_id: str | None = rack_id
         self.subscribed_topic_names: list[str] | None = subscribed_topic_names
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareGroupHeartbeatRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_group_heartbeat_request(

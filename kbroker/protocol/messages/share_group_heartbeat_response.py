@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     ZERO_UUID,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -44,7 +43,7 @@ _pack_ih = Struct(">ih").pack
 _pack_ii = Struct(">ii").pack
 
 
-class ShareGroupHeartbeatResponse:
+class ShareGroupHeartbeatResponse(Message):
     """ShareGroupHeartbeatResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -78,14 +77,6 @@ class ShareGroupHeartbeatResponse:
         self.heartbeat_interval_ms = heartbeat_interval_ms
         self.assignment: Assignment | None = assignment
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ShareGroupHeartbeatResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_share_group_heartbeat_response(
@@ -141,7 +132,7 @@ def write_share_group_heartbeat_response(
     parts.append(b"".join(pieces))
 
 
-class Assignment:
+class Assignment(Message):
     """assignment of ShareGroupHeartbeatResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_partitions", "unknown_tagged_fields")
@@ -156,14 +147,6 @@ class Assignment:
             [] if topic_partitions is None else topic_partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Assignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_assignment(buffer: bytes, position: int, version: int) -> tuple[Assignment, int]:
@@ -200,7 +183,7 @@ def write_assignment(parts: list[Any], message: Assignment, version: int) -> Non
         parts.append(b"\0")
 
 
-class TopicPartitions:
+class TopicPartitions(Message):
     """assignment.topic_partitions[] of ShareGroupHeartbeatResponse in versions 1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -215,14 +198,6 @@ class TopicPartitions:
         self.topic_id = topic_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partitions_array(

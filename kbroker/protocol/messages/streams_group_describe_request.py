@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -37,7 +36,7 @@ _unpack_tB = Struct(">?B").unpack_from
 _pack_t = Struct(">?").pack
 
 
-class StreamsGroupDescribeRequest:
+class StreamsGroupDescribeRequest(Message):
     """StreamsGroupDescribeRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -56,14 +55,6 @@ class StreamsGroupDescribeRequest:
         self.group_ids: list[str] = [] if group_ids is None else group_ids
         self.include_authorized_operations = include_authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupDescribeRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_describe_request(

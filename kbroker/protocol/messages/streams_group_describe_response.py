@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -56,7 +55,7 @@ _pack_ii = Struct(">ii").pack
 _pack_iq = Struct(">iq").pack
 
 
-class StreamsGroupDescribeResponse:
+class StreamsGroupDescribeResponse(Message):
     """StreamsGroupDescribeResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "groups", "unknown_tagged_fields")
@@ -71,14 +70,6 @@ class StreamsGroupDescribeResponse:
         self.throttle_time_ms = throttle_time_ms
         self.groups: list[DescribedGroup] = [] if groups is None else groups
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupDescribeResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_describe_response(
@@ -129,7 +120,7 @@ def write_streams_group_describe_response(
     parts.append(b"".join(pieces))
 
 
-class DescribedGroup:
+class DescribedGroup(Message):
     """groups[] of StreamsGroupDescribeResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -169,14 +160,6 @@ class DescribedGroup:
         self.members: list[Member] = [] if members is None else members
         self.authorized_operations = authorized_operations
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, DescribedGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_described_group_array(
@@ -241,7 +224,7 @@ def write_described_group(parts: list[Any], message: DescribedGroup, version: in
         parts.append(b"\0")
 
 
-class Topology:
+class Topology(Message):
     """groups[].topology of StreamsGroupDescribeResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("epoch", "subtopologies", "unknown_tagged_fields")
@@ -256,14 +239,6 @@ class Topology:
         self.epoch = epoch
         self.subtopologies: list[Subtopology] | None = subtopologies
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Topology):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topology(buffer: bytes, position: int, version: int) -> tuple[Topology, int]:
@@ -299,7 +274,7 @@ def write_topology(parts: list[Any], message: Topology, version: int) -> None:
         parts.append(b"\0")
 
 
-class Subtopology:
+class Subtopology(Message):
     """groups[].topology.subtopologies[] of StreamsGroupDescribeResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -333,14 +308,6 @@ class Subtopology:
             [] if repartition_source_topics is None else repartition_source_topics
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Subtopology):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_subtopology_array(
@@ -433,7 +400,7 @@ def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> N
         parts.append(b"\0")
 
 
-class TopicInfo:
+class TopicInfo(Message):
     """groups[].topology.subtopologies[].state_changelog_topics[],
     groups[].topology.subtopologies[].repartition_source_topics[] of
     StreamsGroupDescribeResponse in versions 0.
@@ -461,14 +428,6 @@ class TopicInfo:
         self.replication_factor = replication_factor
         self.topic_configs: list[KeyValue] = [] if topic_configs is None else topic_configs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicInfo):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_info_array(
@@ -514,7 +473,7 @@ def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None
         parts.append(b"\0")
 
 
-class KeyValue:
+class KeyValue(Message):
     """groups[].topology.subtopologies[].state_changelog_topics[].topic_configs[],
     groups[].topology.subtopologies[].repartition_source_topics[].topic_configs[],
     groups[].members[].client_tags[] of StreamsGroupDescribeResponse in versions 0.
@@ -532,14 +491,6 @@ class KeyValue:
         self.key = key
         self.value = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, KeyValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_key_value_array(
@@ -572,7 +523,7 @@ def write_key_value(parts: list[Any], message: KeyValue, version: int) -> None:
         parts.append(b"\0")
 
 
-class Member:
+class Member(Message):
     """groups[].members[] of StreamsGroupDescribeResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -634,14 +585,6 @@ class Member:
         )
         self.is_classic = is_classic
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Member):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_member_array(
@@ -750,7 +693,7 @@ def write_member(parts: list[Any], message: Member, version: int) -> None:
         parts.append(b"\0")
 
 
-class Endpoint:
+class Endpoint(Message):
     """groups[].members[].user_endpoint of StreamsGroupDescribeResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("host", "port", "unknown_tagged_fields")
@@ -765,14 +708,6 @@ class Endpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Endpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_endpoint(buffer: bytes, position: int, version: int) -> tuple[Endpoint, int]:
@@ -796,7 +731,7 @@ def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
         parts.append(b"\0")
 
 
-class TaskOffset:
+class TaskOffset(Message):
     """groups[].members[].task_offsets[], groups[].members[].task_end_offsets[] of
     StreamsGroupDescribeResponse in versions 0.
     """
@@ -820,14 +755,6 @@ class TaskOffset:
         self.partition = partition
         self.offset = offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskOffset):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_offset_array(
@@ -860,7 +787,7 @@ def write_task_offset(parts: list[Any], message: TaskOffset, version: int) -> No
         parts.append(b"\0")
 
 
-class Assignment:
+class Assignment(Message):
     """groups[].members[].assignment, groups[].members[].target_assignment of
     StreamsGroupDescribeResponse in versions 0.
     """
@@ -884,14 +811,6 @@ class Assignment:
         self.standby_tasks: list[TaskIds] = [] if standby_tasks is None else standby_tasks
         self.warmup_tasks: list[TaskIds] = [] if warmup_tasks is None else warmup_tasks
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Assignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_assignment(buffer: bytes, position: int, version: int) -> tuple[Assignment, int]:
@@ -947,7 +866,7 @@ def write_assignment(parts: list[Any], message: Assignment, version: int) -> Non
         parts.append(b"\0")
 
 
-class TaskIds:
+class TaskIds(Message):
     """groups[].members[].assignment.active_tasks[],
     groups[].members[].target_assignment.active_tasks[],
     groups[].members[].assignment.standby_tasks[],
@@ -969,14 +888,6 @@ class TaskIds:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskIds):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_ids_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -54,7 +53,7 @@ _pack_ii = Struct(">ii").pack
 _pack_iq = Struct(">iq").pack
 
 
-class StreamsGroupHeartbeatRequest:
+class StreamsGroupHeartbeatRequest(Message):
     """StreamsGroupHeartbeatRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -118,14 +117,6 @@ class StreamsGroupHeartbeatRequest:
         self.task_end_offsets: list[TaskOffset] | None = task_end_offsets
         self.shutdown_application = shutdown_application
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupHeartbeatRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_heartbeat_request(
@@ -282,7 +273,7 @@ def write_streams_group_heartbeat_request(
     parts.append(b"".join(pieces))
 
 
-class Topology:
+class Topology(Message):
     """topology of StreamsGroupHeartbeatRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("epoch", "subtopologies", "unknown_tagged_fields")
@@ -297,14 +288,6 @@ class Topology:
         self.epoch = epoch
         self.subtopologies: list[Subtopology] = [] if subtopologies is None else subtopologies
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Topology):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topology(buffer: bytes, position: int, version: int) -> tuple[Topology, int]:
@@ -339,7 +322,7 @@ def write_topology(parts: list[Any], message: Topology, version: int) -> None:
         parts.append(b"\0")
 
 
-class Subtopology:
+class Subtopology(Message):
     """topology.subtopologies[] of StreamsGroupHeartbeatRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -383,14 +366,6 @@ class Subtopology:
             [] if copartition_groups is None else copartition_groups
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Subtopology):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_subtopology_array(
@@ -514,7 +489,7 @@ def write_subtopology(parts: list[Any], message: Subtopology, version: int) -> N
         parts.append(b"\0")
 
 
-class TopicInfo:
+class TopicInfo(Message):
     """topology.subtopologies[].state_changelog_topics[],
     topology.subtopologies[].repartition_source_topics[] of StreamsGroupHeartbeatRequest
     in versions 0.
@@ -542,14 +517,6 @@ class TopicInfo:
         self.replication_factor = replication_factor
         self.topic_configs: list[KeyValue] = [] if topic_configs is None else topic_configs
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicInfo):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_info_array(
@@ -595,7 +562,7 @@ def write_topic_info(parts: list[Any], message: TopicInfo, version: int) -> None
         parts.append(b"\0")
 
 
-class KeyValue:
+class KeyValue(Message):
     """client_tags[], topology.subtopologies[].state_changelog_topics[].topic_configs[],
     topology.subtopologies[].repartition_source_topics[].topic_configs[] of
     StreamsGroupHeartbeatRequest in versions 0.
@@ -613,14 +580,6 @@ class KeyValue:
         self.key = key
         self.value = value
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, KeyValue):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_key_value_array(
@@ -653,7 +612,7 @@ def write_key_value(parts: list[Any], message: KeyValue, version: int) -> None:
         parts.append(b"\0")
 
 
-class CopartitionGroup:
+class CopartitionGroup(Message):
     """topology.subtopologies[].copartition_groups[] of StreamsGroupHeartbeatRequest in versions
     0.
     """
@@ -681,14 +640,6 @@ class CopartitionGroup:
             [] if repartition_source_topics is None else repartition_source_topics
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CopartitionGroup):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_copartition_group_array(
@@ -747,7 +698,7 @@ def write_copartition_group(parts: list[Any], message: CopartitionGroup, version
         parts.append(b"\0")
 
 
-class TaskIds:
+class TaskIds(Message):
     """active_tasks[], standby_tasks[], warmup_tasks[] of StreamsGroupHeartbeatRequest in
     versions 0.
     """
@@ -764,14 +715,6 @@ class TaskIds:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskIds):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_ids_array(
@@ -810,7 +753,7 @@ def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
         parts.append(b"\0")
 
 
-class Endpoint:
+class Endpoint(Message):
     """user_endpoint of StreamsGroupHeartbeatRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("host", "port", "unknown_tagged_fields")
@@ -825,14 +768,6 @@ class Endpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Endpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_endpoint(buffer: bytes, position: int, version: int) -> tuple[Endpoint, int]:
@@ -856,7 +791,7 @@ def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
         parts.append(b"\0")
 
 
-class TaskOffset:
+class TaskOffset(Message):
     """task_offsets[], task_end_offsets[] of StreamsGroupHeartbeatRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -878,14 +813,6 @@ class TaskOffset:
         self.partition = partition
         self.offset = offset
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskOffset):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_offset_array(

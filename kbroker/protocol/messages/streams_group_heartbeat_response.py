@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     UNSET,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     Unset,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_compact_nullable_count,
@@ -52,7 +51,7 @@ _pack_ih = Struct(">ih").pack
 _pack_iiii = Struct(">iiii").pack
 
 
-class StreamsGroupHeartbeatResponse:
+class StreamsGroupHeartbeatResponse(Message):
     """StreamsGroupHeartbeatResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -109,14 +108,6 @@ class StreamsGroupHeartbeatResponse:
             partitions_by_user_endpoint
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StreamsGroupHeartbeatResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_streams_group_heartbeat_response(
@@ -247,7 +238,7 @@ def write_streams_group_heartbeat_response(
     parts.append(b"".join(pieces))
 
 
-class Status:
+class Status(Message):
     """status[] of StreamsGroupHeartbeatResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("status_code", "status_detail", "unknown_tagged_fields")
@@ -262,14 +253,6 @@ class Status:
         self.status_code = status_code
         self.status_detail = status_detail
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Status):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_status_array(
@@ -303,7 +286,7 @@ def write_status(parts: list[Any], message: Status, version: int) -> None:
         parts.append(b"\0")
 
 
-class TaskIds:
+class TaskIds(Message):
     """active_tasks[], standby_tasks[], warmup_tasks[] of StreamsGroupHeartbeatResponse in
     versions 0.
     """
@@ -320,14 +303,6 @@ class TaskIds:
         self.subtopology_id = subtopology_id
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TaskIds):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_task_ids_array(
@@ -366,7 +341,7 @@ def write_task_ids(parts: list[Any], message: TaskIds, version: int) -> None:
         parts.append(b"\0")
 
 
-class EndpointToPartitions:
+class EndpointToPartitions(Message):
     """partitions_by_user_endpoint[] of StreamsGroupHeartbeatResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -392,14 +367,6 @@ class EndpointToPartitions:
             [] if standby_partitions is None else standby_partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EndpointToPartitions):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_endpoint_to_partitions_array(
@@ -468,7 +435,7 @@ def write_endpoint_to_partitions(
         parts.append(b"\0")
 
 
-class Endpoint:
+class Endpoint(Message):
     """partitions_by_user_endpoint[].user_endpoint of StreamsGroupHeartbeatResponse in versions
     0.
     """
@@ -485,14 +452,6 @@ class Endpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Endpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_endpoint(buffer: bytes, position: int, version: int) -> tuple[Endpoint, int]:
@@ -516,7 +475,7 @@ def write_endpoint(parts: list[Any], message: Endpoint, version: int) -> None:
         parts.append(b"\0")
 
 
-class TopicPartition:
+class TopicPartition(Message):
     """partitions_by_user_endpoint[].active_partitions[],
     partitions_by_user_endpoint[].standby_partitions[] of StreamsGroupHeartbeatResponse in
     versions 0.
@@ -534,14 +493,6 @@ class TopicPartition:
         self.topic = topic
         self.partitions: list[int] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_partition_array(

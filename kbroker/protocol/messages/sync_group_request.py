@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -50,7 +49,7 @@ _unpack_i = Struct(">i").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class SyncGroupRequest:
+class SyncGroupRequest(Message):
     """SyncGroupRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -86,14 +85,6 @@ class SyncGroupRequest:
             [] if assignments is None else assignments
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SyncGroupRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_sync_group_request(
@@ -197,7 +188,7 @@ def write_sync_group_request(parts: list[Any], message: SyncGroupRequest, versio
     parts.append(b"".join(pieces))
 
 
-class SyncGroupRequestAssignment:
+class SyncGroupRequestAssignment(Message):
     """assignments[] of SyncGroupRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("member_id", "assignment", "unknown_tagged_fields")
@@ -212,14 +203,6 @@ class SyncGroupRequestAssignment:
         self.member_id = member_id
         self.assignment = assignment
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SyncGroupRequestAssignment):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_sync_group_request_assignment_array(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_bytes,
     read_compact_bytes,
@@ -41,7 +40,7 @@ _pack_h = Struct(">h").pack
 _pack_ih = Struct(">ih").pack
 
 
-class SyncGroupResponse:
+class SyncGroupResponse(Message):
     """SyncGroupResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -69,14 +68,6 @@ class SyncGroupResponse:
         self.protocol_name: str | None = protocol_name
         self.assignment = assignment
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SyncGroupResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_sync_group_response(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -52,7 +51,7 @@ _pack_qh = Struct(">qh").pack
 _pack_qhi = Struct(">qhi").pack
 
 
-class TxnOffsetCommitRequest:
+class TxnOffsetCommitRequest(Message):
     """TxnOffsetCommitRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -89,14 +88,6 @@ class TxnOffsetCommitRequest:
         self.group_instance_id: str | None = group_instance_id
         self.topics: list[TxnOffsetCommitRequestTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TxnOffsetCommitRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_txn_offset_commit_request(
@@ -210,7 +201,7 @@ def write_txn_offset_commit_request(
     parts.append(b"".join(pieces))
 
 
-class TxnOffsetCommitRequestTopic:
+class TxnOffsetCommitRequestTopic(Message):
     """topics[] of TxnOffsetCommitRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -227,14 +218,6 @@ class TxnOffsetCommitRequestTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TxnOffsetCommitRequestTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_txn_offset_commit_request_topic_array(
@@ -304,7 +287,7 @@ def write_txn_offset_commit_request_topic(
         raise absent_field("TxnOffsetCommitRequestTopic.unknown_tagged_fields", version)
 
 
-class TxnOffsetCommitRequestPartition:
+class TxnOffsetCommitRequestPartition(Message):
     """topics[].partitions[] of TxnOffsetCommitRequest in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -329,14 +312,6 @@ class TxnOffsetCommitRequestPartition:
         self.committed_leader_epoch = committed_leader_epoch
         self.committed_metadata: str | None = committed_metadata
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TxnOffsetCommitRequestPartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_txn_offset_commit_request_partition_array(

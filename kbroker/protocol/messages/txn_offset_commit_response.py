@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_count,
@@ -44,7 +43,7 @@ _pack_i = Struct(">i").pack
 _pack_ih = Struct(">ih").pack
 
 
-class TxnOffsetCommitResponse:
+class TxnOffsetCommitResponse(Message):
     """TxnOffsetCommitResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("throttle_time_ms", "topics", "unknown_tagged_fields")
@@ -59,14 +58,6 @@ class TxnOffsetCommitResponse:
         self.throttle_time_ms = throttle_time_ms
         self.topics: list[TxnOffsetCommitResponseTopic] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TxnOffsetCommitResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_txn_offset_commit_response(
@@ -134,7 +125,7 @@ def write_txn_offset_commit_response(
     parts.append(b"".join(pieces))
 
 
-class TxnOffsetCommitResponseTopic:
+class TxnOffsetCommitResponseTopic(Message):
     """topics[] of TxnOffsetCommitResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -151,14 +142,6 @@ class TxnOffsetCommitResponseTopic:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TxnOffsetCommitResponseTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_txn_offset_commit_response_topic_array(
@@ -228,7 +211,7 @@ def write_txn_offset_commit_response_topic(
         raise absent_field("TxnOffsetCommitResponseTopic.unknown_tagged_fields", version)
 
 
-class TxnOffsetCommitResponsePartition:
+class TxnOffsetCommitResponsePartition(Message):
     """topics[].partitions[] of TxnOffsetCommitResponse in versions 0-5."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "error_code", "unknown_tagged_fields")
@@ -243,14 +226,6 @@ class TxnOffsetCommitResponsePartition:
         self.partition_index = partition_index
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TxnOffsetCommitResponsePartition):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_txn_offset_commit_response_partition_array(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_tagged_fields,
     unsupported_version,
@@ -32,7 +31,7 @@ _unpack_iB = Struct(">iB").unpack_from
 _pack_i = Struct(">i").pack
 
 
-class UnregisterBrokerRequest:
+class UnregisterBrokerRequest(Message):
     """UnregisterBrokerRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("broker_id", "unknown_tagged_fields")
@@ -45,14 +44,6 @@ class UnregisterBrokerRequest:
     ) -> None:
         self.broker_id = broker_id
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UnregisterBrokerRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_unregister_broker_request(

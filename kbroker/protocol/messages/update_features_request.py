@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -44,7 +43,7 @@ _pack_hb = Struct(">hb").pack
 _pack_i = Struct(">i").pack
 
 
-class UpdateFeaturesRequest:
+class UpdateFeaturesRequest(Message):
     """UpdateFeaturesRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -68,14 +67,6 @@ class UpdateFeaturesRequest:
         )
         self.validate_only = validate_only
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UpdateFeaturesRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_update_features_request(
@@ -142,7 +133,7 @@ def write_update_features_request(
     parts.append(b"".join(pieces))
 
 
-class FeatureUpdateKey:
+class FeatureUpdateKey(Message):
     """feature_updates[] of UpdateFeaturesRequest in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -167,14 +158,6 @@ class FeatureUpdateKey:
         self.allow_downgrade = allow_downgrade
         self.upgrade_type = upgrade_type
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FeatureUpdateKey):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_feature_update_key_array(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_nullable_string,
@@ -44,7 +43,7 @@ _pack_hh = Struct(">hh").pack
 _pack_iiu = Struct(">ii16s").pack
 
 
-class UpdateRaftVoterRequest:
+class UpdateRaftVoterRequest(Message):
     """UpdateRaftVoterRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -77,14 +76,6 @@ class UpdateRaftVoterRequest:
             KRaftVersionFeature() if kraft_version_feature is None else kraft_version_feature
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UpdateRaftVoterRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_update_raft_voter_request(
@@ -145,7 +136,7 @@ def write_update_raft_voter_request(
     parts.append(b"".join(pieces))
 
 
-class Listener:
+class Listener(Message):
     """listeners[] of UpdateRaftVoterRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "host", "port", "unknown_tagged_fields")
@@ -162,14 +153,6 @@ class Listener:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Listener):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_listener_array(
@@ -204,7 +187,7 @@ def write_listener(parts: list[Any], message: Listener, version: int) -> None:
         parts.append(b"\0")
 
 
-class KRaftVersionFeature:
+class KRaftVersionFeature(Message):
     """kraft_version_feature of UpdateRaftVoterRequest in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -223,14 +206,6 @@ class KRaftVersionFeature:
         self.min_supported_version = min_supported_version
         self.max_supported_version = max_supported_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, KRaftVersionFeature):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_kraft_version_feature(

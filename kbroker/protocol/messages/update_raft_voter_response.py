@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     keep_tagged_field,
     new,
     read_short_string,
@@ -40,7 +39,7 @@ _pack_ih = Struct(">ih").pack
 _pack_ii = Struct(">ii").pack
 
 
-class UpdateRaftVoterResponse:
+class UpdateRaftVoterResponse(Message):
     """UpdateRaftVoterResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -64,14 +63,6 @@ class UpdateRaftVoterResponse:
             CurrentLeader() if current_leader is None else current_leader
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, UpdateRaftVoterResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_update_raft_voter_response(
@@ -125,7 +116,7 @@ def write_update_raft_voter_response(
     parts.append(b"".join(pieces))
 
 
-class CurrentLeader:
+class CurrentLeader(Message):
     """current_leader of UpdateRaftVoterResponse in versions 0."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -150,14 +141,6 @@ class CurrentLeader:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CurrentLeader):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_current_leader(buffer: bytes, position: int, version: int) -> tuple[CurrentLeader, int]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
     absent_field,
-    describe,
-    equal_fields,
     keep_tagged_field,
     misplaced_tag,
     new,
@@ -46,7 +45,7 @@ _pack_i = Struct(">i").pack
 _pack_ihiit = Struct(">ihii?").pack
 
 
-class VoteResponse:
+class VoteResponse(Message):
     """VoteResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -68,14 +67,6 @@ class VoteResponse:
         self.topics: list[TopicData] = [] if topics is None else topics
         self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, VoteResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_vote_response(buffer: Buffer, position: int, version: int) -> tuple[VoteResponse, int]:
@@ -149,7 +140,7 @@ def write_vote_response(parts: list[Any], message: VoteResponse, version: int) -
     parts.append(b"".join(pieces))
 
 
-class TopicData:
+class TopicData(Message):
     """topics[] of VoteResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_name", "partitions", "unknown_tagged_fields")
@@ -164,14 +155,6 @@ class TopicData:
         self.topic_name = topic_name
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TopicData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_topic_data_array(
@@ -219,7 +202,7 @@ def write_topic_data(parts: list[Any], message: TopicData, version: int) -> None
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of VoteResponse in versions 0-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -247,14 +230,6 @@ class PartitionData:
         self.leader_epoch = leader_epoch
         self.vote_granted = vote_granted
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -300,7 +275,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         parts.append(b"\0")
 
 
-class NodeEndpoint:
+class NodeEndpoint(Message):
     """node_endpoints[] of VoteResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("node_id", "host", "port", "unknown_tagged_fields")
@@ -317,14 +292,6 @@ class NodeEndpoint:
         self.host = host
         self.port = port
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NodeEndpoint):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_node_endpoint_array(

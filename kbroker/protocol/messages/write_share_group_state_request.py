@@ -9,6 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     ZERO_UUID,
@@ -16,8 +17,6 @@ from kbroker.protocol.wire import (
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -44,7 +43,7 @@ _pack_iiiqi = Struct(">iiiqi").pack
 _pack_qqbh = Struct(">qqbh").pack
 
 
-class WriteShareGroupStateRequest:
+class WriteShareGroupStateRequest(Message):
     """WriteShareGroupStateRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("group_id", "topics", "unknown_tagged_fields")
@@ -59,14 +58,6 @@ class WriteShareGroupStateRequest:
         self.group_id = group_id
         self.topics: list[WriteStateData] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WriteShareGroupStateRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_write_share_group_state_request(
@@ -116,7 +107,7 @@ def write_write_share_group_state_request(
     parts.append(b"".join(pieces))
 
 
-class WriteStateData:
+class WriteStateData(Message):
     """topics[] of WriteShareGroupStateRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("topic_id", "partitions", "unknown_tagged_fields")
@@ -131,14 +122,6 @@ class WriteStateData:
         self.topic_id = topic_id
         self.partitions: list[PartitionData] = [] if partitions is None else partitions
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WriteStateData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_write_state_data_array(
@@ -187,7 +170,7 @@ def write_write_state_data(parts: list[Any], message: WriteStateData, version: i
         parts.append(b"\0")
 
 
-class PartitionData:
+class PartitionData(Message):
     """topics[].partitions[] of WriteShareGroupStateRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -218,14 +201,6 @@ class PartitionData:
         self.delivery_complete_count = delivery_complete_count
         self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PartitionData):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_partition_data_array(
@@ -308,7 +283,7 @@ def write_partition_data(parts: list[Any], message: PartitionData, version: int)
         parts.append(b"\0")
 
 
-class StateBatch:
+class StateBatch(Message):
     """topics[].partitions[].state_batches[] of WriteShareGroupStateRequest in versions 0-1."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -333,14 +308,6 @@ class StateBatch:
         self.delivery_state = delivery_state
         self.delivery_count = delivery_count
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StateBatch):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_state_batch_array(

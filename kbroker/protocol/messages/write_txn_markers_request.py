@@ -9,14 +9,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     MAX_ELEMENTS,
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_fixed_array,
@@ -43,7 +42,7 @@ _pack_ib = Struct(">ib").pack
 _pack_qht = Struct(">qh?").pack
 
 
-class WriteTxnMarkersRequest:
+class WriteTxnMarkersRequest(Message):
     """WriteTxnMarkersRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("markers", "unknown_tagged_fields")
@@ -56,14 +55,6 @@ class WriteTxnMarkersRequest:
     ) -> None:
         self.markers: list[WritableTxnMarker] = [] if markers is None else markers
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WriteTxnMarkersRequest):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_write_txn_markers_request(
@@ -111,7 +102,7 @@ def write_write_txn_markers_request(
     parts.append(b"".join(pieces))
 
 
-class WritableTxnMarker:
+class WritableTxnMarker(Message):
     """markers[] of WriteTxnMarkersRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
@@ -142,14 +133,6 @@ class WritableTxnMarker:
         self.coordinator_epoch = coordinator_epoch
         self.transaction_version = transaction_version
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WritableTxnMarker):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_writable_txn_marker_array(
@@ -216,7 +199,7 @@ def write_writable_txn_marker(parts: list[Any], message: WritableTxnMarker, vers
         parts.append(b"\0")
 
 
-class WritableTxnMarkerTopic:
+class WritableTxnMarkerTopic(Message):
     """markers[].topics[] of WriteTxnMarkersRequest in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partition_indexes", "unknown_tagged_fields")
@@ -231,14 +214,6 @@ class WritableTxnMarkerTopic:
         self.name = name
         self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WritableTxnMarkerTopic):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_writable_txn_marker_topic_array(

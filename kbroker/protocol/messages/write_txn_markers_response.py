@@ -9,13 +9,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, ClassVar, Final
 
+from kbroker.protocol import Message
 from kbroker.protocol.wire import (
     Buffer,
     DecodeError,
     EncodeError,
     TaggedFields,
-    describe,
-    equal_fields,
     new,
     read_compact_count,
     read_short_string,
@@ -38,7 +37,7 @@ _pack_ih = Struct(">ih").pack
 _pack_q = Struct(">q").pack
 
 
-class WriteTxnMarkersResponse:
+class WriteTxnMarkersResponse(Message):
     """WriteTxnMarkersResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("markers", "unknown_tagged_fields")
@@ -51,14 +50,6 @@ class WriteTxnMarkersResponse:
     ) -> None:
         self.markers: list[WritableTxnMarkerResult] = [] if markers is None else markers
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WriteTxnMarkersResponse):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_write_txn_markers_response(
@@ -111,7 +102,7 @@ def write_write_txn_markers_response(
     parts.append(b"".join(pieces))
 
 
-class WritableTxnMarkerResult:
+class WritableTxnMarkerResult(Message):
     """markers[] of WriteTxnMarkersResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("producer_id", "topics", "unknown_tagged_fields")
@@ -126,14 +117,6 @@ class WritableTxnMarkerResult:
         self.producer_id = producer_id
         self.topics: list[WritableTxnMarkerTopicResult] = [] if topics is None else topics
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WritableTxnMarkerResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_writable_txn_marker_result_array(
@@ -186,7 +169,7 @@ def write_writable_txn_marker_result(
         parts.append(b"\0")
 
 
-class WritableTxnMarkerTopicResult:
+class WritableTxnMarkerTopicResult(Message):
     """markers[].topics[] of WriteTxnMarkersResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("name", "partitions", "unknown_tagged_fields")
@@ -203,14 +186,6 @@ class WritableTxnMarkerTopicResult:
             [] if partitions is None else partitions
         )
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WritableTxnMarkerTopicResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_writable_txn_marker_topic_result_array(
@@ -262,7 +237,7 @@ def write_writable_txn_marker_topic_result(
         parts.append(b"\0")
 
 
-class WritableTxnMarkerPartitionResult:
+class WritableTxnMarkerPartitionResult(Message):
     """markers[].topics[].partitions[] of WriteTxnMarkersResponse in versions 1-2."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("partition_index", "error_code", "unknown_tagged_fields")
@@ -277,14 +252,6 @@ class WritableTxnMarkerPartitionResult:
         self.partition_index = partition_index
         self.error_code = error_code
         self.unknown_tagged_fields = unknown_tagged_fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WritableTxnMarkerPartitionResult):
-            return NotImplemented
-        return equal_fields(self, other, self.FIELDS)
-
-    def __repr__(self) -> str:
-        return describe(self, self.FIELDS)
 
 
 def read_writable_txn_marker_partition_result_array(

@@ -157,10 +157,14 @@ class ConsumerGroups:
         )
 
     def replaced(self, step: Step, old: ConsumerGroupMember, member_id: str) -> ConsumerGroupMember:
-        """A static member comes back under another member id and takes everything over."""
+        """A static member comes back, mostly under another member id, and takes everything over.
+
+        Under the same one nobody is gone whose timers would have to be cancelled.
+        """
         group_id = step.group.group_id
         new = replace(old, member_id=member_id, member_epoch=0, previous_member_epoch=0)
-        step.records.extend(member_tombstones(group_id, old.member_id))
+        if member_id != old.member_id:
+            step.records.extend(member_tombstones(group_id, old.member_id))
         step.records.append(member_record(group_id, new))
         target = step.group.target_of(old.member_id, old.instance_id)
         step.records.append(target_record(group_id, member_id, target))

@@ -49,16 +49,15 @@ def _still_valid(spec: GroupSpec) -> dict[str, list[_TopicPartition]]:
 
 
 def _unowned(spec: GroupSpec, owned: dict[str, list[_TopicPartition]]) -> list[_TopicPartition]:
-    """Partitions without an owner, partition by partition across the topics."""
+    """Partitions without an owner, topic by topic, as Kafka hands them out."""
     taken = {key for kept in owned.values() for key in kept}
     topic_ids = {topic_id for member in spec.members.values() for topic_id in member.topic_ids}
-    free = [
-        (partition, topic_id)
-        for topic_id in topic_ids
+    return [
+        (topic_id, partition)
+        for topic_id in sorted(topic_ids)
         for partition in range(spec.partition_counts[topic_id])
         if (topic_id, partition) not in taken
     ]
-    return [(topic_id, partition) for partition, topic_id in sorted(free)]
 
 
 def _share_out(spec: GroupSpec, owned: dict[str, list[_TopicPartition]]) -> None:

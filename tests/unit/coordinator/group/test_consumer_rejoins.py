@@ -147,6 +147,10 @@ class TestStatic:
         assert (back.error_code, back.member_epoch) == (NONE, 2)
         assert bench.assigned(back) == {"t": [0, 1, 2, 3]}
         assert bench.load().consumer_group().members == bench.consumer_group().members
+        bench.advance(44)
+        assert set(bench.consumer_group().members) == {"a"}
+        bench.advance(2)
+        assert bench.consumer_group().members == {}
 
     def test_epochs_are_its_own_business(self) -> None:
         bench = bench_with()

@@ -109,6 +109,10 @@ class TestRange:
 class TestUniformOfOneMind:
     """All members subscribe to the same topics."""
 
+    def test_topics_are_dealt_out_one_after_the_other(self) -> None:
+        result = assign(UniformAssignor(), spec({A: 3, B: 3}, {"x": {A, B}, "y": {A, B}}))
+        assert sets(result) == {"x": {A: [0, 1, 2]}, "y": {B: [0, 1, 2]}}
+
     def test_what_is_even_stays(self) -> None:
         before = of(x={A: {0, 2}, B: {0}}, y={A: {1}, B: {1, 2}})
         group = spec({A: 3, B: 3}, {"x": {A, B}, "y": {A, B}}, before)

@@ -166,6 +166,7 @@ class BrokerServer:
             cleaner_backoff_s=config.log_cleaner_backoff_ms / 1000,
             cleaner_dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
             cleaner_io_max_bytes_per_s=config.log_cleaner_io_max_bytes_per_second,
+            cleaner_threads=config.log_cleaner_threads,
         )
         self.config.subscribe(lambda old, new: self._set_log_settings(new))
         self.storage_failed = anyio.Event()  # the last data directory failed: there is no going on
@@ -450,6 +451,7 @@ class BrokerServer:
             backoff_s=config.log_cleaner_backoff_ms / 1000,
             dedupe_buffer_size=config.log_cleaner_dedupe_buffer_size,
             io_max_bytes_per_s=config.log_cleaner_io_max_bytes_per_second,
+            threads=config.log_cleaner_threads,
         )
         self.log_manager.moves.set_rate(config.replica_alter_log_dirs_io_max_bytes_per_second)
 

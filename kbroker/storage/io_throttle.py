@@ -26,8 +26,9 @@ class IoThrottle:
         now = self._clock.monotonic()
         if rate <= 0:
             return
-        self._free_at = max(now - _CREDIT_S, self._free_at) + size / rate
-        while (wait := self._free_at - self._clock.monotonic()) > _SHORTEST_SLEEP_S:
+        # Others move bytes meanwhile: what they add is theirs to wait for.
+        paid_at = self._free_at = max(now - _CREDIT_S, self._free_at) + size / rate
+        while (wait := paid_at - self._clock.monotonic()) > _SHORTEST_SLEEP_S:
             if self.bytes_per_s != rate:
                 self._free_at = 0.0
                 return

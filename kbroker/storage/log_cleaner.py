@@ -102,14 +102,16 @@ class LogCleaner:
         *,
         dedupe_buffer_size: int = DEDUPE_BUFFER_SIZE,
         throttle: IoThrottle | None = None,
+        uncleanable: "weakref.WeakSet[UnifiedLog] | None" = None,
     ) -> None:
         """``dedupe_buffer_size``: bytes that the map of one round may take; ``throttle`` is told
-        what is read and written."""
+        what is read and written; ``uncleanable`` are logs that are left alone, which cleaners
+        share."""
         self._throttle = throttle
         self._env = env
         self._max_keys = max(1, dedupe_buffer_size // BYTES_PER_KEY)
         self._slice_ends = 0.0
-        self._uncleanable: weakref.WeakSet[UnifiedLog] = weakref.WeakSet()
+        self._uncleanable = weakref.WeakSet() if uncleanable is None else uncleanable
 
     def choose(
         self, logs: Iterable[UnifiedLog], last_cleaned: Callable[[UnifiedLog], int | None]

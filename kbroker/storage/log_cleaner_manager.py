@@ -1,12 +1,16 @@
 """Which compacted logs are cleaned when, how far each is clean, and its checkpoint."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio.abc
+
 from kbroker.common.offload import Offload
 from kbroker.protocol.errors import KafkaError
+from kbroker.storage.background_jobs import BackgroundJobs
 from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_directory import LogDirectory
 from kbroker.storage.log_environment import LogEnvironment
@@ -19,7 +23,12 @@ Key = tuple[str, int]
 
 
 class LogCleanerManager:
-    """``cleaned`` holds the first dirty offset of each log that was cleaned."""
+    """``cleaned`` holds the first dirty offset of each log that was cleaned.
+
+    There are ``threads`` cleaners (log.cleaner.threads; tasks here), each on another log, with an
+    equal share of the dedupe buffer. One that is too many after a change ends with its round, and
+    a round that is under way keeps the share it began with.
+    """
 
     def __init__(
         self,
@@ -32,10 +41,11 @@ class LogCleanerManager:
         throttle: IoThrottle,
         logs: "Callable[[], Iterable[UnifiedLog]]",
         directory_of: Callable[[str, int], LogDirectory | None],
-        wake: Callable[[], object],
+        jobs: BackgroundJobs,
+        threads: int = 1,
     ) -> None:
         """``logs`` gives every log there is, ``directory_of`` where one is (None: no more).
-        ``wake`` ends the pause between two looks, which is ``backoff_s``."""
+        Cleaners rest with ``jobs`` between two looks, for ``backoff_s``."""
         self._env = env
         self._offload = offload
         self._log = log
@@ -44,8 +54,13 @@ class LogCleanerManager:
         self._throttle = throttle
         self._logs = logs
         self._directory_of = directory_of
-        self._wake = wake
-        self._cleaner: LogCleaner | None = None
+        self._jobs = jobs
+        self.threads = threads
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._running: set[int] = set()  # numbers of the cleaners
+        self._in_progress: set[UnifiedLog] = set()
+        self._uncleanable: weakref.WeakSet[UnifiedLog] = weakref.WeakSet()
+        self._writing: dict[LogDirectory, bool] = {}  # whether it must be written again
         self.cleaned: dict[Key, int] = {}
         self._is_stale = False  # some directory's checkpoint says what is not so any more
         self._directories: set[LogDirectory] = set()  # which have one
@@ -71,39 +86,74 @@ class LogCleanerManager:
         if key in self.cleaned:
             self._is_stale = True
 
+    def start(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Let the cleaners work until the task group is cancelled."""
+        self._tasks = tasks
+        self._start_missing()
+
+    def _start_missing(self) -> None:
+        for number in range(self.threads):
+            if self._tasks is not None and number not in self._running:
+                self._running.add(number)
+                self._tasks.start_soon(self._run, number, name=_name(number))
+
+    async def _run(self, number: int) -> None:
+        while True:
+            await self._jobs.sleep(_name(number), self.backoff_s)
+            if number >= self.threads:
+                self._running.discard(number)
+                return
+            await self.run_once()
+
     def set_dynamic(
-        self, *, backoff_s: float, dedupe_buffer_size: int, io_max_bytes_per_s: float = 0
+        self,
+        *,
+        backoff_s: float,
+        dedupe_buffer_size: int,
+        io_max_bytes_per_s: float = 0,
+        threads: int = 1,
     ) -> None:
         """Put other settings in force and, as Kafka does when they have changed, look at once; a
         limit of bytes acts in the middle of a round."""
         self._throttle.bytes_per_s = io_max_bytes_per_s
         backoff_s = _at_least_a_moment(backoff_s)
-        if (backoff_s, dedupe_buffer_size) == (self.backoff_s, self._dedupe_buffer_size):
+        new = (backoff_s, dedupe_buffer_size, threads)
+        if new == (self.backoff_s, self._dedupe_buffer_size, self.threads):
             return
-        self.backoff_s, self._dedupe_buffer_size = backoff_s, dedupe_buffer_size
-        self._cleaner = None
-        self._wake()
+        self.backoff_s, self._dedupe_buffer_size, self.threads = new
+        for number in list(self._running):
+            self._jobs.wake(_name(number))
+        self._start_missing()
 
     async def run_once(self) -> None:
-        """Clean what is dirty enough now."""
+        """Clean what is dirty enough now, one log after the other."""
         await self.checkpoint()
-        if any(map(_may_be_dirty, self._logs())):
-            self._cleaner = self._cleaner or self.make_cleaner()
-            await self.clean_logs(self._cleaner)
+        if any(self._candidates()):
+            await self.clean_logs(self.make_cleaner())
 
     def make_cleaner(self) -> "LogCleaner":
         """A cleaner for these logs; what it needs is imported with the first one."""
         from kbroker.storage.log_cleaner import LogCleaner
 
         return LogCleaner(
-            self._env, dedupe_buffer_size=self._dedupe_buffer_size, throttle=self._throttle
+            self._env,
+            dedupe_buffer_size=self._dedupe_buffer_size // max(self.threads, 1),
+            throttle=self._throttle,
+            uncleanable=self._uncleanable,
         )
+
+    def _candidates(self) -> "Iterator[UnifiedLog]":
+        """Logs that may be dirty and that no other cleaner is busy with."""
+        for log in self._logs():
+            if _may_be_dirty(log) and log not in self._in_progress:
+                yield log
 
     async def clean_logs(self, cleaner: "LogCleaner") -> int:
         """Compact until no log is dirty enough; returns the rounds. What fails waits for later."""
         rounds = 0
-        while found := cleaner.choose(filter(_may_be_dirty, self._logs()), self._last_cleaned):
+        while found := cleaner.choose(self._candidates(), self._last_cleaned):
             key = (found.log.topic, found.log.partition)
+            self._in_progress.add(found.log)
             try:
                 reached = await cleaner.clean(found)
                 if reached is None:
@@ -119,6 +169,8 @@ class LogCleanerManager:
             except KafkaError as error:
                 self._log.error("%s: compaction failed: %s", found.log.name, error)
                 break
+            finally:
+                self._in_progress.discard(found.log)
             rounds += 1
         await self.checkpoint()
         return rounds
@@ -150,13 +202,30 @@ class LogCleanerManager:
                     self._log.error("%s: %s", directory.path, error)
 
     async def _checkpoint(self, directory: LogDirectory) -> None:
+        """One writes at a time; who comes meanwhile leaves it to that one to write again."""
         self._directories.add(directory)
-        offsets = {
-            key: offset
-            for key, offset in self.cleaned.items()
-            if self._directory_of(*key) is directory
-        }
-        await self._offload.run(partial(directory.write_cleaner_offsets, offsets))
+        is_written = directory in self._writing
+        self._writing[directory] = True
+        if is_written:
+            return
+        try:
+            while self._writing[directory]:
+                self._writing[directory] = False
+                offsets = {
+                    key: offset
+                    for key, offset in self.cleaned.items()
+                    if self._directory_of(*key) is directory
+                }
+                await self._offload.run(partial(directory.write_cleaner_offsets, offsets))
+        except OSError:
+            self._is_stale = True
+            raise
+        finally:
+            del self._writing[directory]
+
+
+def _name(number: int) -> str:
+    return f"log cleaner {number}"
 
 
 def _at_least_a_moment(backoff_s: float) -> float:

@@ -90,6 +90,7 @@ class LogManager:
         cleaner_backoff_s: float = CLEANER_BACKOFF_S,
         cleaner_dedupe_buffer_size: int = CLEANER_DEDUPE_BUFFER_SIZE,
         cleaner_io_max_bytes_per_s: float = 0,
+        cleaner_threads: int = 1,
     ) -> None:
         """Nothing is touched before ``open_directories`` or ``load``."""
         self._files = files
@@ -136,7 +137,8 @@ class LogManager:
             backoff_s=cleaner_backoff_s,
             dedupe_buffer_size=cleaner_dedupe_buffer_size,
             throttle=IoThrottle(clock, timer, cleaner_io_max_bytes_per_s),
-            wake=lambda: self._jobs.wake("cleaner"),
+            jobs=self._jobs,
+            threads=cleaner_threads,
             logs=lambda: list(self._logs.values()),
             directory_of=self.directory_of,
         )
@@ -461,7 +463,7 @@ class LogManager:
         task_group.start_soon(self._jobs.run, name="log manager")
         task_group.start_soon(self.movers.run, name="log mover")
         if self._cleaner_enable:
-            task_group.start_soon(self._run_cleaner, name="log cleaner")
+            self.cleaner.start(task_group)
         self._jobs.every("checkpoint", self._checkpoint_interval_s, self._checkpoint_if_due)
         self._jobs.every("idle", IDLE_CLOSE_INTERVAL_S, self._close_idle)
         self._jobs.every("expiry", self._producer_expiry_interval_s, self._expire_producers)
@@ -475,11 +477,6 @@ class LogManager:
     async def run_pending_jobs(self) -> None:
         """Do what waits: flushes, removals, checkpoints. A job that fails is logged."""
         await self._jobs.run_pending()
-
-    async def _run_cleaner(self) -> None:
-        while True:
-            await self._jobs.sleep("cleaner", self.cleaner.backoff_s)
-            await self.cleaner.run_once()
 
     def _checkpoint_if_due(self) -> None:
         if self._checkpoints_are_due:

@@ -67,3 +67,20 @@ async def test_a_limit_that_is_lifted_counts_soon() -> None:
         world.throttle.bytes_per_s = 0
         await world.pass_time(1.1)
         assert world.moved == 3_000_000
+
+
+async def test_nobody_waits_for_what_others_move_later() -> None:
+    world = World(1000)
+
+    async def work_on_and_on() -> None:
+        while True:
+            await world.throttle.moved(500)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.work, 1, 500)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(4):
+            tasks.start_soon(work_on_and_on)
+        await world.pass_time(0.6)
+        assert world.moved == 500
+        tasks.cancel_scope.cancel()

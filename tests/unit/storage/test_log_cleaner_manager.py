@@ -1,7 +1,8 @@
 """The cleaner's settings while it runs, and the checkpoint of what it reached."""
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -20,15 +21,29 @@ from tests.unit.storage.log_fixture import append, batch, config, read_all
 
 LOG = logging.getLogger("tests.cleaner")
 DEDUPE = 1 << 20
+T = TypeVar("T")
+
+
+class Jobs(BackgroundJobs):
+    """Notes who was woken."""
+
+    def __init__(self) -> None:
+        timer = Timer(ManualClock())
+        super().__init__(MemoryFileSystem(), timer, InlineOffload(), LOG)
+        self.woken: list[str] = []
+
+    def wake(self, name: str) -> None:
+        self.woken.append(name)
+        super().wake(name)
 
 
 @pytest.fixture
-def woken() -> list[bool]:
-    return []
+def jobs() -> Jobs:
+    return Jobs()
 
 
 @pytest.fixture
-def manager(woken: list[bool]) -> LogCleanerManager:
+def manager(jobs: Jobs) -> LogCleanerManager:
     env: Any = None
     return LogCleanerManager(
         env,
@@ -39,19 +54,25 @@ def manager(woken: list[bool]) -> LogCleanerManager:
         throttle=IoThrottle(ManualClock(), Timer(ManualClock()), 0),
         logs=lambda: [],
         directory_of=lambda topic, partition: None,
-        wake=lambda: woken.append(True),
+        jobs=jobs,
     )
 
 
-def test_a_changed_setting_ends_the_pause(manager: LogCleanerManager, woken: list[bool]) -> None:
-    manager.set_dynamic(backoff_s=15.0, dedupe_buffer_size=DEDUPE)
-    assert woken == []
-    manager.set_dynamic(backoff_s=0.0, dedupe_buffer_size=DEDUPE)
-    assert (manager.backoff_s, woken) == (0.001, [True])
-    before = manager.make_cleaner()
-    manager.set_dynamic(backoff_s=0.0, dedupe_buffer_size=DEDUPE * 2)
-    assert woken == [True, True]
-    assert manager.make_cleaner()._max_keys > before._max_keys
+@pytest.mark.anyio
+async def test_a_changed_setting_ends_the_pause(manager: LogCleanerManager, jobs: Jobs) -> None:
+    name = "log cleaner 0"
+    async with anyio.create_task_group() as tasks:
+        manager.start(tasks)
+        await anyio.wait_all_tasks_blocked()
+        manager.set_dynamic(backoff_s=15.0, dedupe_buffer_size=DEDUPE)
+        assert jobs.woken == []
+        manager.set_dynamic(backoff_s=0.0, dedupe_buffer_size=DEDUPE)
+        assert (manager.backoff_s, jobs.woken) == (0.001, [name])
+        before = manager.make_cleaner()
+        manager.set_dynamic(backoff_s=0.0, dedupe_buffer_size=DEDUPE * 2)
+        assert jobs.woken == [name, name]
+        assert manager.make_cleaner()._max_keys > before._max_keys
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.anyio
@@ -79,8 +100,8 @@ class World:
         self.paths = paths or ("/data",)
         self.clock = ManualClock(time_ms=2_000_000)
 
-    def start(self) -> LogManager:
-        manager = LogManager(
+    def make(self) -> LogManager:
+        return LogManager(
             self.files,
             self.paths,
             COMPACTED,
@@ -90,6 +111,9 @@ class World:
             SeededEntropy(5),
             LOG,
         )
+
+    def start(self) -> LogManager:
+        manager = self.make()
         anyio.run(manager.load)
         return manager
 
@@ -186,3 +210,109 @@ def test_a_checkpoint_that_cannot_be_written_is_written_later(
     files.write_cleaner_offsets = whole  # type: ignore[method-assign]
     anyio.run(manager.cleaner.checkpoint)
     assert world.files.read(CHECKPOINT) == b"0\n0\n"
+
+
+RATE = 1000
+
+
+class Cleaning:
+    """Six dirty logs, and cleaners that a throttle makes slow enough to be looked at."""
+
+    def __init__(self, manager: LogManager) -> None:
+        self.manager = manager
+        self.cleaner = manager.cleaner
+        self.topics = [f"t{number}" for number in range(6)]
+        self.most_at_once = 0
+        self.shares: list[int] = []
+
+    def set_threads(self, threads: int) -> None:
+        self.cleaner.set_dynamic(
+            backoff_s=1, dedupe_buffer_size=DEDUPE, io_max_bytes_per_s=RATE, threads=threads
+        )
+
+    async def pass_time(self, world: World, seconds: float) -> None:
+        for _ in range(round(seconds * 10)):
+            world.clock.advance(0.1)
+            self.manager._timer.run_due()
+            await anyio.wait_all_tasks_blocked()
+            self.most_at_once = max(self.most_at_once, len(self.cleaner._in_progress))
+
+    def cleaned(self) -> int:
+        return len(self.cleaner.cleaned)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio"])  # where waiting for tasks costs nothing
+async def test_cleaners_share_the_logs_the_buffer_and_the_rate() -> None:
+    world = World()
+    manager = world.make()
+    await manager.load()
+    cleaning = Cleaning(manager)
+    for number, topic in enumerate(cleaning.topics):
+        filled(manager, 9, topic, number + 1)
+    whole = manager.cleaner.make_cleaner()._max_keys
+    async with anyio.create_task_group() as tasks:
+        cleaning.set_threads(3)
+        assert manager.cleaner.make_cleaner()._max_keys * 3 == pytest.approx(whole / 128, abs=3)
+        manager.cleaner.start(tasks)
+        await cleaning.pass_time(world, 1.5)
+        assert cleaning.most_at_once == 3
+        cleaning.set_threads(1)
+        busy = len(manager.cleaner._in_progress)
+        assert busy == 3, "what was begun is finished"
+        while busy > 1:
+            await cleaning.pass_time(world, 0.1)
+            busy = len(manager.cleaner._in_progress)
+        cleaning.most_at_once = 0
+        await cleaning.pass_time(world, 1)
+        assert cleaning.most_at_once <= 1
+        cleaning.set_threads(2)
+        for _ in range(60):
+            await cleaning.pass_time(world, 1)
+            if cleaning.cleaned() == len(cleaning.topics):
+                break
+        tasks.cancel_scope.cancel()
+    rows = world.files.read(CHECKPOINT).decode().splitlines()[2:]
+    assert sorted(rows) == [f"{topic} 0 8" for topic in cleaning.topics]
+    for number, topic in enumerate(cleaning.topics):
+        assert len(read_all(filled(manager, 0, topic, number + 1))) <= 2
+
+
+@pytest.mark.anyio
+async def test_checkpoints_at_the_same_time_are_written_one_after_the_other() -> None:
+    world = World()
+    manager = world.make()
+    await manager.load()
+    filled(manager, 9)
+    filled(manager, 9, "u", 2)
+    directory = manager.directory_of("t", 0)
+    assert directory is not None
+    cleaner = manager.cleaner
+    slow = SlowOffload()
+    cleaner._offload = slow
+    async with anyio.create_task_group() as tasks:
+        cleaner.cleaned["t", 0] = 3
+        tasks.start_soon(cleaner._checkpoint, directory)
+        await anyio.wait_all_tasks_blocked()
+        cleaner.cleaned["u", 0] = 4
+        tasks.start_soon(cleaner._checkpoint, directory)
+        await anyio.wait_all_tasks_blocked()
+        assert slow.running == 1
+        slow.go_on.set()
+    assert slow.most == 1
+    assert world.files.read(CHECKPOINT) == b"0\n2\nt 0 3\nu 0 4\n"
+
+
+class SlowOffload(InlineOffload):
+    """Work that waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.go_on = anyio.Event()
+        self.running = self.most = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.go_on.wait()
+        self.running -= 1
+        return work()

@@ -175,7 +175,11 @@ def test_of_two_static_members_of_one_name_the_first_is_fenced(
     bootstrap: str, topic: str, group: str
 ) -> None:
     clients.create_topic(bootstrap, topic)
-    settings = {"heartbeat_interval_ms": 500, "group_instance_id": "reader-1"}
+    settings = {
+        "group_instance_id": "reader-1",
+        "heartbeat_interval_ms": 15_000,  # the commit, not a heartbeat, is to meet the refusal
+        "session_timeout_ms": 45_000,
+    }
     with closing(clients.consumer(bootstrap, group, **settings)) as first:
         clients.subscribe(first, topic)
         eventually(

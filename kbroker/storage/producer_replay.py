@@ -72,6 +72,8 @@ def load_history(segments: LogSegments, entry: ProducerStateEntry) -> None:
     the last. Looks back a bounded way: the entries of the offset index tell where to begin.
     """
     entry.is_restored = False
+    if not entry.batches:
+        return  # a marker began another epoch since
     first_offset = entry.batches[0].first_offset
     segment = segments.floor(first_offset - 1)
     if segment is None:

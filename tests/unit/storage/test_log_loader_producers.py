@@ -4,7 +4,10 @@ import anyio
 import pytest
 
 from kbroker.common.faults import Faults
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import patch
+from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_loader import load_log
 from kbroker.storage.unified_log import UnifiedLog
 from tests.unit.storage.log_fixture import (
@@ -223,3 +226,19 @@ def test_damage_below_the_log_start_leaves_no_snapshot_of_what_is_gone() -> None
         again.roll()
     assert again.producer_state.snapshot_offsets == [5, 6, 7]
     assert all(again.env.files.exists(path(offset, ".snapshot")) for offset in (5, 6, 7))
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_producer_whose_epoch_a_marker_ended_after_a_restart(is_clean: bool) -> None:
+    """Its batches from before the restart are of another epoch: none is looked for."""
+    log = new_log()
+    append(log, batch(b"a", producer_id=1, base_sequence=0, transactional=True))
+    log.close()
+    again = reload(log, is_clean=is_clean, recovery_point=log.log_end_offset)
+    data = marker(commit=False, producer_id=1, producer_epoch=1)
+    append(again, data, origin=AppendOrigin.COORDINATOR)
+    info = append(again, batch(b"b", producer_id=1, producer_epoch=1, base_sequence=0))
+    assert (info.first_offset, info.duplicate) == (2, False)
+    with pytest.raises(KafkaError) as caught:
+        append(again, batch(b"b", producer_id=1, producer_epoch=1, base_sequence=7))
+    assert caught.value.error_code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER

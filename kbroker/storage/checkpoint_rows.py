@@ -88,7 +88,7 @@ class CheckpointRows:
         try:
             state = state_of(log, now_ms)
         except OSError as error:
-            log.env.log.warning("%s: cannot note its state: %s", log.name, error)
+            log.env.log.warning("%s-%d: cannot note its state: %s", *key, error)
             state = None
         row = state.row() if state is not None else ""
         self._rows[key] = (made_from, row)

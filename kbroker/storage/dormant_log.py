@@ -139,8 +139,9 @@ class DormantLog(UnifiedLog):
             raise self.storage_error("opening", error) from error
         if self.log_end_offset != state.log_end_offset:
             self.env.log.error(
-                "%s ends at %d, not at %d: it was changed while it was not open",
-                self.name,
+                "%s-%d ends at %d, not at %d: it was changed while it was not open",
+                self.topic,
+                self.partition,
                 self.log_end_offset,
                 state.log_end_offset,
             )
@@ -226,7 +227,9 @@ def rest(log: UnifiedLog) -> bool:
         log.close()
         state = state_of(log, None)
     except (OSError, KafkaError) as error:
-        log.env.log.warning("%s is not closed while it rests: %s", log.name, error)
+        log.env.log.warning(
+            "%s-%d is not closed while it rests: %s", log.topic, log.partition, error
+        )
         return False
     if state is None or not state.is_closed:
         return False

@@ -89,7 +89,7 @@ class LocalLog:
 
         ``is_lasting``: whatever the error, this log cannot go on.
         """
-        self.env.log.error("%s: error while %s: %s", self.name, action, error)
+        self.env.log.error("%s-%d: error while %s: %s", self.topic, self.partition, action, error)
         self.env.on_storage_error(self, error, is_lasting)
         return KafkaError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"Error while {action} {self.name}: {error}"

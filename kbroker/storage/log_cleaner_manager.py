@@ -167,7 +167,7 @@ class LogCleanerManager:
                 found.log.storage_error("compacting", error)
                 break
             except KafkaError as error:
-                self._log.error("%s: compaction failed: %s", found.log.name, error)
+                self._log.error("%s-%d: compaction failed: %s", *key, error)
                 break
             finally:
                 self._in_progress.discard(found.log)

@@ -251,7 +251,9 @@ def _first_unsound_segment(log: UnifiedLog, *, is_clean: bool) -> LogSegment | N
             try:
                 assert segment.transaction_index
             except CorruptIndexError as error:
-                log.env.log.warning("%s: recovering %s: %s", log.name, segment.log_path, error)
+                log.env.log.warning(
+                    "%s-%d: recovering %s: %s", log.topic, log.partition, segment.log_path, error
+                )
                 return segment
     return None
 
@@ -315,8 +317,9 @@ def _recover(log: UnifiedLog, buffer: RecoveryBuffer) -> None:
         was_cut = recover_segment(log, segment, position, buffer, check_crc_from=check_crc_from)
         if was_cut:
             log.env.log.warning(
-                "%s: cut %d bytes off %s: no sound batch begins at %d",
-                log.name,
+                "%s-%d: cut %d bytes off %s: no sound batch begins at %d",
+                log.topic,
+                log.partition,
                 size - segment.size,
                 segment.log_path,
                 segment.size,
@@ -338,8 +341,9 @@ def _finish(log: UnifiedLog, *, epochs_are_known: bool) -> None:
     """Let start, end, epochs and snapshots agree."""
     if log.log_end_offset < log.log_start_offset:
         log.env.log.warning(
-            "%s: the log ends at %d, below its start %d: it begins anew there",
-            log.name,
+            "%s-%d: the log ends at %d, below its start %d: it begins anew there",
+            log.topic,
+            log.partition,
             log.log_end_offset,
             log.log_start_offset,
         )

@@ -515,7 +515,7 @@ class LogManager:
         try:
             return delete_old_segments(log)
         except (KafkaError, OSError) as error:
-            self._log.error("%s: retention failed: %s", log.name, error)
+            self._log.error("%s-%d: retention failed: %s", log.topic, log.partition, error)
             return 0
 
     async def apply_retention(self) -> None:

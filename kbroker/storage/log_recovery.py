@@ -249,7 +249,9 @@ def _split_off(log: UnifiedLog, segment: LogSegment, position: int, base_offset:
     env.files.rename(unfinished, part.log_path)
     env.files.sync_directory(log.directory)
     log.segments.add(part)
-    env.log.warning("%s: split %s at offset %d", log.name, segment.log_path, base_offset)
+    env.log.warning(
+        "%s-%d: split %s at offset %d", log.topic, log.partition, segment.log_path, base_offset
+    )
 
 
 def _replay_transactional(log: UnifiedLog, segment: LogSegment, data: memoryview) -> None:

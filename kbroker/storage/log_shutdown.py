@@ -35,7 +35,7 @@ async def close_logs(
             each.close()
             open_logs.append(each)
         except KafkaError as error:
-            log.error("%s was not closed cleanly: %s", each.name, error)
+            log.error("%s-%d was not closed cleanly: %s", each.topic, each.partition, error)
             is_whole = False
         if number % _CLOSED_IN_A_ROW == 0:
             await anyio.lowlevel.checkpoint()
@@ -63,7 +63,7 @@ async def _sync_one_by_one(dirty: list[UnifiedLog], log: logging.Logger) -> bool
             try:
                 await each.flush()
             except KafkaError as error:
-                log.error("%s was not closed cleanly: %s", each.name, error)
+                log.error("%s-%d was not closed cleanly: %s", each.topic, each.partition, error)
                 is_whole = False
 
     async with anyio.create_task_group() as tasks:

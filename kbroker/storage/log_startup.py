@@ -119,9 +119,9 @@ class LogStartup:
                 try:
                     self._files.rename(path, os.path.join(directory.path, final))
                 except OSError as error:
-                    self._refuse(directory, final, key, error)
+                    self._refuse(directory, key, error)
                     continue
-                self._log.warning("%s takes the place of a log that was moved here", final)
+                self._log.warning("%s-%d takes the place of a log that was moved here", *key)
                 empty: Offsets = {}
                 self._load(directory, final, key, is_clean=False, offsets=(empty, empty, empty))
 
@@ -149,7 +149,7 @@ class LogStartup:
                 log = find_grown(self._env, path, row, config)
                 self.recovered = True
         except OSError as error:
-            self._refuse(directory, name, key, error)
+            self._refuse(directory, key, error)
             return True
         if log is None:
             return False
@@ -181,7 +181,7 @@ class LogStartup:
                 topic_ids=self._topic_ids,
             )
         except OSError as error:
-            self._refuse(directory, name, key, error)
+            self._refuse(directory, key, error)
             return True
         if log is None:
             return False
@@ -217,7 +217,7 @@ class LogStartup:
                 buffer=self._buffer,
             )
         except OSError as error:
-            self._refuse(directory, name, key, error)
+            self._refuse(directory, key, error)
         else:
             self.recovered = self.recovered or not is_clean
             self._keep(directory, key, log)
@@ -226,7 +226,7 @@ class LogStartup:
         self.logs[key] = log
         self.directory_of[key] = directory
 
-    def _refuse(self, directory: LogDirectory, name: str, key: Key, error: OSError) -> None:
-        self._log.error("%s goes offline: cannot load %s: %s", directory.path, name, error)
+    def _refuse(self, directory: LogDirectory, key: Key, error: OSError) -> None:
+        self._log.error("%s goes offline: cannot load %s-%d: %s", directory.path, *key, error)
         directory.failure = error
         self.offline[key] = directory

@@ -479,8 +479,13 @@ class ProducerStateManager:
             try:
                 entries = decode_snapshot(self._env.files.read(self._snapshot_path(offset)))
             except (CorruptSnapshotError, FileNotFoundError) as error:
+                topic, _, partition = self._name.rpartition("-")
                 self._env.log.warning(
-                    "%s: skipping the producer snapshot at %d: %s", self._name, offset, error
+                    "%s-%d: skipping the producer snapshot at %d: %s",
+                    topic,
+                    int(partition),
+                    offset,
+                    error,
                 )
                 self._remove_snapshot(offset)
                 continue

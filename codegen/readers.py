@@ -15,6 +15,7 @@ What the readers leave out because something else makes up for it:
 from collections.abc import Sequence
 
 from codegen.lines import WIDTH, Lines
+from codegen.names import attribute
 from codegen.plan import (
     FunctionPlan,
     ModuleNames,
@@ -27,6 +28,7 @@ from codegen.plan import (
     holds,
     is_used,
     items,
+    live_fields,
     local,
     run_segments,
     run_size,
@@ -39,6 +41,7 @@ from codegen.python_types import (
     can_be_null,
     default,
     element_annotation,
+    is_mutable,
     smallest_size,
 )
 from codegen.schema import FIXED_SIZES, Field, Message, Struct
@@ -134,6 +137,19 @@ class Reader:
             self.names.use("ZERO_UUID")
         return text
 
+    def _set_default(self, item: Field) -> None:
+        inner = item.struct
+        if inner is None or not is_flat(item) or self.names.native:
+            self.lines.add(f"{target(item)} = {self._default(item)}")
+            return
+        # A small struct that is absent in most messages: quicker than its ``__init__``.
+        name = local(item)
+        self.lines.add(f"{name} = {target(item)} = {self.names.use('new')}({struct_class(inner)})")
+        for field in live_fields(inner):
+            self.lines.add(f"{name}.{attribute(field.name)} = {self._default(field)}")
+        if not (self.message.flexible & inner.versions).empty:
+            self.lines.add(f"{name}.unknown_tagged_fields = ()")
+
     # Fixed-size runs
 
     def _run(self, run: Run) -> None:
@@ -144,7 +160,7 @@ class Reader:
                 self._unpack(present)
             for item in run.fields:
                 if item not in present:
-                    self.lines.add(f"{target(item)} = {self._default(item)}")
+                    self._set_default(item)
 
     def _last_run(self, run: Run) -> None:
         """Before the tagged fields: where there are some, their number is read along."""
@@ -165,7 +181,7 @@ class Reader:
                 self.lines.add("tag_count = 0")
             for item in run.fields:
                 if item not in fields:
-                    self.lines.add(f"{target(item)} = {self._default(item)}")
+                    self._set_default(item)
 
     def _unpack(self, present: Sequence[Field], *, with_tag_count: bool = False) -> None:
         if self.names.native and self.of_bytes:
@@ -219,7 +235,7 @@ class Reader:
         with self.lines.block(f"if {test}:"):
             self._value(item, present)
         with self.lines.block("else:"):
-            self.lines.add(f"{target(item)} = {self._default(item)}")
+            self._set_default(item)
 
     def _value(self, item: Field, present: Versions) -> None:
         """Read one field where it is there."""
@@ -334,7 +350,7 @@ class Reader:
         known = tagged_fields(self.struct)
         for item in known:
             if (item.inline & self.possible).empty:
-                self.lines.add(f"{target(item)} = {self._default(item)}")
+                self._set_default(item)
         if is_counted:
             self._tags(known, is_counted=True)
             return
@@ -395,6 +411,14 @@ class Reader:
                 self.lines.add(f"{target(item)}, position = {read}(buffer, position, version)")
             return
         self._value(item, tagged)
+
+
+def is_flat(item: Field) -> bool:
+    """Whether the default of a field is a struct of no more than four plain values."""
+    if item.struct is None or item.is_array or item.null_by_default:
+        return False
+    fields = live_fields(item.struct)
+    return len(fields) <= 4 and not any(is_mutable(field) for field in fields)
 
 
 def reads_bytes(message: Message) -> bool:

@@ -228,28 +228,28 @@ def read_short_nullable_string(buffer: bytes, position: int) -> tuple[str | None
     One that ends after the buffer may be cut: for readers that go on to read what follows it.
     """
     size = buffer[position]
-    if size < 128:
-        if size < 2:
-            return "" if size else None, position + 1
+    if 1 < size < 128:
         end = position + size
         try:
             return buffer[position + 1 : end].decode(), end
         except UnicodeDecodeError:
             pass
+    elif size < 2:
+        return "" if size else None, position + 1
     return read_compact_nullable_string(buffer, position)
 
 
 def read_short_string(buffer: bytes, position: int) -> tuple[str, int]:
     """Like ``read_short_nullable_string``; null is an error."""
     size = buffer[position]
-    if 0 < size < 128:
-        if size == 1:
-            return "", position + 1
+    if 1 < size < 128:
         end = position + size
         try:
             return buffer[position + 1 : end].decode(), end
         except UnicodeDecodeError:
             pass
+    elif size == 1:
+        return "", position + 1
     return read_compact_string(buffer, position)
 
 

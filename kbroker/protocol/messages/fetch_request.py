@@ -201,7 +201,10 @@ def read_fetch_request(buffer: Buffer, position: int, version: int) -> tuple[Fet
     else:
         message.rack_id = ""
     message.cluster_id = None
-    message.replica_state = ReplicaState()
+    replica_state = message.replica_state = new(ReplicaState)
+    replica_state.replica_id = -1
+    replica_state.replica_epoch = -1
+    replica_state.unknown_tagged_fields = ()
     if version >= 12:
         if buffer[position] == 0:
             message.unknown_tagged_fields = ()

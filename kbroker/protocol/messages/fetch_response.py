@@ -411,9 +411,18 @@ def read_partition_data_array(
             message.records, position = read_compact_nullable_records(buffer, position)
         else:
             message.records, position = read_nullable_records(buffer, position)
-        message.diverging_epoch = EpochEndOffset()
-        message.current_leader = LeaderIdAndEpoch()
-        message.snapshot_id = SnapshotId()
+        diverging_epoch = message.diverging_epoch = new(EpochEndOffset)
+        diverging_epoch.epoch = -1
+        diverging_epoch.end_offset = -1
+        diverging_epoch.unknown_tagged_fields = ()
+        current_leader = message.current_leader = new(LeaderIdAndEpoch)
+        current_leader.leader_id = -1
+        current_leader.leader_epoch = -1
+        current_leader.unknown_tagged_fields = ()
+        snapshot_id = message.snapshot_id = new(SnapshotId)
+        snapshot_id.end_offset = -1
+        snapshot_id.epoch = -1
+        snapshot_id.unknown_tagged_fields = ()
         if version >= 12:
             if buffer[position] == 0:
                 message.unknown_tagged_fields = ()

@@ -273,7 +273,10 @@ def read_partition_snapshot_array(
         message.size, message.position = _unpack_qq(buffer, position)
         position += 16
         message.unaligned_records, position = read_compact_records(buffer, position)
-        message.current_leader = LeaderIdAndEpoch()
+        current_leader = message.current_leader = new(LeaderIdAndEpoch)
+        current_leader.leader_id = 0
+        current_leader.leader_epoch = 0
+        current_leader.unknown_tagged_fields = ()
         if buffer[position] == 0:
             message.unknown_tagged_fields = ()
             position += 1

@@ -376,7 +376,10 @@ def read_partition_produce_response_array(
                 message.error_message, position = read_nullable_string(buffer, position)
         else:
             message.error_message = None
-        message.current_leader = LeaderIdAndEpoch()
+        current_leader = message.current_leader = new(LeaderIdAndEpoch)
+        current_leader.leader_id = -1
+        current_leader.leader_epoch = -1
+        current_leader.unknown_tagged_fields = ()
         if version >= 9:
             if buffer[position] == 0:
                 message.unknown_tagged_fields = ()

@@ -77,7 +77,12 @@ def read_update_raft_voter_response(
     message = new(UpdateRaftVoterResponse)
     message.throttle_time_ms, message.error_code, tag_count = _unpack_ihB(buffer, position)
     position += 7
-    message.current_leader = CurrentLeader()
+    current_leader = message.current_leader = new(CurrentLeader)
+    current_leader.leader_id = -1
+    current_leader.leader_epoch = -1
+    current_leader.host = ""
+    current_leader.port = 0
+    current_leader.unknown_tagged_fields = ()
     if tag_count == 0:
         message.unknown_tagged_fields = ()
     else:

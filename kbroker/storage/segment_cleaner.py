@@ -11,7 +11,7 @@ from functools import partial
 from kbroker.common.files import File, remove_if_exists
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.record.batch import RecordBatchHeader
+from kbroker.record.batch import RecordBatchHeader, verify_crc
 from kbroker.record.record import Record
 from kbroker.storage.batch_filter import BatchRetention, FilteredBatch, filter_batch
 from kbroker.storage.batch_scan import iter_whole_batches
@@ -262,18 +262,22 @@ class SegmentCleaner:
 def iter_all_batches(segment: LogSegment) -> Iterator[memoryview]:
     """Every batch of a segment that is not appended to.
 
-    KafkaError CORRUPT_MESSAGE where bytes are no batch: what lies behind them would be lost.
+    KafkaError CORRUPT_MESSAGE where bytes are no batch: what lies behind them would be lost; and
+    for a batch whose CRC is wrong, which Kafka rewrites with a right one, if it can read it.
     LogCleaningAborted when the segment was truncated meanwhile.
     """
     position, end = 0, segment.size
     for data in iter_whole_batches(segment.file(), 0, end):
+        if not verify_crc(data, 0, len(data)):
+            break
         yield data
         position += len(data)
     if segment.size != end:
         raise LogCleaningAborted(segment.log_path)
     if position != end:
         raise KafkaError(
-            ErrorCode.CORRUPT_MESSAGE, f"no batch at position {position} of {segment.log_path}"
+            ErrorCode.CORRUPT_MESSAGE,
+            f"no sound batch at position {position} of {segment.log_path}",
         )
 
 

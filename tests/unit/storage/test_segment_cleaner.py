@@ -59,6 +59,27 @@ def test_what_lies_behind_a_damaged_header_is_never_dropped(at: int, data: bytes
     assert log.env.files.read(first.log_path) == before
 
 
+@pytest.mark.parametrize("compression", [0, 4])
+def test_a_rotten_batch_is_not_made_sound(compression: int) -> None:
+    """Whatever byte under the CRC has changed: the log is left as it is."""
+    log = compacted_log(segment_bytes=10_000)
+    append(log, batch(b"a", b"b", keys=[b"k", b"l"], compression=compression))
+    put(log, b"k", b"newer")
+    log.roll()
+    first = log.segments.first
+    assert first is not None
+    sound = log.env.files.read(first.log_path)
+    for at in range(17, RecordBatchHeader(memoryview(sound)).size):
+        damage(log, at, bytes([sound[at] ^ 1]))
+        rotten = log.env.files.read(first.log_path)
+        with pytest.raises(KafkaError):
+            clean(log)
+        assert log.env.files.read(first.log_path) == rotten
+        damage(log, at, sound[at : at + 1])
+    clean(log)
+    assert [offset for offset, _, _ in pairs(log)] == [1, 2]
+
+
 def test_a_gap_before_the_next_segment_is_clean() -> None:
     """Offsets may be missing between segments; a round that stopped there would come again."""
     log = compacted_log(segment_bytes=100)

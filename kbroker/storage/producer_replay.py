@@ -48,7 +48,7 @@ def replay_batch(
 def replay_producers(
     state: ProducerStateManager, segments: LogSegments, start_offset: int, end_offset: int
 ) -> None:
-    """Note the batches of this range of offsets. OSError."""
+    """Note the batches of this range of offsets, also the one that the range begins in. OSError."""
     if start_offset >= end_offset:
         return
     for segment in segments.starting_from(start_offset):
@@ -59,10 +59,9 @@ def replay_producers(
             batch = RecordBatchHeader(data)
             if batch.base_offset >= end_offset:
                 return
-            if batch.base_offset >= start_offset:
-                completed = replay_batch(state, batch, data)
-                if completed is not None:
-                    state.complete_txn(completed)
+            completed = replay_batch(state, batch, data)
+            if completed is not None:
+                state.complete_txn(completed)
 
 
 def load_history(segments: LogSegments, entry: ProducerStateEntry) -> None:

@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from kbroker.common.faults import Faults
+from kbroker.common.files import write_atomically
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import patch
@@ -242,3 +243,23 @@ def test_a_producer_whose_epoch_a_marker_ended_after_a_restart(is_clean: bool) -
     with pytest.raises(KafkaError) as caught:
         append(again, batch(b"b", producer_id=1, producer_epoch=1, base_sequence=7))
     assert caught.value.error_code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+@pytest.mark.parametrize("how", ["truncate", "recover", "open"])
+def test_the_producer_of_a_batch_that_the_log_starts_in_is_known(how: str) -> None:
+    log = new_log()
+    append(log, batch(b"a", b"b", b"c", producer_id=1, base_sequence=0, transactional=True))
+    append(log, batch(b"d", producer_id=2, base_sequence=0))
+    log.maybe_increment_log_start_offset(1)
+    if how == "truncate":
+        log.truncate_to(3)
+    else:
+        log.close()
+        log.env.files.remove(path(4, ".snapshot"))
+        write_atomically(log.env.files, path(0, ".snapshot"), b"")  # one that tells nothing
+        log = reload(log, is_clean=how == "open", recovery_point=4, log_start_offset=1)
+        log.update_high_watermark(4)
+    assert log.producer_state.producers[1].last_sequence == 2
+    assert log.last_stable_offset == 1
+    again = append(log, batch(b"a", b"b", b"c", producer_id=1, base_sequence=0, transactional=True))
+    assert (again.first_offset, again.duplicate) == (0, True)

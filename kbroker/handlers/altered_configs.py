@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kbroker.config.broker_config import BrokerConfig
 from kbroker.config.config_def import ConfigError, ConfigType
+from kbroker.config.log_setting_checks import check_log_settings
 from kbroker.metadata.config_control import AlterOperation, ConfigChange, SettingChange
 from kbroker.metadata.keys import ConfigResourceType
 from kbroker.protocol.error_codes import ErrorCode
@@ -208,6 +209,7 @@ def _check_broker_settings(services: "Services", resource: AskedResource, *, rep
             new = current.with_dynamic(properties, image.cluster_overrides())
         else:
             new = current.with_dynamic(image.broker_overrides(services.node_id), properties)
+        check_log_settings(properties, new)
     except ConfigError as error:
         raise _invalid(str(error)) from None
     for key in _THREAD_COUNTS & properties.keys():

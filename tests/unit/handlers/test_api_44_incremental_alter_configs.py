@@ -112,6 +112,24 @@ async def test_a_resource_twice_is_refused_both_times() -> None:
             "Invalid value x for configuration message.max.bytes: Not a number of type INT",
         ),
         (
+            resource(BROKER, "1", ("log.roll.ms", SET, "0")),
+            "requirement failed: log.roll.ms must be greater than or equal to 1",
+        ),
+        (
+            resource(BROKER, "", ("log.roll.jitter.ms", SET, "-1")),
+            "requirement failed: log.roll.jitter.ms must be greater than or equal to 0",
+        ),
+        (
+            resource(BROKER, "1", ("log.retention.ms", SET, "0")),
+            "requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal "
+            "to 1",
+        ),
+        (
+            resource(BROKER, "1", ("log.cleaner.dedupe.buffer.size", SET, "1048576")),
+            "requirement failed: log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner "
+            "thread.",
+        ),
+        (
             resource(BROKER, "1", ("num.io.threads", SET, "100")),
             "Dynamic thread count update validation failed for num.io.threads=100, "
             "value should not be greater than double the current value 8",

@@ -249,7 +249,7 @@ def _first_unsound_segment(log: UnifiedLog, *, is_clean: bool) -> LogSegment | N
             return segment
         if is_clean and segment.has_transaction_index:
             try:
-                assert segment.transaction_index
+                assert segment.transaction_index is not None  # an empty one is sound
             except CorruptIndexError as error:
                 log.env.log.warning(
                     "%s-%d: recovering %s: %s", log.topic, log.partition, segment.log_path, error
@@ -297,9 +297,10 @@ def _recover(log: UnifiedLog, buffer: RecoveryBuffer) -> None:
     state = log.producer_state
     if _may_restore_producers(log):
         state.truncate_and_load(log.log_start_offset, offset)
-        replay_producers(
-            state, log.segments, max(state.map_end_offset, log.log_start_offset), offset
-        )
+        replay_from = max(state.map_end_offset, log.log_start_offset)
+        if replay_from == log.log_start_offset:  # no snapshot: all of the segment, as Kafka
+            replay_from = min(replay_from, first.base_offset)
+        replay_producers(state, log.segments, replay_from, offset)
     state.map_end_offset = max(offset, log.log_start_offset)
     check_crc_from = recovery_point
     if log.env.faults.planted == "tail_without_crc":

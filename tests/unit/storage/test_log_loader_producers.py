@@ -263,3 +263,27 @@ def test_the_producer_of_a_batch_that_the_log_starts_in_is_known(how: str) -> No
     assert log.last_stable_offset == 1
     again = append(log, batch(b"a", b"b", b"c", producer_id=1, base_sequence=0, transactional=True))
     assert (again.first_offset, again.duplicate) == (0, True)
+
+
+def test_producers_of_deleted_records_are_known_wherever_recovery_begins() -> None:
+    log = new_log(log_config=config(index_interval_bytes=1))
+    for producer_id in range(6):
+        append(log, batch(b"v", producer_id=producer_id))
+    anyio.run(log.flush)
+    log.maybe_increment_log_start_offset(3)
+    for recovery_point in range(7):
+        again = reload(log, recovery_point=recovery_point, log_start_offset=3)
+        assert sorted(again.producer_state.producers) == list(range(6)), recovery_point
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_transaction_index_may_be_empty(is_clean: bool) -> None:
+    """A truncation leaves one, ours as well as Kafka's."""
+    log = with_aborts()
+    log.truncate_to(2)
+    log.close()
+    assert log.env.files.size(path(0, ".txnindex")) == 0
+    again = reload(log, is_clean=is_clean, recovery_point=2)
+    assert (again.log_end_offset, aborts_of(again)) == (2, [])
+    append_marker(again, commit=False, producer_id=1)
+    assert aborts_of(again) == [(0, 2)]

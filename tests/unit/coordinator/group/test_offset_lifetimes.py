@@ -4,6 +4,7 @@ import pytest
 
 from kbroker.coordinator.group.classic_group import ClassicGroupState
 from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.internal_records.group_metadata_key import GroupMetadataKey
 from kbroker.protocol.internal_records.group_metadata_value import GroupMetadataValue
 from kbroker.protocol.internal_records.offset_commit_key import OffsetCommitKey
@@ -13,7 +14,8 @@ from kbroker.protocol.messages.offset_delete_request import (
     OffsetDeleteRequestPartition,
     OffsetDeleteRequestTopic,
 )
-from tests.unit.coordinator.group.bench import GROUP, NONE, GroupBench, now
+from kbroker.record.batch import CODEC_MASK, RecordBatchHeader
+from tests.unit.coordinator.group.bench import GROUP, NONE, GroupBench, now, topic_id
 
 TEN_MINUTES = {"offsets.retention.minutes": "10"}
 UNSTABLE = ErrorCode.UNSTABLE_OFFSET_COMMIT
@@ -189,3 +191,39 @@ class TestSimpleGroups:
         assert bench.commit_error(instance_id="x") is ErrorCode.UNKNOWN_MEMBER_ID
         bench.leave((member_id, None))
         assert bench.commit_error() is NONE
+
+
+class TestTheOffsetsTopic:
+    @pytest.mark.parametrize("codec", [0, 1, 2, 3, 4])
+    def test_its_records_are_compressed_as_the_setting_says(self, codec: int) -> None:
+        bench = GroupBench({"offsets.topic.compression.codec": str(codec)})
+        now(bench.commit({n: n for n in range(50)}))
+        (batch,) = bench.log.batches[0]
+        assert RecordBatchHeader(batch).attributes & CODEC_MASK == codec
+        assert bench.load().committed() == bench.committed()
+
+    def test_when_it_is_made_anew_nothing_is_left(self) -> None:
+        bench = GroupBench()
+        bench.set_topics(topic=1, __consumer_offsets=1)
+        (member_id,) = bench.stable_group()
+        assert bench.commit_error(member_id=member_id, generation_id=1) is NONE
+        bench.set_topics(topic=1)
+        assert bench.heartbeat(member_id, 1) is ErrorCode.NOT_COORDINATOR
+        bench.log.batches.clear()
+        bench.log.ends.clear()
+        bench.log.high_watermarks.clear()
+        bench.set_topics(topic=1, __consumer_offsets=1)
+        assert bench.heartbeat(member_id, 1) is ErrorCode.UNKNOWN_MEMBER_ID
+        assert bench.committed() == {}
+        bench.stable_group()
+
+    def test_what_cannot_be_deleted_with_its_topic_stays(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench = GroupBench()
+        bench.set_topics(topic=1)
+        now(bench.commit({0: 1}, topic_id=topic_id("topic")))
+        bench.log.fail(KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS))
+        bench.set_topics()
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert bench.committed() == {("topic", 0): 1}

@@ -4,6 +4,7 @@ import time
 
 from tests.wire.kit import scenario
 from tests.wire.scenarios.groups import Group, assignment, subscription
+from tests.wire.scenarios.transactions import Producer
 
 INTERVAL_S = 1.1
 """group.consumer.assignment.interval.ms, and a little."""
@@ -146,3 +147,136 @@ def old_generations(x):
     g.commit("what it has not any more", t, [(3, 1)], c, 1)
     g.commit("generation after", t, [(0, 1)], c, 9)
     g.fetch("all")
+
+
+@scenario("consumergroup")
+def in_transactions(x):
+    """TxnOffsetCommit of members: their epoch, the one before, what they have given up."""
+    t = x.topic("t", 4)
+    tid = x.tid(t)
+    p = Producer(x, t).init()
+    g = Group(x)
+    g.consume("a joins", "m-a", 0, [t])
+    time.sleep(INTERVAL_S)
+    g.consume("b joins", "m-b", 0, [t])
+    g.consume("a is to revoke", "m-a", 2, None, owned(tid, 0, 1, 2, 3))
+    g.consume("a has revoked", "m-a", 2, None, owned(tid, 0, 1))
+    g.consume("b gets them", "m-b", 3)
+
+    def commit(label, topic, partition, member="", epoch=-1, **fields):
+        listed = [{"PartitionIndex": partition, "CommittedOffset": 1, "CommittedMetadata": ""}]
+        body = {
+            "TransactionalId": p.txn,
+            "GroupId": g.id,
+            "ProducerId": p.pid,
+            "ProducerEpoch": p.epoch,
+            "GenerationId": epoch,
+            "MemberId": member,
+            "Topics": [{"Name": topic, "Partitions": listed}],
+            **fields,
+        }
+        x.call("TxnOffsetCommit", 5, body, label=label)
+
+    commit("a, its epoch", t, 0, "m-a", 3)
+    commit("a, the epoch before", t, 0, "m-a", 2)
+    commit("a, the epoch before that", t, 0, "m-a", 1)
+    commit("a, epoch after", t, 0, "m-a", 4)
+    commit("a, epoch -1", t, 0, "m-a", -1)
+    commit("a, what it gave up", t, 3, "m-a", 2)
+    commit("a, a topic that is not there", f"no-{x.tok}", 0, "m-a", 2)
+    commit("b, before it had it", t, 2, "m-b", 2)
+    commit("nobody", t, 1)
+    commit("nobody with an instance", t, 1, GroupInstanceId="i")
+    commit("nobody, epoch -2", t, 1, epoch=-2)
+    commit("a stranger", t, 1, "m-x", -1)
+    p.end(5, True)
+    g.fetch("all")
+    g.consume("a leaves", "m-a", -1)
+    g.consume("b leaves", "m-b", -1)
+    commit("a stranger, empty group", t, 1, "m-x", -1)
+    commit("a stranger with an epoch, empty group", t, 1, "m-x", 5)
+
+
+@scenario("migration")
+def told_in_time(x):
+    """When a classic member hears that it should join again, and what else it may come with."""
+    t = x.topic("t", 2)
+    tid = x.tid(t)
+    g = Group(x)
+    protocols = (("range", subscription(t)),)
+    g.consume("a joins", "m-a", 0, [t])
+    time.sleep(INTERVAL_S)
+    c, r = g.enter("c joins", protocols)
+    g.sync("c syncs", c, r["GenerationId"])
+    g.beat("c waits for a", c, r["GenerationId"])
+    g.consume("a is to revoke", "m-a", 2, None, owned(tid, 0, 1))
+    g.consume("a has revoked", "m-a", 2, None, owned(tid, 0))
+    g.beat("it is free", c, r["GenerationId"])
+    g.sync("it is free", c, r["GenerationId"])
+    r = g.join("c joins again", c, protocols)
+    g.sync("c has it", c, r["GenerationId"])
+    g.consume("b joins, too early to assign", "m-b", 0, [t])
+    g.look("too early")
+    g.beat("too early", c, r["GenerationId"])
+    g.sync("too early", c, r["GenerationId"])
+    time.sleep(INTERVAL_S)
+    g.beat("nobody has assigned", c, r["GenerationId"])
+    g.sync("nobody has assigned", c, r["GenerationId"])
+    g.consume("b has it assigned", "m-b", 3)
+    g.beat("assigned", c, r["GenerationId"])
+    g.sync("assigned", c, r["GenerationId"])
+    r = g.join("c joins at last", c, protocols)
+    g.sync("c syncs at last", c, r["GenerationId"])
+    r = g.join("c wants another", c, (("range", subscription(f"no-{x.tok}")),))
+    g.sync("wants another", c, r["GenerationId"])
+    g.look("wants another")
+    g.join("another protocol", c, (("roundrobin", subscription(t)),))
+    both = (("roundrobin", subscription(t)), ("range", subscription(t)))
+    r = g.join("both protocols", c, both)
+    g.sync("both protocols", c, r["GenerationId"])
+    g.join("one of them", "", (("roundrobin", subscription(t)),), v=3)
+    g.leave("c leaves", (c, None))
+    g.look("c has left")
+
+
+@scenario("migration")
+def static_protocols(x):
+    """A static member changes its protocol to and fro."""
+    t = x.topic("t", 4)
+    g = Group(x)
+    protocols = (("range", subscription(t)),)
+    g.consume("a joins", "m-a", 0, [t])
+    time.sleep(INTERVAL_S)
+    r = g.join("classic", "", protocols, GroupInstanceId="i")
+    c = r["MemberId"]
+    g.sync("classic", c, r["GenerationId"], GroupInstanceId="i")
+    g.consume("the same id by heartbeat", c, 0, [t], InstanceId="i")
+    g.beat("no classic member any more", c, r["GenerationId"], GroupInstanceId="i")
+    g.look("changed")
+    g.join("classic again", "", protocols, GroupInstanceId="i")
+    g.consume("another id by heartbeat", "m-z", 0, [t], InstanceId="i")
+    g.consume("its epoch", "m-z", 3, InstanceId="i")
+    g.consume("a leaves", "m-a", -1)
+    g.join("the last one", "m-z", protocols, GroupInstanceId="i")
+    g.look("classic group")
+
+
+@scenario("consumergroup")
+def little_things(x):
+    """Racks, timeouts and instance ids that change, heartbeats that do not fit."""
+    t = x.topic("t", 4)
+    g = Group(x)
+    g.consume("a rack", "m-a", 0, [t], RackId="r", ServerAssignor="range")
+    g.consume("another rack", "m-a", 2, RackId="s")
+    g.consume("another timeout", "m-a", 2, RebalanceTimeoutMs=5)
+    g.look("the newest")
+    g.consume("an instance id on the way", "m-a", 2, InstanceId="i")
+    g.consume("an instance id at the beginning", "m-a", 0, [t], InstanceId="i")
+    g.look("static now")
+    g.consume("without it", "m-a", 2)
+    g.consume("leaves without it", "m-a", -1)
+    g.look("left")
+    g.consume("timeout -5", "m-b", 0, [t], RebalanceTimeoutMs=-5)
+    g.consume("timeout 0", "m-b", 0, [t], RebalanceTimeoutMs=0)
+    g.consume("owns what it may not", "m-b", 5, None, owned(x.tid(t), 0, 1, 9))
+    g.look("at the end")

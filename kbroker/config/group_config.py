@@ -1,5 +1,7 @@
 """Settings of a group (ConfigResource GROUP) and of client metrics: one row per setting."""
 
+import re
+
 from kbroker.config.config_def import (
     BOOLEAN,
     INT,
@@ -13,13 +15,17 @@ from kbroker.config.config_def import (
 )
 
 
+_DURATION = r"P(?=.)(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+([.,]\d{0,9})?S)?)?"
+"""What ``java.time.Duration`` reads, but no negative one."""
+
+
 def share_auto_offset_reset(value: object) -> str | None:
     """earliest, latest or by_duration:<ISO 8601 duration> (KIP-932)."""
     text = str(value)
     if text in ("earliest", "latest"):
         return None
     kind, _, duration = text.partition(":")
-    if kind == "by_duration" and duration.startswith("P") and len(duration) > 2:
+    if kind == "by_duration" and re.fullmatch(_DURATION, duration, re.ASCII | re.IGNORECASE):
         return None
     return (
         f"Invalid value `{text}` for configuration share.auto.offset.reset. The value must be "

@@ -9,7 +9,7 @@ from kbroker.protocol.messages.txn_offset_commit_request import (
     TxnOffsetCommitRequestTopic,
 )
 from kbroker.record.batch import RecordBatchHeader
-from tests.unit.coordinator.group.bench import GROUP, NONE, GroupBench, now, waits
+from tests.unit.coordinator.group.bench import GROUP, NONE, GroupBench, now, topic_id, waits
 
 PRODUCER = 77
 
@@ -107,3 +107,38 @@ def test_members_of_kip_848() -> None:
     assert error(bench, generation_id=2, member_id="a") is NONE
     assert error(bench, generation_id=1, member_id="a") is ErrorCode.ILLEGAL_GENERATION
     assert error(bench, generation_id=2, member_id="b") is ErrorCode.UNKNOWN_MEMBER_ID
+
+
+def test_the_topic_s_id_is_remembered() -> None:
+    """By a commit that names the topic only: an offset of an earlier topic of the name is none."""
+    bench = GroupBench()
+    bench.set_topics(topic=1)
+    now(commit(bench, 9))
+    now(end(bench, is_commit=True))
+    assert bench.fetch_one(0, topic_id=topic_id("topic"))[0] == 9
+    assert bench.fetch_one(0, topic_id=topic_id("another"))[0] == -1
+
+
+def test_metadata_that_is_too_large_does_not_hinder_the_rest() -> None:
+    bench = GroupBench()
+    request = TxnOffsetCommitRequest(
+        transactional_id="t",
+        group_id=GROUP,
+        producer_id=PRODUCER,
+        producer_epoch=3,
+        topics=[
+            TxnOffsetCommitRequestTopic(
+                "topic",
+                [
+                    TxnOffsetCommitRequestPartition(0, 5, -1, "m" * 4097),
+                    TxnOffsetCommitRequestPartition(1, 6, 2, "m" * 4096),
+                ],
+            )
+        ],
+    )
+    response = now(bench.coordinator.requests.commit_transactional_offsets(request))
+    errors = [partition.error_code for partition in response.topics[0].partitions]
+    assert errors == [ErrorCode.OFFSET_METADATA_TOO_LARGE, NONE]
+    now(end(bench, is_commit=True))
+    assert bench.fetch_one(1)[:3] == (6, 2, "m" * 4096)
+    assert bench.committed() == {("topic", 1): 6}

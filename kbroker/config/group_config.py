@@ -14,7 +14,6 @@ from kbroker.config.config_def import (
     setting,
 )
 
-
 _DURATION = r"P(?=.)(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+([.,]\d{0,9})?S)?)?"
 """What ``java.time.Duration`` reads, but no negative one."""
 

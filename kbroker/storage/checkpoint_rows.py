@@ -6,7 +6,7 @@ import anyio.lowlevel
 
 from kbroker.common.files import FileSystem
 from kbroker.storage.log_directory import LogDirectory, Offsets
-from kbroker.storage.log_state import encode_log_states
+from kbroker.storage.log_state import LogState, encode_log_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from kbroker.storage.unified_log import UnifiedLog
 
 _AT_ONCE = 200
+_TELLING = tuple(
+    LogState._fields.index(name)
+    for name in (
+        "log_start_offset",
+        "log_end_offset",
+        "recovery_point",
+        "high_watermark",
+        "latest_epoch",
+        "segment_count",
+    )
+)
 Key = tuple[str, int]
 
 
@@ -23,8 +34,7 @@ class CheckpointRows:
     def __init__(self, files: FileSystem) -> None:
         self._files = files
         self._memory_id: str | None = None
-        # Of loaded logs: what the line was made from, and the line (empty: not to be had).
-        self._rows: dict[Key, tuple[tuple[int, ...], str]] = {}
+        self._rows: dict[Key, str] = {}  # of loaded logs
 
     def forget(self, key: Key) -> None:
         """The log is no more, or another one."""
@@ -74,22 +84,29 @@ class CheckpointRows:
         if isinstance(log, DormantLog):
             self._rows.pop(key, None)
             return log.row
-        made_from = (
-            log.log_start_offset,
-            log.log_end_offset,
-            log.recovery_point,
-            log.high_watermark,
-            log.latest_epoch,
-            len(log.segments),
-        )
-        known = self._rows.get(key)
-        if known is not None and known[0] == made_from and known[1] and now_ms is not None:
-            return known[1]
+        known = self._rows.pop(key, None)
+        if known is not None and now_ms is not None and _is_still_true(known, log):
+            self._rows[key] = known
+            return known
         try:
             state = state_of(log, now_ms)
         except OSError as error:
             log.env.log.warning("%s-%d: cannot note its state: %s", *key, error)
             state = None
-        row = state.row() if state is not None else ""
-        self._rows[key] = (made_from, row)
+        if state is None:
+            return ""
+        row = self._rows[key] = state.row()
         return row
+
+
+def _is_still_true(row: str, log: "UnifiedLog") -> bool:
+    """What tells that nothing happened to the log since its line was made."""
+    fields = row.split(" ")
+    return [fields[place] for place in _TELLING] == [
+        str(log.log_start_offset),
+        str(log.log_end_offset),
+        str(log.recovery_point),
+        str(log.high_watermark),
+        str(log.latest_epoch),
+        str(len(log.segments)),
+    ]

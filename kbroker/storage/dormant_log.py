@@ -48,11 +48,10 @@ class DormantLog(UnifiedLog):
     """
 
     is_dormant = True
-    segment_count: int
-    _first_base_offset: int
+    # What it has beside a UnifiedLog is kept in few attributes: its dictionary is smaller then.
+    _facts: tuple[int, int, int]  # first base offset, number of segments, latest epoch
     _row: str
     _noted: tuple[bytes, int]  # topic id and high watermark in the row
-    _latest_epoch: int
     _pending_epoch: EpochEntry | None
 
     @classmethod
@@ -71,9 +70,7 @@ class DormantLog(UnifiedLog):
         self.log_end_offset = state.log_end_offset
         self.recovery_point = state.recovery_point
         self.high_watermark = self.last_stable_offset = state.high_watermark
-        self._first_base_offset = state.first_base_offset
-        self.segment_count = state.segment_count
-        self._latest_epoch = state.latest_epoch
+        self._facts = (state.first_base_offset, state.segment_count, state.latest_epoch)
         self._noted = (state.topic_id, state.high_watermark)
         self._row = row
 
@@ -113,7 +110,12 @@ class DormantLog(UnifiedLog):
 
     @property
     def first_base_offset(self) -> int:
-        return self._first_base_offset
+        return self._facts[0]
+
+    @property
+    def segment_count(self) -> int:
+        """How many there are."""
+        return self._facts[1]
 
     def wake(self) -> None:
         """Load the log. KafkaError KAFKA_STORAGE_ERROR leaves it dormant."""
@@ -161,7 +163,7 @@ class DormantLog(UnifiedLog):
 
     @property
     def latest_epoch(self) -> int:
-        return self._pending_epoch.epoch if self._pending_epoch else self._latest_epoch
+        return self._pending_epoch.epoch if self._pending_epoch else self._facts[2]
 
     @property
     def earliest_epoch(self) -> EpochEntry | None:
@@ -212,6 +214,7 @@ def _put_to_sleep(log: UnifiedLog, row: str, pending_epoch: EpochEntry | None) -
     assert isinstance(log, DormantLog)
     log._take_state(LogState.parse(row), row)
     log._pending_epoch = pending_epoch
+    log.__dict__ = dict(vars(log))  # without room for what it had
 
 
 def rest(log: UnifiedLog) -> bool:
@@ -317,7 +320,7 @@ def _unsynced_bytes(log: UnifiedLog) -> int:
     if log.recovery_point >= log.log_end_offset:
         return 0
     segments = log.segments.starting_from(log.recovery_point)
-    known = segments[0].offset_index.lookup(log.recovery_point)
+    known = segments[0].position_known_for(log.recovery_point)
     return sum(segment.size for segment in segments) - known
 
 

@@ -216,6 +216,12 @@ class LogSegment:
             index = self._load_indexes()[0]
         return index
 
+    def position_known_for(self, offset: int) -> int:
+        """Position of the index entry at or below ``offset``, 0 when there is none."""
+        if self._offset_index is None and self._has_empty_indexes:
+            return 0
+        return self.offset_index.lookup(offset)
+
     @property
     def time_index(self) -> TimeIndex:
         """As ``offset_index``."""

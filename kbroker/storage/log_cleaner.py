@@ -158,8 +158,8 @@ class LogCleaner:
         except LogCleaningAborted:
             return None
         except OSError:
-            if any(each not in list(log.segments) for each in segments):
-                return None  # a segment was deleted, so its file is gone
+            if log.is_moving or any(each not in list(log.segments) for each in segments):
+                return None  # a segment was deleted, or the log moved: its file is gone
             raise
         except KafkaError:
             self._uncleanable.add(log)

@@ -174,8 +174,11 @@ class LogMoves:
             future.update_high_watermark(log.log_start_offset)
             future.maybe_increment_log_start_offset(log.log_start_offset)
         future.update_high_watermark(log.high_watermark)
-        self._end(key)
-        self._logs.replace_log(key, future, move.directory)
+        del self._moves[key]
+        try:
+            self._logs.replace_log(key, future, move.directory)
+        finally:  # who cleans the old one, if it is that now, must not go on
+            log.is_moving = self._logs.get_log(*key) is not log
 
 
 def _first_offset(log: "UnifiedLog") -> int:

@@ -12,6 +12,7 @@ from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
+from kbroker.storage.log_cleaner import LogCleaner
 from kbroker.storage.log_directory import DataDirectoryError
 from kbroker.storage.log_manager import LogManager
 from kbroker.storage.log_moves import NO_LIMIT
@@ -203,6 +204,31 @@ def test_a_log_on_its_way_is_not_compacted() -> None:
     assert world.files.read("/one/cleaner-offset-checkpoint") == b"0\n0\n"
     anyio.run(manager.shutdown)
     assert world.start().cleaner.cleaned[KEY] > reached
+
+
+def test_a_round_over_a_log_that_has_moved_meanwhile_ends() -> None:
+    world = World()
+    manager = world.start()
+    compacted = config(segment_bytes=200, cleanup_policy=("compact",), file_delete_delay_ms=0)
+    log = manager.get_or_create_log(*KEY, TOPIC_ID, compacted)
+    for number in range(12):
+        append(log, batch(b"%d" % number, keys=[b"k"]))
+
+    class Moving(LogCleaner):
+        async def _give_way(self, moved: int) -> None:
+            if manager.get_log(*KEY) is log:
+                manager.moves.begin(log, manager.directories.find("/two"))
+                await manager.movers.run_pending()
+
+    cleaner = Moving(log.env)
+    found = cleaner.choose([log], lambda _: None)
+    assert found is not None
+    assert anyio.run(cleaner.clean, found) is None
+    now = manager.get_log(*KEY)
+    assert now is not None and now is not log and not now.is_moving
+    assert now.directory == "/two/topic-0" and len(read_all(now)) == 12
+    assert log.failure is None
+    assert anyio.run(manager.cleaner.clean_logs, manager.cleaner.make_cleaner()) == 1
 
 
 def test_another_destination_and_a_way_back() -> None:

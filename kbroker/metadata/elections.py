@@ -105,4 +105,4 @@ def _elect(
         partition_epoch=partition.partition_epoch,
         mod_revision=partition.mod_revision,
     )
-    return None if changed == partition else changed
+    return None if stayed and changed == partition else changed

@@ -307,11 +307,15 @@ class PartitionValue:
             nodes = unpack_from(f">{total}i", data, 1 + _PARTITION.size)
         except error as problem:
             raise BadValue(f"partition: cut short ({problem})") from None
-        lists = []
-        start = 0
-        for count in counts:
-            lists.append(nodes[start : start + count])
-            start += count
+        start = counts[0]
+        if counts[1] == total - start:  # nothing under way: all others are empty
+            lists = [nodes[:start], nodes[start:], (), (), (), ()]
+        else:
+            lists = []
+            start = 0
+            for count in counts:
+                lists.append(nodes[start : start + count])
+                start += count
         replicas = lists[0]
         return cls(
             leader=leader,

@@ -23,7 +23,11 @@ def circumstances(folder: Path) -> list[tuple[str, str]]:
         ("uvloop", version("uvloop")),
         ("apache kafka", f"{KAFKA_VERSION}, one KRaft node, heap 1 GB, G1, as it comes"),
         ("segments", "1 GiB (log.segment.bytes), flush never, of all brokers"),
-        ("confluent-kafka", f"{confluent}, defaults but acks=all and queue.buffering.max.messages"),
+        (
+            "confluent-kafka",
+            f"{confluent}, defaults but acks=all, queue.buffering.max.messages=500000 and "
+            "fetch.queue.backoff.ms=10",
+        ),
         ("records", f"{RECORD_SIZE} and 100 bytes of JSON-like text without keys"),
         ("perf tools", f"Apache Kafka {KAFKA_VERSION}, {RECORD_SIZE} bytes, defaults"),
     ]

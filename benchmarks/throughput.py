@@ -106,6 +106,9 @@ def consume(broker: MeasuredBroker, topic: str, *, records: int, partitions: int
         "group.id": "benchmark",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
+        # Having 100,000 records in its queue it would ask for no more within a second: a wait
+        # in some runs and not in others, whatever the broker.
+        "fetch.queue.backoff.ms": 10,
     }
     with closing(Consumer(settings)) as consumer:
         cpu, started = cpu_seconds(broker.pid), time.perf_counter()

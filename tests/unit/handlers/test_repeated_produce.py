@@ -180,7 +180,7 @@ def scripted(world: World, rng: random.Random) -> tuple[int, bytes]:
     if rng.random() < 0.05:
         more["transactional_id"] = "t"
     if version >= 9 and rng.random() < 0.1:
-        more["unknown_tagged_fields"] = [(77, b"tagged")]
+        more["unknown_tagged_fields"] = ((77, b"tagged"),)
     body = encoded(world, version, *partitions, **more)
     if rng.random() < 0.05:
         body = body[: rng.randrange(len(body))]

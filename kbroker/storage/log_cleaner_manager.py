@@ -164,7 +164,8 @@ class LogCleanerManager:
                 self.cleaned[key] = reached
                 await self._checkpoint(directory)
             except OSError as error:
-                found.log.storage_error("compacting", error)
+                if any(log is found.log for log in self._logs()):  # else it was deleted meanwhile
+                    found.log.storage_error("compacting", error)
                 break
             except KafkaError as error:
                 self._log.error("%s-%d: compaction failed: %s", *key, error)

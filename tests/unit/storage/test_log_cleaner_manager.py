@@ -14,6 +14,7 @@ from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.storage.background_jobs import BackgroundJobs
 from kbroker.storage.io_throttle import IoThrottle
+from kbroker.storage.log_cleaner import LogCleaner
 from kbroker.storage.log_cleaner_manager import LogCleanerManager
 from kbroker.storage.log_manager import LogManager
 from kbroker.storage.unified_log import UnifiedLog
@@ -316,3 +317,26 @@ class SlowOffload(InlineOffload):
         await self.go_on.wait()
         self.running -= 1
         return work()
+
+
+@pytest.mark.parametrize("after", [1, 12])
+def test_a_topic_may_be_deleted_while_it_is_cleaned(
+    after: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While keys are noted, and while segments are written: nobody is told of an error."""
+    world = World()
+    manager = world.start()
+    log = filled(manager, 9)
+
+    class Deleting(LogCleaner):
+        given_way = 0
+
+        async def _give_way(self, moved: int) -> None:
+            self.given_way += 1
+            if self.given_way == after:
+                manager.delete_log("t", 0)
+
+    assert anyio.run(manager.cleaner.clean_logs, Deleting(log.env)) == 0
+    assert manager.cleaner.cleaned == {}
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert manager.directories.find("/data").failure is None

@@ -1,8 +1,9 @@
 """A broker with many partitions: ``python -m benchmarks.partitions [--count N] [--brokers NAMES]``.
 
 What is measured: creating them in one request, the start after a clean stop and after kill -9 (with
-a record in each), with the CPU that it takes, memory, idle CPU and open files. Records that were
-acknowledged are counted after each start.
+a record in each) until ApiVersions is answered, with the CPU that it takes, then until a new client
+knows an offset; memory, idle CPU and open files. Records that were acknowledged are counted after
+each start. ``--rest SECONDS`` looks at the memory again that long after a record came to each.
 """
 
 from __future__ import annotations
@@ -51,13 +52,16 @@ class ManyPartitions:
     def count(self) -> int:
         return self._per_topic * len(self._topics)
 
-    def measure(self, *, idle_s: float) -> None:
+    def measure(self, *, idle_s: float, rest_s: float) -> None:
         """The whole sequence; the broker is killed at its end."""
         self._broker.start()
         self._note("create", "s", self._create())
         self._note("RSS, created", "MB", rss_mb(self._broker.pid), target="<= 80")
         self._produce()
-        self._note("RSS, one record in each", "MB", rss_mb(self._broker.pid))
+        self._note("RSS, one record in each", "MB", rss_mb(self._broker.pid), target="<= 80")
+        if rest_s:
+            time.sleep(rest_s)
+            self._note(f"RSS, {rest_s:g} s later", "MB", rss_mb(self._broker.pid), target="<= 80")
         self._note("open files", "", open_files(self._broker.pid), target="< 200")
         self._broker.kill()
         self._start("start after kill -9", target="<= 2")
@@ -104,6 +108,17 @@ class ManyPartitions:
         probe.ask_api_versions(self._broker.bootstrap, timeout_s=30)
         self._note(name, "s", time.monotonic() - started, target=target)
         self._note(f"{name}: CPU", "s", cpu_seconds(self._broker.pid))
+        self._note(f"{name}: first offset", "s", self._ask_one_offset())
+
+    def _ask_one_offset(self) -> float:
+        """Seconds until a new client knows the end of one partition: Metadata and ListOffsets."""
+        started = time.monotonic()
+        consumer = Consumer({"bootstrap.servers": self._broker.bootstrap, "group.id": "many"})
+        try:
+            consumer.get_watermark_offsets(TopicPartition(self._topics[0], 0), 30)
+            return time.monotonic() - started
+        finally:
+            consumer.close()
 
     def _check(self) -> None:
         """One partition of each topic is read, its end offset asked for."""
@@ -132,13 +147,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.partitions", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="default 10000")
     parser.add_argument("--brokers", default=OURS, help=f"default {OURS}; or {OURS},{PEER}")
+    parser.add_argument("--rest", type=float, default=0, help="default 0: do not wait")
+    parser.add_argument("--idle", type=float, default=20, help="seconds of idle CPU; default 20")
     options = parser.parse_args()
     figures = Figures()
     with tempfile.TemporaryDirectory(prefix="kbroker-partitions-") as folder:
         for name in options.brokers.split(","):
             broker = KINDS[name](Path(folder) / name)
             try:
-                ManyPartitions(broker, options.count, figures).measure(idle_s=10)
+                ManyPartitions(broker, options.count, figures).measure(
+                    idle_s=options.idle, rest_s=options.rest
+                )
             finally:
                 broker.kill()
     print(figures.render())

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import anyio
 import anyio.lowlevel
 
-from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader
 from kbroker.record.record import iter_records
 from kbroker.storage.cleaned_transactions import CleanedTransactions
@@ -137,7 +136,7 @@ class LogCleaner:
         """One round; returns the log's next first dirty offset.
 
         None when the log was truncated or deleted meanwhile. KafkaError for a batch that cannot be
-        read, after which the log is left alone; OSError.
+        read, after which, as after any unexpected error, the log is left alone; OSError.
         """
         log = to_clean.log
         segments = [each for each in log.segments if each is not log.segments.active]
@@ -161,7 +160,7 @@ class LogCleaner:
             if log.is_moving or any(each not in list(log.segments) for each in segments):
                 return None  # a segment was deleted, or the log moved: its file is gone
             raise
-        except KafkaError:
+        except Exception:  # a batch that cannot be read, or whatever nobody thought of
             self._uncleanable.add(log)
             raise
         return end

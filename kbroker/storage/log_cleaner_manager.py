@@ -170,6 +170,9 @@ class LogCleanerManager:
             except KafkaError as error:
                 self._log.error("%s-%d: compaction failed: %s", *key, error)
                 break
+            except Exception:  # one log that cannot be cleaned must not stop the broker
+                self._log.exception("%s-%d: compaction failed", *key)
+                break
             finally:
                 self._in_progress.discard(found.log)
             rounds += 1

@@ -340,3 +340,22 @@ def test_a_topic_may_be_deleted_while_it_is_cleaned(
     assert manager.cleaner.cleaned == {}
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
     assert manager.directories.find("/data").failure is None
+
+
+def test_an_error_that_nobody_expected_leaves_only_its_log_uncleaned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    manager = world.start()
+    log = filled(manager, 20)
+    filled(manager, 9, "u", 2)
+
+    class Broken(LogCleaner):
+        async def _give_way(self, moved: int) -> None:
+            raise ZeroDivisionError
+
+    broken = Broken(log.env, uncleanable=manager.cleaner._uncleanable)
+    assert anyio.run(manager.cleaner.clean_logs, broken) == 0
+    assert [each.exc_info is not None for each in caplog.records] == [True]
+    assert anyio.run(manager.cleaner.clean_logs, manager.cleaner.make_cleaner()) == 1
+    assert len(manager.cleaner.cleaned) == 1

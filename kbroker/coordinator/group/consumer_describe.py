@@ -41,9 +41,7 @@ def _member(group: ConsumerGroup, member: ConsumerGroupMember, topics: TopicsVie
         subscribed_topic_names=sorted(member.subscribed_topic_names),
         subscribed_topic_regex=member.subscribed_topic_regex,
         assignment=_assignment(_held(member), topics),
-        target_assignment=_assignment(
-            group.target_of(member.member_id, member.instance_id), topics
-        ),
+        target_assignment=_assignment(group.target.get(member.member_id, {}), topics),
         member_type=_CONSUMER_MEMBER if member.classic is None else _CLASSIC_MEMBER,
     )
 

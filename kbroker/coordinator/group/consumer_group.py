@@ -113,11 +113,11 @@ class ConsumerGroup:
         return (topic_id, partition) in self._owners
 
     def target_of(self, member_id: str, instance_id: str | None) -> Partitions:
-        """The target assignment of a member, or of the one it replaces."""
-        target = self.target.get(member_id)
-        if target is None and instance_id is not None:
-            target = self.target.get(self.static_members.get(instance_id, ""))
-        return target if target is not None else {}
+        """The target assignment of a member; a static one has that of its instance id's holder,
+        also when it had one of its own before it took the other's place."""
+        if instance_id is not None:
+            member_id = self.static_members.get(instance_id, "")
+        return self.target.get(member_id, {})
 
     def topics_of(self, member: ConsumerGroupMember) -> frozenset[str]:
         """Names of the topics a member subscribes to, by name or by expression."""

@@ -250,7 +250,8 @@ class ConsumerGroups:
             topic_ids = self._topics.topic_ids(group.topics_of(member))
             for topic_id in topic_ids:
                 counts.setdefault(topic_id, self._topics.partition_count(topic_id))
-            current = group.target_of(member_id, member.instance_id)
+            holder = group.static_members.get(member.instance_id or "", member_id)
+            current = group.target.get(holder, {})
             specs[member_id] = MemberSpec(topic_ids, member.instance_id, current)
         assignor = self._assignors[self.preferred_assignor(members.values())]
         target = assignor.assign(GroupSpec(specs, counts))
@@ -258,8 +259,8 @@ class ConsumerGroups:
         for member_id in members:
             wanted = target.get(member_id, {})
             known = group.target.get(member_id)
-            if known is None and member_id == changed.member_id:
-                known = group.target_of(member_id, changed.instance_id) if replaced_id else None
+            if replaced_id is not None and member_id == changed.member_id:
+                known = group.target.get(replaced_id, {})  # as ``replaced`` has written it
             if known is None or dict(known) != dict(wanted):
                 step.records.append(target_record(group_id, member_id, wanted))
         timestamp_ms = self._clock.time_ms()

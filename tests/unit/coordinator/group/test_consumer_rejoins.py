@@ -152,6 +152,31 @@ class TestStatic:
         bench.advance(2)
         assert bench.consumer_group().members == {}
 
+    def test_a_dynamic_member_may_take_its_place(self) -> None:
+        for topics in (["t"], ["t", "u"]):  # as it was assigned, and assigned anew
+            bench = bench_with(t=4, u=2)
+            bench.consumer("a", topics=["t"], instance_id="i")
+            bench.consumer("b", topics=["t"])
+            bench.consumer("a", 2, instance_id="i", owned={"t": [0, 1, 2, 3]})
+            bench.consumer("a", 2, instance_id="i", owned={"t": [0, 1]})
+            assert bench.assigned(bench.consumer("b", 3)) == {"t": [2, 3]}
+            bench.consumer("a", -2, instance_id="i")
+            answer = bench.consumer("b", topics=topics, instance_id="i")
+            group = bench.consumer_group()
+            assert list(group.members) == ["b"]
+            if topics == ["t"]:
+                assert bench.assigned(answer) == {"t": [0, 1]}
+                assert group.target["b"] == {topic_id("t"): {0, 1}}
+            else:
+                # What it had itself is free when the coordinator has forgotten that.
+                assert bench.assigned(answer) == {"t": [0, 1], "u": [0, 1]}
+                later = bench.consumer("b", answer.member_epoch, instance_id="i")
+                assert bench.assigned(later) == {"t": [0, 1, 2, 3], "u": [0, 1]}
+                assert {topic: len(found) for topic, found in group.target["b"].items()} == {
+                    topic_id("t"): 4,
+                    topic_id("u"): 2,
+                }
+
     def test_epochs_are_its_own_business(self) -> None:
         bench = bench_with()
         bench.consumer("a", topics=["t"], instance_id="i")

@@ -74,9 +74,9 @@ def write_native(tree: Path) -> None:
             (tree / "kbroker/protocol" / name).write_text(text, encoding="utf-8")
 
 
-def build(tree: Path, level: str) -> None:
+def build(tree: Path, level: str, modules: Sequence[str] = COMPILED) -> None:
     """Compile in place; raises CalledProcessError with the compiler's output on the screen."""
-    files = [f"{name.replace('.', '/')}.py" for name in COMPILED]
+    files = [f"{name.replace('.', '/')}.py" for name in modules]
     files.insert(0, "--follow-imports=silent")  # the types of the rest are the linter's business
     setup = tree / "setup.py"
     setup.write_text(_SETUP.format(files=files, level=level), encoding="utf-8")

@@ -116,24 +116,27 @@ def scan_plain_batches(
     Raises KafkaError CORRUPT_MESSAGE, behind the batch with the unreadable record.
     """
     run_size = len(run)
-    position = place.position
-    while position + HEADER_SIZE <= run_size and len(latest) < most_keys:
-        base_offset, length, attributes, last_delta, _, count = _HEADER(run, position)
-        end = position + LOG_OVERHEAD + length
-        at = position + HEADER_SIZE
-        if attributes & _NOT_PLAIN or not at <= end <= run_size:
-            break
-        place.position = position = end
-        place.next_offset = base_offset + last_delta + 1
-        place.record_count += count
-        try:
+    position, next_offset, record_count = place.position, place.next_offset, place.record_count
+    base_offset = 0
+    try:
+        while position + HEADER_SIZE <= run_size and len(latest) < most_keys:
+            base_offset, length, attributes, last_delta, _, count = _HEADER(run, position)
+            end = position + LOG_OVERHEAD + length
+            at = position + HEADER_SIZE
+            if attributes & _NOT_PLAIN or not at <= end <= run_size:
+                break
+            position = end
+            next_offset = base_offset + last_delta + 1
+            record_count += count
             for _ in range(count):
                 delta, key, value, at = _read(run, at, end)
                 if key is not None:
                     latest.pop(key, None)
                     latest[key] = (base_offset + delta, value)
-        except (IndexError, VarintTooLongError) as error:
-            raise _unreadable(base_offset, error) from None
+    except (IndexError, VarintTooLongError) as error:
+        raise _unreadable(base_offset, error) from None
+    finally:
+        place.position, place.next_offset, place.record_count = position, next_offset, record_count
 
 
 def scan_in_order(content: BatchContent) -> Iterable[tuple[int, bytes, bytes | None]]:

@@ -280,15 +280,23 @@ class LocalLog:
         Exact to the record, compressed batches included; looks at the whole log, so the caller
         compares with the high watermark. None when there is none; KAFKA_STORAGE_ERROR.
         """
+        from kbroker.storage.log_validator import inflated_limit
+
+        limit = inflated_limit(self.config)
         try:
-            return find_offset_by_timestamp(self.segments, timestamp, self.log_start_offset)
+            return find_offset_by_timestamp(
+                self.segments, timestamp, self.log_start_offset, inflated_limit=limit
+            )
         except OSError as error:
             raise self.storage_error("searching", error) from error
 
     def max_timestamp_offset(self) -> TimestampAndOffset | None:
         """The first record that carries the log's largest timestamp; None in an empty log."""
+        from kbroker.storage.log_validator import inflated_limit
+
+        limit = inflated_limit(self.config)
         try:
-            return find_max_timestamp(self.segments)
+            return find_max_timestamp(self.segments, inflated_limit=limit)
         except OSError as error:
             raise self.storage_error("searching", error) from error
 

@@ -28,36 +28,36 @@ _PLAIN_VALUE_LENGTH = 12  # a varint: twice its 6 bytes
 
 
 def find_offset_by_timestamp(
-    segments: LogSegments, timestamp: int, start_offset: int
+    segments: LogSegments, timestamp: int, start_offset: int, *, inflated_limit: int
 ) -> TimestampAndOffset | None:
     """First record at or above ``start_offset`` that is not older than ``timestamp``.
 
     As Kafka, the search begins in the first segment whose largest timestamp reaches ``timestamp``
     (if its records have none, the time at which the last one came) and stays in it. Unlike there,
-    one that compaction emptied does not end it. OSError; KafkaError CORRUPT_MESSAGE for an
-    unreadable batch.
+    one that compaction emptied does not end it. A batch is inflated to ``inflated_limit`` bytes.
+    OSError; KafkaError CORRUPT_MESSAGE for an unreadable batch.
     """
     for segment in segments:
         if segment.size and segment.largest_time_ms >= timestamp:
-            return _search_segment(segment, timestamp, start_offset)
+            return _search_segment(segment, timestamp, start_offset, inflated_limit)
     return None
 
 
 def _search_segment(
-    segment: LogSegment, timestamp: int, start_offset: int
+    segment: LogSegment, timestamp: int, start_offset: int, limit: int
 ) -> TimestampAndOffset | None:
     entry = segment.time_index.lookup(timestamp)
     position = segment.offset_index.lookup(max(entry.offset, start_offset))
     file = segment.file()
     for header in iter_headers(file, position, segment.size):
         if header.max_timestamp >= timestamp and header.last_offset >= start_offset:
-            for record in iter_records(_read_batch(file, header)):
+            for record in iter_records(_read_batch(file, header), limit=limit):
                 if record.timestamp >= timestamp and record.offset >= start_offset:
                     return TimestampAndOffset(record.offset, record.timestamp, header.leader_epoch)
     return None
 
 
-def find_max_timestamp(segments: LogSegments) -> TimestampAndOffset | None:
+def find_max_timestamp(segments: LogSegments, *, inflated_limit: int) -> TimestampAndOffset | None:
     """First record with the largest timestamp of all segments; None without records."""
     best: LogSegment | None = None
     for segment in segments:
@@ -69,7 +69,7 @@ def find_max_timestamp(segments: LogSegments) -> TimestampAndOffset | None:
     file = best.file()
     for header in iter_headers(file, best.offset_index.lookup(largest.offset), best.size):
         if header.max_timestamp == largest.timestamp:
-            for record in iter_records(_read_batch(file, header)):
+            for record in iter_records(_read_batch(file, header), limit=inflated_limit):
                 if record.timestamp == largest.timestamp:
                     return TimestampAndOffset(record.offset, record.timestamp, header.leader_epoch)
             return None

@@ -6,6 +6,7 @@ import pytest
 
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import LOG_APPEND_TIME_BIT, patch_timestamps
+from kbroker.storage import log_validator
 from kbroker.storage.timestamp_search import read_end_transaction_marker
 from kbroker.storage.unified_log import UnifiedLog
 from tests.sizes import size
@@ -52,6 +53,19 @@ def test_the_largest_timestamp_is_the_first_record_that_has_it() -> None:
     assert log.max_timestamp_offset() == (1, 70, 0)
     append(log, batch(b"v", timestamps=[71]), leader_epoch=8)
     assert log.max_timestamp_offset() == (5, 71, 8)
+
+
+def test_a_batch_is_inflated_as_far_as_the_topic_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_validator, "MIN_INFLATED_LIMIT", 1000)
+    for max_message_bytes, is_found in ((100, True), (10, False)):
+        log = new_log(log_config=config(max_message_bytes=max_message_bytes))
+        append(log, batch(bytes(1500), timestamps=[7], compression=4))
+        for search in (log.max_timestamp_offset, lambda log=log: log.offset_for_timestamp(5)):
+            if is_found:
+                assert search() == (0, 7, 0)
+            else:
+                with pytest.raises(KafkaError):
+                    search()
 
 
 def test_records_without_a_time() -> None:

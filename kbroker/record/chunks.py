@@ -5,19 +5,21 @@ from typing import Final
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.compression import Inflater
 
-CHUNK_SIZE: Final = 512 * 1024
-"""Inflated bytes that are held at a time."""
+CHUNK_SIZE: Final = 1_152 * 1024
+"""Inflated bytes that are held at a time: the records of most batches, a thread's work at once."""
 
 
 class ChunkReader:
     """Inflated data in chunks of about CHUNK_SIZE; an error comes after what preceded it."""
 
-    __slots__ = ("_error", "_inflater", "_ready")
+    __slots__ = ("_error", "_inflater", "_ready", "is_at_end")
 
     def __init__(self, inflater: Inflater | None, ready: list[memoryview]) -> None:
         self._inflater = inflater
         self._ready = ready
         self._error: KafkaError | None = None
+        self.is_at_end = False
+        """The data has ended, soundly: ``next`` would give nothing more."""
 
     def next(self) -> bytes | memoryview:
         """The next chunk, b"" at the end."""
@@ -30,7 +32,11 @@ class ChunkReader:
         parts: list[bytes] = []
         size = 0
         try:
-            while size < CHUNK_SIZE and (part := self._inflater.read(CHUNK_SIZE - size)):
+            while size < CHUNK_SIZE:
+                part = self._inflater.read(CHUNK_SIZE - size)
+                if not part:
+                    self.is_at_end = True
+                    break
                 parts.append(part)
                 size += len(part)
         except KafkaError as error:

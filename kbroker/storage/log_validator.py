@@ -365,6 +365,8 @@ class _Validation:
                 if not go_on(walker):
                     return
                 await anyio.lowlevel.checkpoint()
+            if chunks.is_at_end:
+                return
 
     def _conclude(
         self, result: WalkResult, record_data: bytes | memoryview, *, small: bool

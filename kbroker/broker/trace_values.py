@@ -109,7 +109,7 @@ def _says_nothing(name: str, value: Any) -> bool:
         return True
     if isinstance(value, int):
         return value == _NOTHING.get(name, -1 if name.endswith("epoch") else None)
-    if isinstance(value, str | list | bytes):
+    if isinstance(value, str | list | tuple | bytes):
         return not value or value == _EMPTY_UUID
     return False
 

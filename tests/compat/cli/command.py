@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from kbroker.cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LIVENESS_S = 60
 PROCESSES = ("exec", "produce")
@@ -33,6 +38,27 @@ def kbroker(
         timeout=LIVENESS_S,
         check=False,
     )
+
+
+@contextmanager
+def running(*arguments: str, bootstrap: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run it on, to be interrupted as from a terminal, also where this process ignores Ctrl-C (a
+    shell's job in the background); killed in the end."""
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # else children ignore it too
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kbroker", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": bootstrap},
+        )
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def kbroker_here(

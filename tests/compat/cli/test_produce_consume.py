@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.compat.cli.command import kbroker, refuse, succeed, succeed_json
+from tests.compat.cli.command import kbroker, refuse, running, succeed, succeed_json
 from tests.compat.waiting import eventually
 
 if TYPE_CHECKING:
@@ -53,18 +50,13 @@ def test_files_and_where_to_begin(bootstrap: str, topic: str, tmp_path: Path):
 
 def test_a_live_tail_ends_with_ctrl_c(bootstrap: str, topic: str):
     succeed("produce", topic, bootstrap=bootstrap, stdin=b"first\n")
-    tail = subprocess.Popen(
-        [sys.executable, "-m", "kbroker", "consume", topic, "--bootstrap", bootstrap],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ,
-    )
-    assert tail.stdout.readline() == b"first\n"
-    succeed("produce", topic, bootstrap=bootstrap, stdin=b"second\n")
-    assert tail.stdout.readline() == b"second\n"
-    tail.send_signal(signal.SIGINT)
-    assert tail.communicate(timeout=30) == (b"", b"")
-    assert tail.returncode == 130
+    with running("consume", topic, bootstrap=bootstrap) as tail:
+        assert tail.stdout.readline() == b"first\n"
+        succeed("produce", topic, bootstrap=bootstrap, stdin=b"second\n")
+        assert tail.stdout.readline() == b"second\n"
+        tail.send_signal(signal.SIGINT)
+        assert tail.communicate(timeout=30) == (b"", b"")
+        assert tail.returncode == 130
 
 
 def in_group(bootstrap: str, topic: str, group: str, *options: str) -> list[str]:
@@ -91,19 +83,14 @@ def test_a_group_goes_on_where_it_was(bootstrap: str, topic: str, group: str, pr
 
 def test_a_member_that_is_interrupted_leaves_its_group(bootstrap: str, topic: str, group: str):
     succeed("produce", topic, bootstrap=bootstrap, stdin=b"first\n")
-    tail = subprocess.Popen(
-        [sys.executable, "-m", "kbroker", "consume", topic, "--group", group],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": bootstrap},
-    )
-    assert tail.stdout.readline() == b"first\n"
-    eventually(
-        lambda: succeed_json("groups", "describe", group, bootstrap=bootstrap)[0]["lag"] == 0,
-        what="the record is committed",
-    )
-    tail.send_signal(signal.SIGINT)
-    assert tail.communicate(timeout=30) == (b"", b"")
+    with running("consume", topic, "--group", group, bootstrap=bootstrap) as tail:
+        assert tail.stdout.readline() == b"first\n"
+        eventually(
+            lambda: succeed_json("groups", "describe", group, bootstrap=bootstrap)[0]["lag"] == 0,
+            what="the record is committed",
+        )
+        tail.send_signal(signal.SIGINT)
+        assert tail.communicate(timeout=30) == (b"", b"")
     (described,) = succeed_json("groups", "describe", group, bootstrap=bootstrap)
     assert described["members"] == []
 

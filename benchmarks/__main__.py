@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -199,17 +200,26 @@ def _with_brokers(
             _progress(f"{broker.name}: warm-up")
             subjects.warm_up(broker, size)
         for subject in chosen:
-            concerned = [broker for broker in brokers if broker.name in subject.kinds]
-            for number in range(size.rounds):
-                for broker in concerned if number % 2 == 0 else reversed(concerned):
-                    _progress(f"{broker.name}: {subject.name}, round {number + 1}")
-                    subject.measure(broker, figures, size)
+            try:
+                _measure_subject(figures, brokers, subject, size)
+            except Exception:  # a client gave up: an hour of other figures is not lost for that
+                _progress(f"{subject.name} is left out:\n{traceback.format_exc()}")
         if idle:
             for broker in brokers:
                 _rss(figures, "RSS at the end", broker, target="<= 64")
     finally:
         for broker in brokers:
             broker.kill()
+
+
+def _measure_subject(
+    figures: Figures, brokers: list[MeasuredBroker], subject: Subject, size: Size
+) -> None:
+    concerned = [broker for broker in brokers if broker.name in subject.kinds]
+    for number in range(size.rounds):
+        for broker in concerned if number % 2 == 0 else reversed(concerned):
+            _progress(f"{broker.name}: {subject.name}, round {number + 1}")
+            subject.measure(broker, figures, size)
 
 
 def _measure_idle(figures: Figures, broker: MeasuredBroker, size: Size) -> None:

@@ -1,8 +1,9 @@
 """The log engine by itself, in this process: ``python -m benchmarks.log [--full] [--folder DIR]``.
 
 Appends and reads of 16 KiB batches through ``UnifiedLog``, recovery of a log that was not closed,
-compaction, and what an idle partition takes. Starts of whole brokers with many partitions, beside
-Apache Kafka's, are in ``benchmarks.partitions``.
+and compaction, in turn with Apache Kafka's own ``UnifiedLog`` and ``Cleaner`` in a warm JVM; and
+what an idle partition takes. Starts of whole brokers with many partitions, beside Apache Kafka's,
+are in ``benchmarks.partitions``.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import argparse
 import gc
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
+from benchmarks.kafka_log import KafkaLog
 from benchmarks.process_stats import rss_mb
-from benchmarks.table import OURS, Figures
+from benchmarks.table import OURS, PEER, Figures
 from kbroker.common.clock import SystemClock
 from kbroker.common.entropy import SystemEntropy
 from kbroker.common.files import OsFileSystem
@@ -32,6 +37,7 @@ from kbroker.record.record import Record
 from kbroker.storage.fetch_info import FetchIsolation
 from kbroker.storage.log_manager import LogManager
 from kbroker.storage.plain_batch import validate_plain_batch
+from tests.peers.require import PeerUnavailable
 
 if TYPE_CHECKING:
     from kbroker.storage.unified_log import UnifiedLog
@@ -45,19 +51,55 @@ READ_SIZE = MIB
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.log", description=__doc__)
     parser.add_argument("--full", action="store_true", help="1 GiB and 10,000 partitions")
+    parser.add_argument("--rounds", type=int, default=3, help="of each log; default 3")
     parser.add_argument("--folder", help="where the data goes (default: the temporary folder)")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     figures = Figures()
     gc.disable()
     size = 1024 * MIB if options.full else 128 * MIB
-    with tempfile.TemporaryDirectory(prefix="kbroker-log-", dir=options.folder) as folder:
-        _measure_one_log(figures, os.path.join(folder, "one"), size)
-        _measure_compaction(figures, os.path.join(folder, "compacted"), size // 8)
+    with (
+        ExitStack() as stack,
+        tempfile.TemporaryDirectory(prefix="kbroker-log-", dir=options.folder) as folder,
+    ):
+        try:
+            kafka = stack.enter_context(KafkaLog())
+        except PeerUnavailable as missing:
+            print(f"without Apache Kafka: {missing}", file=sys.stderr)
+            kafka = None
+        _compare(figures, Path(folder), size, kafka, options.rounds)
         count = 10_000 if options.full else 1_000
         _measure_partitions(figures, os.path.join(folder, "many"), count)
     print(figures.render())
     return 0
+
+
+def _compare(
+    figures: Figures, folder: Path, size: int, kafka: KafkaLog | None, rounds: int
+) -> None:
+    """In turn: ours, theirs; theirs, ours."""
+    batch = build_batch([Record(key=None, value=os.urandom(1000), timestamp=1)] * RECORDS_A_BATCH)
+    one, compacted, copied = folder / "one", folder / "compacted", folder / "copied-0"
+    (folder / "batch").write_bytes(batch)
+
+    def ours() -> None:
+        _measure_one_log(figures, str(one), size, batch)
+        shutil.rmtree(one)
+
+    def theirs(figures: Figures = figures, size: int = size) -> None:
+        if kafka is not None:
+            _measure_kafkas_log(figures, kafka, folder, size, len(batch))
+
+    theirs(Figures(), size // 4)  # a JVM has to be warm
+    for number in range(rounds):
+        for measure in (ours, theirs) if number % 2 == 0 else (theirs, ours):
+            measure()
+    for number in range(-1, rounds):
+        _measure_compaction(figures, str(compacted), size // 8, copied)
+        shutil.rmtree(compacted)
+        if kafka is not None:
+            _compact_by_kafka(figures if number >= 0 else Figures(), kafka, copied)
+        shutil.rmtree(copied)
 
 
 def _manager(folder: str, config: LogConfig) -> LogManager:
@@ -72,8 +114,25 @@ def _let_go(manager: LogManager) -> None:
     anyio.run(partial(manager.shutdown, clean=False))
 
 
-def _note(figures: Figures, name: str, unit: str, value: float) -> None:
-    figures.line(name, unit, digits=2).add(OURS, value)
+def _note(figures: Figures, name: str, unit: str, value: float, broker: str = OURS) -> None:
+    figures.line(name, unit, digits=2).add(broker, value)
+
+
+def _note_appends(
+    figures: Figures, count: int, batch_size: int, took: float, broker: str = OURS
+) -> None:
+    _note(figures, "append, 16 KiB batches", "MiB/s", count * batch_size / MIB / took, broker)
+    _note(figures, "append, 16 KiB batches: a batch", "us", took / count * 1e6, broker)
+
+
+def _note_recovery(figures: Figures, size: int, took: float, broker: str = OURS) -> None:
+    _note(figures, "recovery of a whole log", "s/GiB", took * 1024 * MIB / size, broker)
+
+
+def _forget_pages(path: str | Path) -> None:
+    """What is synced is read from the device again."""
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _append(log: UnifiedLog, batch: bytes | bytearray) -> None:
@@ -99,9 +158,7 @@ def _read_all(log: UnifiedLog, batch_size: int) -> float:
     return moved / MIB / (time.perf_counter() - started)
 
 
-def _measure_one_log(figures: Figures, folder: str, size: int) -> None:
-    records = [Record(key=None, value=os.urandom(1000), timestamp=1)] * RECORDS_A_BATCH
-    batch = build_batch(records)
+def _measure_one_log(figures: Figures, folder: str, size: int, batch: bytearray) -> None:
     manager = _manager(folder, LogConfig())
     anyio.run(manager.load)
     log = manager.get_or_create_log("t", 0, TOPIC_ID, LogConfig())
@@ -109,28 +166,49 @@ def _measure_one_log(figures: Figures, folder: str, size: int) -> None:
     started = time.perf_counter()
     for _ in range(count):
         _append(log, batch)
-    took = time.perf_counter() - started
-    _note(figures, "append, 16 KiB batches", "MiB/s", count * len(batch) / MIB / took)
-    _note(figures, "append, 16 KiB batches: a batch", "us", took / count * 1e6)
+    _note_appends(figures, count, len(batch), time.perf_counter() - started)
     _note(figures, "read hot, 1 MiB", "MiB/s", _read_all(log, len(batch)))
     anyio.run(log.flush)
-    for segment in log.segments:
-        descriptor = segment.file().fileno()
-        assert descriptor is not None
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    for path in Path(log.directory).glob("*.log"):
+        _forget_pages(path)
     _note(figures, "read cold, 1 MiB", "MiB/s", _read_all(log, len(batch)))
     _let_go(manager)
     again = _manager(folder, LogConfig())
     started = time.perf_counter()
     anyio.run(again.load)
-    took = time.perf_counter() - started
+    _note_recovery(figures, count * len(batch), time.perf_counter() - started)
     found = again.get_log("t", 0)
-    assert found is not None and found.log_end_offset == count * RECORDS_A_BATCH
-    _note(figures, "recovery of a whole log", "s/GiB", took * 1024 * MIB / (count * len(batch)))
+    assert found is not None
+    assert found.log_end_offset == count * RECORDS_A_BATCH
     _let_go(again)
 
 
-def _measure_compaction(figures: Figures, folder: str, size: int) -> None:
+def _measure_kafkas_log(
+    figures: Figures, kafka: KafkaLog, folder: Path, size: int, batch_size: int
+) -> None:
+    """The same steps."""
+    directory = folder / "t-0"
+    count = size // batch_size
+    kafka.do("open", directory, "clean")
+    took, _ = kafka.do("append", folder / "batch", count)
+    _note_appends(figures, count, batch_size, took, PEER)
+    took, [read] = kafka.do("read")
+    _note(figures, "read hot, 1 MiB", "MiB/s", read / MIB / took, PEER)
+    kafka.do("flush")
+    for path in directory.glob("*.log"):
+        _forget_pages(path)
+    took, [read] = kafka.do("read")
+    assert read >= count * batch_size
+    _note(figures, "read cold, 1 MiB", "MiB/s", read / MIB / took, PEER)
+    kafka.do("close")
+    took, _ = kafka.do("open", directory, "unclean")
+    _note_recovery(figures, count * batch_size, took, PEER)
+    kafka.do("close")
+    shutil.rmtree(directory)
+
+
+def _measure_compaction(figures: Figures, folder: str, size: int, copied: Path) -> None:
+    """``copied``: where the log is put as it was before."""
     config = LogConfig.from_values({"cleanup.policy": "compact", "segment.bytes": 16 * MIB})
     manager = _manager(folder, config)
     anyio.run(manager.load)
@@ -145,6 +223,7 @@ def _measure_compaction(figures: Figures, folder: str, size: int) -> None:
             number += 1
         _append(log, build_batch(records))
     log.roll()
+    shutil.copytree(log.directory, copied)
     before = log.size
     started = time.perf_counter()
     rounds = anyio.run(manager.cleaner.clean_logs, manager.cleaner.make_cleaner())
@@ -152,6 +231,14 @@ def _measure_compaction(figures: Figures, folder: str, size: int) -> None:
     assert rounds >= 1 and log.size < before
     _note(figures, "compaction", "MiB/s", before / MIB / took)
     _let_go(manager)
+
+
+def _compact_by_kafka(figures: Figures, kafka: KafkaLog, directory: Path) -> None:
+    kafka.do("open", directory, "clean", "cleanup.policy=compact", f"segment.bytes={16 * MIB}")
+    took, [before, after] = kafka.do("clean")
+    assert after < before
+    _note(figures, "compaction", "MiB/s", before / MIB / took, PEER)
+    kafka.do("close")
 
 
 def _measure_partitions(figures: Figures, folder: str, count: int) -> None:

@@ -7,7 +7,8 @@ and every subscriber has seen it.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -254,12 +255,9 @@ class Controller:
         clean = last == -1 or value.clean_epoch == last
         image = self._publisher.image
         live = _live(image) | {node_id}
-        changed = [
-            (topic, index, new)
-            for topic in image.topics.by_id.values()
-            for index, partition in enumerate(topic.partitions)
-            if (new := after_admission(partition, node_id, live, clean=clean)) is not None
-        ]
+        changed = _changed_partitions(
+            image, lambda partition: after_admission(partition, node_id, live, clean=clean)
+        )
         await self._write_partitions(changed)
         admitted = NumberValue(number=epoch).encode()
         operations: list[Operation] = [
@@ -278,12 +276,9 @@ class Controller:
                 if node_id in image.brokers:
                     continue
                 live = _live(image)
-                changed = [
-                    (topic, index, new)
-                    for topic in image.topics.by_id.values()
-                    for index, partition in enumerate(topic.partitions)
-                    if (new := after_fencing(partition, node_id, live)) is not None
-                ]
+                changed = _changed_partitions(
+                    image, partial(after_fencing, node_id=node_id, live=live)
+                )
                 await self._write_partitions(changed)
 
     def report_offline(self, partitions: Iterable[tuple[str, int]]) -> None:
@@ -310,9 +305,13 @@ class Controller:
         self, changed: Sequence[tuple[TopicImage, int, PartitionValue]]
     ) -> None:
         limit = self._store.max_operations
+        encoded: dict[int, bytes] = {}  # by identity: many are one object
+        for _, _, partition in changed:
+            if id(partition) not in encoded:
+                encoded[id(partition)] = partition.encode()
         for start in range(0, len(changed), limit):
             puts: list[Operation] = [
-                Put(self._keys.partition(topic.topic_id, index), partition.encode())
+                Put(self._keys.partition(topic.topic_id, index), encoded[id(partition)])
                 for topic, index, partition in changed[start : start + limit]
             ]
             await self._write(puts)
@@ -512,6 +511,23 @@ class Controller:
                 raise KafkaError(ErrorCode.NOT_CONTROLLER)
             return  # what the other condition spoke of is gone: there is nothing to do
         await self._publisher.wait_for(result.revision)
+
+
+def _changed_partitions(
+    image: MetadataImage, change: Callable[[PartitionValue], PartitionValue | None]
+) -> list[tuple[TopicImage, int, PartitionValue]]:
+    """What ``change`` makes of the partitions, without those it leaves alone. It is asked once for
+    all that are one object, as those are that were made and led together."""
+    outcomes: dict[int, PartitionValue | None] = {}
+    changed = []
+    for topic in image.topics.by_id.values():
+        for index, partition in enumerate(topic.partitions):
+            if id(partition) not in outcomes:
+                outcomes[id(partition)] = change(partition)
+            new = outcomes[id(partition)]
+            if new is not None:
+                changed.append((topic, index, new))
+    return changed
 
 
 def _live(image: MetadataImage) -> set[int]:

@@ -270,9 +270,18 @@ def _replace(image: MetadataImage, revision: int, fields: dict[str, object]) -> 
 class _Changes:
     """Events of one revision, sorted by what they are about; None stands for a removed key."""
 
-    __slots__ = ("admissions", "configs", "fields", "partitions", "registrations", "topics")
+    __slots__ = (
+        "admissions",
+        "configs",
+        "fields",
+        "last_partition",
+        "partitions",
+        "registrations",
+        "topics",
+    )
 
     def __init__(self) -> None:
+        self.last_partition: tuple[Entry, PartitionValue] | None = None
         self.fields: dict[str, object] = {}
         self.topics: dict[bytes, Entry | None] = {}
         self.partitions: dict[bytes, dict[int, PartitionValue | None]] = {}
@@ -306,10 +315,24 @@ class _Changes:
         topic_id, index = parse_partition(rest)
         partition = None
         if entry is not None:
-            partition = PartitionValue.decode(entry.value)
-            partition.partition_epoch = entry.version
-            partition.mod_revision = entry.mod_revision
+            partition = self._decoded(entry)
         self.partitions.setdefault(topic_id, {})[index] = partition
+
+    def _decoded(self, entry: Entry) -> PartitionValue:
+        """Partitions that are made and led together are equal: one object for all of them."""
+        if self.last_partition is not None:
+            last, partition = self.last_partition
+            if (
+                last.value == entry.value
+                and last.version == entry.version
+                and last.mod_revision == entry.mod_revision
+            ):
+                return partition
+        partition = PartitionValue.decode(entry.value)
+        partition.partition_epoch = entry.version
+        partition.mod_revision = entry.mod_revision
+        self.last_partition = entry, partition
+        return partition
 
     def config(self, rest: bytes, entry: Entry | None) -> None:
         self.configs[parse_config(rest)] = entry

@@ -14,7 +14,7 @@ from kbroker.metadata.memory_store import MemoryStore
 from kbroker.metadata.sqlite_store import SqliteStore
 from kbroker.metadata.store import Delete, NotSent, Put
 from kbroker.metadata.topic_control import NewPartitions, NewTopic
-from kbroker.metadata.values import NumberValue, RecoveryState
+from kbroker.metadata.values import NumberValue, PartitionValue, RecoveryState
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from tests.sizes import size
@@ -77,6 +77,25 @@ async def test_after_a_kill_partitions_begin_a_new_leader_epoch(tmp_path: Path) 
             assert (partition.leader, partition.leader_epoch, partition.isr) == (1, 1, (1,))
             assert partition.recovery_state == RecoveryState.RECOVERING
     await store.close()
+
+
+async def test_equal_partitions_are_one_object_until_one_changes() -> None:
+    store = MemoryStore()
+    async with running_node(store) as node:
+        await node.controller.create_topics([NewTopic(name="t", num_partitions=3)])
+        topic = node.image.topics.get("t")
+        assert topic is not None
+        first, second, third = topic.partitions
+        assert first is second is third
+        changed = PartitionValue(leader=1, leader_epoch=7, replicas=(1,), isr=(1,))
+        key = KEYS.partition(topic.topic_id, 1)
+        revision = (await store.txn([], [Put(key, changed.encode())])).revision
+        await node.publisher.wait_for(revision)
+        topic = node.image.topics.get("t")
+        assert topic is not None
+        assert topic.partitions[0] is topic.partitions[2] is first
+        assert (first.leader_epoch, first.partition_epoch) == (0, 1)
+        assert (topic.partitions[1].leader_epoch, topic.partitions[1].partition_epoch) == (7, 2)
 
 
 async def test_the_first_start_counts_as_clean() -> None:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.process_stats import cpu_seconds, idle_cpu_percent, rss_mb
@@ -111,12 +111,22 @@ class ManyPartitions:
         self._note(f"{name}: first offset", "s", self._ask_one_offset())
 
     def _ask_one_offset(self) -> float:
-        """Seconds until a new client knows the end of one partition: Metadata and ListOffsets."""
+        """Seconds until a new client knows the end of one partition: Metadata and ListOffsets.
+
+        Apache Kafka answers ApiVersions before it leads anything: until then it is asked again.
+        """
         started = time.monotonic()
         consumer = Consumer({"bootstrap.servers": self._broker.bootstrap, "group.id": "many"})
         try:
-            consumer.get_watermark_offsets(TopicPartition(self._topics[0], 0), 30)
-            return time.monotonic() - started
+            while True:
+                try:
+                    consumer.get_watermark_offsets(TopicPartition(self._topics[0], 0), 30)
+                    return time.monotonic() - started
+                except KafkaException as error:
+                    not_yet = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+                    if not not_yet or time.monotonic() - started > PATIENCE_S:
+                        raise
+                    time.sleep(0.01)
         finally:
             consumer.close()
 

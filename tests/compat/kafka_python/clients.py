@@ -39,14 +39,16 @@ def consumer(bootstrap: str, group: str | None = None, **settings: Any) -> Any:
     return KafkaConsumer(bootstrap_servers=bootstrap, **{**defaults, **settings})
 
 
-def subscribe(client: Any, topic: str, listener: Any = None) -> None:
-    """Subscribes once the client knows the topic.
+def subscribe(client: Any, topic: str) -> None:
+    """Subscribes once the client knows the topic, and lets it look again before it joins.
 
     kafka-python 3.0 joins with what it knows then: a member that learns of its topic during its
-    first join can stay without partitions for good, with Apache Kafka as well.
+    first join can stay without partitions for good, with Apache Kafka as well. And a leader that
+    has not refreshed its metadata since it subscribed joins a second time when it does.
     """
     eventually(lambda: client.partitions_for_topic(topic), what=f"{topic} is known")
-    client.subscribe([topic], listener=listener)
+    client.subscribe([topic])
+    client.topics()  # asks the broker
 
 
 def admin(bootstrap: str) -> Any:

@@ -111,22 +111,12 @@ class ManyPartitions:
         self._note(f"{name}: first offset", "s", self._ask_one_offset())
 
     def _ask_one_offset(self) -> float:
-        """Seconds until a new client knows the end of one partition: Metadata and ListOffsets.
-
-        Apache Kafka answers ApiVersions before it leads anything: until then it is asked again.
-        """
+        """Seconds until a new client knows the end of one partition: Metadata and ListOffsets."""
         started = time.monotonic()
         consumer = Consumer({"bootstrap.servers": self._broker.bootstrap, "group.id": "many"})
         try:
-            while True:
-                try:
-                    consumer.get_watermark_offsets(TopicPartition(self._topics[0], 0), 30)
-                    return time.monotonic() - started
-                except KafkaException as error:
-                    not_yet = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
-                    if not not_yet or time.monotonic() - started > PATIENCE_S:
-                        raise
-                    time.sleep(0.01)
+            watermarks(consumer, TopicPartition(self._topics[0], 0))
+            return time.monotonic() - started
         finally:
             consumer.close()
 
@@ -136,7 +126,7 @@ class ManyPartitions:
         try:
             last = self._per_topic - 1
             for topic in self._topics:
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, last), 30)
+                low, high = watermarks(consumer, TopicPartition(topic, last))
                 assert (low, high) == (0, 1), f"{topic}-{last} holds {low} to {high}"
             consumer.assign([TopicPartition(topic, last, 0) for topic in self._topics])
             found = 0
@@ -146,6 +136,23 @@ class ManyPartitions:
                 found += len(messages)
         finally:
             consumer.close()
+
+
+def watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The first offset and the one after the last.
+
+    Apache Kafka answers requests before it leads all its partitions: until then it is asked again.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(partition, 30)
+            return int(low), int(high)
+        except KafkaException as error:
+            not_yet = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+            if not not_yet or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def open_files(pid: int) -> int:

@@ -3,10 +3,9 @@
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -148,25 +147,6 @@ def parse_changes(
 def parse_moment(text: str) -> int:
     """An ISO 8601 time, local without a zone -> ms since 1970. Raises ValueError."""
     return max(int(datetime.fromisoformat(text).timestamp() * 1000), 0)
-
-
-_DURATION = re.compile(
-    r"P(?=.)(?:(?P<days>\d+)D)?"
-    r"(?:T(?=.)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:[.,]\d*)?)S)?)?",
-    re.ASCII | re.IGNORECASE,
-)
-
-
-def parse_duration(text: str) -> int:
-    """An ISO 8601 duration of days, of 24 hours each, to seconds -> ms. Raises ValueError.
-
-    No years, months or weeks: what ``java.time.Duration`` reads, and so Kafka's tools do.
-    """
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ValueError(f"no duration: {text!r}")
-    parts = {unit: float((n or "0").replace(",", ".")) for unit, n in found.groupdict().items()}
-    return int(timedelta(**parts) / timedelta(milliseconds=1))
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from kbroker.cli.cluster import (
     UsageError,
-    parse_duration,
     parse_moment,
     print_json,
     print_table,
@@ -24,6 +23,7 @@ from kbroker.client.group_offsets import (
 )
 from kbroker.client.partitions import first_and_end_offsets, offsets_at
 from kbroker.common.clock import SystemClock
+from kbroker.common.durations import parse_duration
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 

@@ -1,11 +1,14 @@
 """The ``kbroker`` command: one module per subcommand, imported when it is asked for."""
 
-import argparse
 import gc
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, HelpFormatter
 
 COMMANDS = {
     "configs": ("kbroker.cli.configs", "describe and change settings of topics and brokers"),
@@ -31,18 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module_name, summary = COMMANDS[words[0]]
     gc.disable()  # nothing that an import makes is garbage
     command = import_module(module_name)
+    quick = getattr(command, "quick_options", None)
+    options = quick(words[1:]) if quick is not None else None
     gc.enable()
-    parser = argparse.ArgumentParser(
-        prog=f"kbroker {words[0]}", description=summary, formatter_class=_formatter
-    )
-    command.add_arguments(parser)
-    parse = getattr(command, "parse_arguments", argparse.ArgumentParser.parse_args)
-    status: int = command.run(parse(parser, words[1:]))
+    if options is None:
+        from argparse import ArgumentParser
+
+        parser = ArgumentParser(
+            prog=f"kbroker {words[0]}", description=summary, formatter_class=_formatter
+        )
+        command.add_arguments(parser)
+        options = getattr(command, "parse_arguments", ArgumentParser.parse_args)(parser, words[1:])
+    status: int = command.run(options)
     return status
 
 
-def _all_commands() -> argparse.ArgumentParser:
+def _all_commands() -> "ArgumentParser":
     """Only for its help and its errors: each parser costs a start a millisecond."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="kbroker", description="A Kafka-wire-compatible broker in Python."
     )
@@ -52,8 +62,10 @@ def _all_commands() -> argparse.ArgumentParser:
     return parser
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
+def _formatter(prog: str) -> "HelpFormatter":
     """argparse's own asks shutil for the width, which is 3 ms to import, even without a help."""
+    from argparse import HelpFormatter
+
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() else 0
     if not width:
@@ -61,4 +73,4 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
             width = os.get_terminal_size(sys.stdout.fileno()).columns
         except (ValueError, OSError):  # no terminal
             width = 80
-    return argparse.HelpFormatter(prog, width=(width or 80) - 2)
+    return HelpFormatter(prog, width=(width or 80) - 2)

@@ -1,0 +1,51 @@
+"""The options of ``kbroker serve``, read with and without the parser."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbroker.cli import serve
+from tests.sizes import size
+
+OPTIONS = ("--host", "--port", "--advertise", "--data-dir", "--memory", "--set", "--profile")
+ODD = ("--trace", "--data-d", "--port=1", "--help", "--", "-x", "file", "")
+VALUES = ("0", "9092", "1_0", " 7", "+7", "\u0661", "localhost:9", "a=b", "=", "x y", "prod", "-1")
+
+
+def parsed(words: list[str]) -> dict[str, object] | None:
+    """None where the parser refuses them, or prints its help."""
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    try:
+        return vars(parser.parse_args(words))
+    except SystemExit:
+        return None
+
+
+def test_the_usual_options_need_no_parser() -> None:
+    words = ["--data-dir", "d", "--port", "19092", "--host", "::", "--set", "a=b"]
+    words += ["--advertise", "h:1", "--set", "c=d"]
+    quick = serve.quick_options(words)
+    assert quick is not None
+    assert vars(quick) == parsed(words)
+    assert serve.quick_options([]) is not None
+    assert serve.quick_options(["--memory", "--port", "0"]) is not None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@settings(max_examples=size(ci=300, full=20_000), deadline=None)
+@given(st.lists(st.sampled_from(OPTIONS + ODD + VALUES), max_size=8))
+def test_what_is_read_without_the_parser_is_what_it_reads(words: list[str]) -> None:
+    quick = serve.quick_options(words)
+    if quick is not None:
+        assert vars(quick) == parsed(words)
+
+
+def test_serving_does_not_import_the_parser() -> None:
+    program = "import sys, kbroker.cli.main, kbroker.cli.serve, kbroker.cli.serving\n"
+    program += "assert 'argparse' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], timeout=50, check=True)

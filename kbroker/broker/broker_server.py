@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from kbroker.broker.adapters import LogLoader, ReplicaWriter
-from kbroker.broker.transaction_markers import LocalMarkerWriter
+from kbroker.broker.coordinators import Coordinators
 from kbroker.common.clock import Clock, SystemClock
 from kbroker.common.entropy import Entropy, SystemEntropy
 from kbroker.common.faults import NO_FAULTS, Faults
@@ -25,8 +24,6 @@ from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
 from kbroker.config.config_def import ConfigError
 from kbroker.config.topic_config import LogConfig
-from kbroker.coordinator.group.group_coordinator import GroupCoordinator
-from kbroker.coordinator.transaction.transaction_coordinator import TransactionCoordinator
 from kbroker.handlers.dispatch import Dispatcher
 from kbroker.handlers.services import Services
 from kbroker.metadata.controller import Controller
@@ -48,8 +45,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from kbroker.broker.client_telemetry import ClientTelemetry
-    from kbroker.coordinator.transaction.marker_writer import MarkerWriter
-    from kbroker.coordinator.writer import PartitionWriter
     from kbroker.handlers.pose import Pose
     from kbroker.metadata.client_metrics import ClientMetricsManager
     from kbroker.metadata.delta import MetadataDelta
@@ -190,9 +185,7 @@ class BrokerServer:
         except OSError as error:
             raise _cannot_listen(self._listeners[0].host, self._listeners[0].port, error) from None
         background.start_soon(self.network.serve)
-        # Until they have read their topics they say so to whoever asks: nobody else waits for it.
-        background.start_soon(self.group_coordinator.run)
-        background.start_soon(self.transaction_coordinator.run)
+        self.coordinators.start(background)
         self.is_ready = True
         background.start_soon(self._import_ahead)
 
@@ -206,6 +199,7 @@ class BrokerServer:
         await later.wait()
         try:
             await self.dispatcher.import_ahead()
+            self.coordinators.import_ahead()
         except Exception:
             self.log.exception("a handler cannot be imported")
 
@@ -277,20 +271,18 @@ class BrokerServer:
         )
         self.replica_manager.on_offline = self.controller.report_offline
         self.publisher.subscribe(self.replica_manager.apply)
-        self.group_coordinator = GroupCoordinator(
+        producer_ids = ProducerIdManager(self.controller)
+        self.coordinators = Coordinators(
             node_id=self.node_id,
             config=self.config,
             clock=self.clock,
             timer=self.timer,
             entropy=self.entropy,
-            writer=self._coordinator_writer(),
-            loader=LogLoader(self.replica_manager),
-            log=logging.getLogger("kbroker.group"),
+            metadata=self.publisher,
+            replica_manager=self.replica_manager,
+            producer_ids=producer_ids,
             faults=self._faults,
         )
-        self.publisher.subscribe(self.group_coordinator.apply)
-        producer_ids = ProducerIdManager(self.controller)
-        self._start_transactions(producer_ids)
         config = self.config.current
         self.services = Services(
             node_id=self.node_id,
@@ -302,8 +294,7 @@ class BrokerServer:
             metadata=self.publisher,
             controller=self.controller,
             replica_manager=self.replica_manager,
-            group_coordinator=self.group_coordinator,
-            transaction_coordinator=self.transaction_coordinator,
+            coordinators=self.coordinators,
             fetch_sessions=FetchSessionCache(
                 config.max_incremental_fetch_session_cache_slots, self.clock, self.entropy
             ),
@@ -314,37 +305,6 @@ class BrokerServer:
             pose=_pose(config),
         )
         self.dispatcher = self._new_dispatcher()
-
-    def _start_transactions(self, producer_ids: ProducerIdManager) -> None:
-        self.transaction_coordinator = TransactionCoordinator(
-            node_id=self.node_id,
-            config=self.config,
-            clock=self.clock,
-            timer=self.timer,
-            writer=self._coordinator_writer(),
-            loader=LogLoader(self.replica_manager),
-            markers=self._marker_writer(),
-            generate_producer_id=producer_ids.generate,
-            log=logging.getLogger("kbroker.transaction"),
-            faults=self._faults,
-        )
-        self.publisher.subscribe(self.transaction_coordinator.apply)
-
-    def _coordinator_writer(self) -> "PartitionWriter":
-        writer = ReplicaWriter(self.replica_manager)
-        if not self._faults.has_transactional_failpoint:
-            return writer
-        from kbroker.coordinator.transaction.failpoints import FailpointWriter
-
-        return FailpointWriter(writer, self._faults, self.timer)
-
-    def _marker_writer(self) -> "MarkerWriter":
-        markers = LocalMarkerWriter(self.replica_manager, self.group_coordinator, self.clock)
-        if not self._faults.has_transactional_failpoint and self._faults.planted != "marker_lost":
-            return markers
-        from kbroker.coordinator.transaction.failpoints import FailpointMarkerWriter
-
-        return FailpointMarkerWriter(markers, self._faults)
 
     def _client_metrics(self) -> "ClientMetricsManager":
         if self._client_metrics_manager is None:

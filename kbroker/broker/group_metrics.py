@@ -21,7 +21,7 @@ async def collect_groups(server: "BrokerServer") -> list[Family]:
     Lag is the high watermark less the committed offset, and told where the partition is led here.
     While a coordinator is still loading nothing is told.
     """
-    requests = server.group_coordinator.requests
+    requests = server.coordinators.group.requests
     listed: Any = requests.list_groups(ListGroupsRequest())
     if not isinstance(listed, ListGroupsResponse):
         listed = await listed

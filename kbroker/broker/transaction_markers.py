@@ -10,6 +10,8 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import build_end_transaction_marker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kbroker.common.clock import Clock
     from kbroker.coordinator.group.group_coordinator import GroupCoordinator
     from kbroker.coordinator.transaction.marker_writer import TransactionMarker
@@ -23,7 +25,10 @@ class LocalMarkerWriter:
     """``MarkerWriter`` where every partition is led by this broker."""
 
     def __init__(
-        self, replicas: "ReplicaManager", group_coordinator: "GroupCoordinator", clock: "Clock"
+        self,
+        replicas: "ReplicaManager",
+        group_coordinator: "Callable[[], GroupCoordinator]",
+        clock: "Clock",
     ) -> None:
         self._replicas = replicas
         self._group_coordinator = group_coordinator
@@ -40,7 +45,7 @@ class LocalMarkerWriter:
             ends_epoch=marker.transaction_version >= TransactionVersion.TV_2,
         )
         if topic == _OFFSETS_TOPIC:
-            return self._group_coordinator.requests.end_transaction(
+            return self._group_coordinator().requests.end_transaction(
                 partition,
                 producer_id=marker.producer_id,
                 producer_epoch=marker.producer_epoch,

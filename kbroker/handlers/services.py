@@ -4,6 +4,8 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from kbroker.common.clock import Clock
     from kbroker.common.entropy import Entropy
     from kbroker.common.offload import Offload
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
     from kbroker.replication.fetch_session import FetchSessionCache
     from kbroker.replication.replica_manager import ReplicaManager
 
+    class Coordinators(Protocol):
+        """Made when somebody first asks for one."""
+
+        @property
+        def group(self) -> GroupCoordinator: ...
+
+        @property
+        def transaction(self) -> TransactionCoordinator: ...
+
 
 class Services(NamedTuple):
     """One broker's services. Handlers hold no state of their own: it is all behind these."""
@@ -32,8 +43,7 @@ class Services(NamedTuple):
     metadata: "MetadataPublisher"
     controller: "Controller"
     replica_manager: "ReplicaManager"
-    group_coordinator: "GroupCoordinator"
-    transaction_coordinator: "TransactionCoordinator"
+    coordinators: "Coordinators"
     fetch_sessions: "FetchSessionCache"
     producer_ids: "ProducerIdManager"
     log: logging.Logger
@@ -43,3 +53,11 @@ class Services(NamedTuple):
     """Somebody takes what clients push."""
     pose: "Pose | None" = None
     """What to advertise and serve in place of all that is there."""
+
+    @property
+    def group_coordinator(self) -> "GroupCoordinator":
+        return self.coordinators.group
+
+    @property
+    def transaction_coordinator(self) -> "TransactionCoordinator":
+        return self.coordinators.transaction

@@ -150,8 +150,9 @@ class World:
             metadata=cast("Any", self.metadata),
             controller=nothing,
             replica_manager=self.manager,
-            transaction_coordinator=self._transactions(),
-            group_coordinator=self.group_coordinator,
+            coordinators=SimpleNamespace(
+                transaction=self._transactions(), group=self.group_coordinator
+            ),
             fetch_sessions=self.sessions,
             producer_ids=cast("Any", self.producer_ids),
             log=logging.getLogger("kbroker.test"),
@@ -179,7 +180,7 @@ class World:
             timer=self.timer,
             writer=ReplicaWriter(self.manager),
             loader=LogLoader(self.manager),
-            markers=LocalMarkerWriter(self.manager, self.group_coordinator, self.clock),
+            markers=LocalMarkerWriter(self.manager, lambda: self.group_coordinator, self.clock),
             generate_producer_id=self.producer_ids.generate,
             log=logging.getLogger("kbroker.test"),
         )

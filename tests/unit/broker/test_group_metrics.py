@@ -41,7 +41,7 @@ async def commit(server: BrokerServer, group: str, **offsets: int) -> None:
     request = OffsetCommitRequest(
         group_id=group, topics=[OffsetCommitRequestTopic("t", partitions=partitions)]
     )
-    answer: Any = server.group_coordinator.requests.commit_offsets(request, 9)
+    answer: Any = server.coordinators.group.requests.commit_offsets(request, 9)
     if isinstance(answer, Deferred):
         answer = await answer.wait()
     assert {p.error_code for topic in answer.topics for p in topic.partitions} == {0}

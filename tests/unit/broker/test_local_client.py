@@ -34,7 +34,7 @@ async def test_open_and_aborted_transactions_are_not_consumed() -> None:
         client = LocalClient(server)
         await client.create_topic("t")
         await server.controller.ensure_topics(["__transaction_state"])
-        coordinator = server.transaction_coordinator
+        coordinator = server.coordinators.transaction
         answer = coordinator.init_producer_id("tx", 60_000, None)
         identity = answer if isinstance(answer, Identity) else await _waited(answer)
         producer = identity.producer_id, identity.producer_epoch

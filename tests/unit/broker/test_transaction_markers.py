@@ -32,7 +32,7 @@ def opened(replicas: tuple[int, ...] = (1,)) -> World:
 
 
 def write(world: World, marker: TransactionMarker, topic: str = "t") -> "Deferred[None] | None":
-    writer = LocalMarkerWriter(world.manager, world.group_coordinator, world.clock)
+    writer = LocalMarkerWriter(world.manager, lambda: world.group_coordinator, world.clock)
     return writer.write(topic, 0, marker)
 
 

@@ -34,8 +34,7 @@ class Asker:
             metadata=node.publisher,
             controller=node.controller,
             replica_manager=None,  # type: ignore[arg-type]
-            group_coordinator=None,  # type: ignore[arg-type]
-            transaction_coordinator=None,  # type: ignore[arg-type]
+            coordinators=None,  # type: ignore[arg-type]
             fetch_sessions=None,  # type: ignore[arg-type]
             producer_ids=None,  # type: ignore[arg-type]
             log=LOG,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -60,7 +61,7 @@ async def group_asking(settings: Mapping[str, str] | None = None) -> AsyncIterat
             loader=log,
             log=logging.getLogger("test"),
         )
-        asker.have(group_coordinator=coordinator)
+        asker.have(coordinators=SimpleNamespace(group=coordinator))
         asker.services.metadata.subscribe(coordinator.apply)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(coordinator.run)

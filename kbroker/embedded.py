@@ -58,6 +58,7 @@ def _make_config(
     }
     address = f"[{host}]" if ":" in host else host
     properties.setdefault("listeners", f"PLAINTEXT://{address}:{port}")
+    properties.setdefault("kbroker.busy.poll.us", "0")  # the loop is somebody else's
     if data_dir is not None:
         properties["log.dirs"] = os.fspath(data_dir)
     config = BrokerConfig.from_properties(properties, profile=profile)

@@ -457,6 +457,7 @@ def _limits(config: BrokerConfig) -> NetworkLimits:
         max_connections_per_ip_overrides=config.connections_per_ip_overrides(),
         listen_backlog=config.socket_listen_backlog_size,
         idle_close=config.connections_max_idle_ms / 1000,
+        busy_poll=config.kbroker_busy_poll_us / 1e6,
         use_sendfile=config.kbroker_fetch_sendfile,
     )
 

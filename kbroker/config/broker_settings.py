@@ -1016,6 +1016,9 @@ class BrokerSettings(SettingsTable):
     kbroker_queued_max_bytes: int = setting(
         "kbroker.queued.max.bytes", LONG, 1 << 28, at_least(1 << 20), internal=True
     )
+    kbroker_busy_poll_us: int = setting(
+        "kbroker.busy.poll.us", INT, 250, at_least(0), internal=True
+    )
     kbroker_fetch_sendfile: bool = setting("kbroker.fetch.sendfile", BOOLEAN, True, internal=True)
     kbroker_api_versions: str = setting("kbroker.api.versions", STRING, "", internal=True)
     kbroker_metrics_address: str = setting("kbroker.metrics.address", STRING, "", internal=True)

@@ -79,6 +79,10 @@ class NetworkLimits(NamedTuple):
     turn_time: float = 0.002
     """Time after which others have their turn."""
 
+    busy_poll: float = 0.0
+    """While lone requests follow each other within this time, the loop looks for the next one
+    without sleeping, so long after each answer; 0: never. For new servers only."""
+
     scratch_bytes: int = 131_072
     """The buffer all connections receive into, at least so large; large frames have their own."""
 

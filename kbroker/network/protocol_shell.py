@@ -15,7 +15,8 @@ from kbroker.network.connection import CLOSED_BY_PEER, CLOSED_BY_SERVER, Connect
 
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer
-    from kbroker.network.connection import ReadProxyHeader
+    from kbroker.network.busy_poll import BusyPoll
+    from kbroker.network.connection import ConnectionSettings, ReadProxyHeader
     from kbroker.network.direct_socket import DirectSocket
     from kbroker.network.server import ShellHost
     from kbroker.request_context import ConnectionContext
@@ -27,6 +28,12 @@ _LONELY_ENOUGH = 8
 _PROBE_EVERY = 64
 
 
+def _usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class WriteBatch:
     """Writes the answers of many connections together, after all of a loop turn have been read.
 
@@ -36,9 +43,11 @@ class WriteBatch:
     one in 64, which looks whether that has changed.
     """
 
-    __slots__ = ("_is_deferring", "_lonely", "_shells", "_until_probe")
+    __slots__ = ("_is_deferring", "_lonely", "_shells", "_until_probe", "busy_poll")
 
     def __init__(self) -> None:
+        self.busy_poll: BusyPoll | None = None
+        """Told of each answer that was alone in its turn."""
         self._is_deferring = True
         self._lonely = 0
         self._until_probe = 0
@@ -68,6 +77,17 @@ class WriteBatch:
                 self._lonely = _LONELY_ENOUGH - 1
         for shell in shells:
             shell.flush()
+        if self.busy_poll is not None and len(shells) == 1:
+            self.busy_poll.answered()
+
+    def look_out(self, settings: "ConnectionSettings") -> None:
+        """Poll busily as the limits say, unless a client would need this very processor."""
+        from kbroker.network.busy_poll import BusyPoll
+
+        if _usable_processors() > 1:
+            call_soon = asyncio.get_running_loop().call_soon
+            span, monotonic = settings.limits.busy_poll, settings.clock.monotonic
+            self.busy_poll = BusyPoll(span, monotonic, call_soon)
 
 
 class ProtocolShell(asyncio.BufferedProtocol):
@@ -136,6 +156,8 @@ class ProtocolShell(asyncio.BufferedProtocol):
         self._is_begun = True
         high = self._host.settings.limits.write_buffer_bytes
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
+        if self._host.write_batch.busy_poll is None and self._host.settings.limits.busy_poll > 0:
+            self._host.write_batch.look_out(self._host.settings)
         self._gathers = _GATHERING_ASYNCIO or type(transport).__module__.startswith("uvloop")
         self._host.on_connected(self)
 
@@ -263,11 +285,14 @@ class ProtocolShell(asyncio.BufferedProtocol):
 
     def _give(self, answer: bytes) -> None:
         """The same for an answer that is whole, and the only one."""
-        if self._host.write_batch.take(self):
+        batch = self._host.write_batch
+        if batch.take(self):
             self._is_busy = True
             self._ready = answer
         else:
             self._write_answer(answer)
+            if batch.busy_poll is not None:
+                batch.busy_poll.answered()
 
     def _write_answer(self, answer: bytes) -> None:
         transport = self._transport

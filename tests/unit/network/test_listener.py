@@ -1,14 +1,23 @@
 """Listening sockets: the one test module that binds, to port 0 of the loopback address."""
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
 
 import anyio
 import pytest
 
 from kbroker.network.limits import NetworkLimits
-from kbroker.network.listener import ListenerEndpoint, bind, host_of, port_of
+from kbroker.network.listener import (
+    ListenerEndpoint,
+    bind,
+    host_of,
+    is_paced,
+    port_of,
+    stop_pacing_locally,
+)
 from kbroker.network.server import NetworkServer
 from tests.unit.network.peers import (
     ECHO,
@@ -305,3 +314,71 @@ async def test_a_server_starts_and_stops_without_listeners(kind):
     await world.server.drain(0)
     with anyio.move_on_after(0.01):
         await world.server.serve()
+
+
+class Accepted:
+    """What is asked of an accepted socket, and what it is told."""
+
+    def __init__(self, peer, own, error=None):
+        self.getpeername = lambda: (peer, 4321)
+        self.getsockname = lambda: (own, 9092)
+        self.options = []
+        self._error = error
+
+    def setsockopt(self, *option):
+        if self._error is not None:
+            raise self._error
+        self.options.append(option)
+
+
+on_linux = pytest.mark.skipif(
+    not hasattr(socket, "TCP_CONGESTION"), reason="this system has one congestion control"
+)
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("peer", "own", "is_local"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1", True),
+        ("::1", "::1", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", True),
+        ("192.0.2.7", "192.0.2.7", True),
+        ("192.0.2.8", "192.0.2.7", False),
+        ("2001:db8::2", "2001:db8::1", False),
+    ],
+)
+def test_only_connections_within_the_machine_are_no_longer_paced(peer, own, is_local):
+    accepted = Accepted(peer, own)
+    stop_pacing_locally(accepted)
+    expected = (socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    assert accepted.options == ([expected] if is_local else [])
+
+
+@on_linux
+def test_a_connection_goes_on_as_it_is_when_the_system_refuses():
+    stop_pacing_locally(Accepted("127.0.0.1", "127.0.0.1", PermissionError()))
+
+
+@on_linux
+async def test_a_system_that_paces_is_told_not_to_on_accepted_connections(kind):
+    """Where BBR is not to be had, nothing is changed."""
+
+    async def scenario(world, bound):
+        client = await world.dial(bound[0].port)
+        assert await echo(client, 1)
+        [shell] = world.server._shells
+        with socket.socket(fileno=os.dup(shell.fileno())) as accepted:
+            assert not is_paced(accepted)
+
+    original = socket.socket.listen
+
+    def listen(self, backlog):
+        with contextlib.suppress(OSError):
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+        original(self, backlog)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "listen", listen)
+        await run(kind, scenario, [endpoint()])

@@ -222,7 +222,7 @@ def rest(log: UnifiedLog) -> bool:
 
     Compacted logs of several segments stay: the cleaner looks at them again and again.
     """
-    if log.is_flushing or not log.has_files or isinstance(log, DormantLog):
+    if log.is_flushing or not log.has_files or log.is_dormant:
         return False
     if log.config.compact and len(log.segments) > 1:
         return False
@@ -251,7 +251,7 @@ async def rest_idle(
     rested = 0
     turn_ends = clock.monotonic() + _TURN_S
     for key, log in list(logs.items()):
-        if not isinstance(log, DormantLog) and not log.is_in_use and logs.get(key) is log:
+        if not log.is_dormant and not log.is_in_use and logs.get(key) is log:
             end = log.log_end_offset
             if ends.get(key) != end:
                 idle[key] = end

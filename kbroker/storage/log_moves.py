@@ -129,7 +129,7 @@ class LogMoves:
                 if log is None:
                     self.cancel(key)
                     return
-                if await self._step(log, move.future):
+                if await self._step(log, move):
                     self._replace(key, log, move)
                     return
         except (KafkaError, OSError, ValueError) as error:
@@ -137,8 +137,9 @@ class LogMoves:
             self._logs.env.log.error("%s-%d cannot move: %s", *key, error)
             self.cancel(key)
 
-    async def _step(self, log: "UnifiedLog", future: "UnifiedLog") -> bool:
+    async def _step(self, log: "UnifiedLog", move: Move) -> bool:
         """Copy a little; True when both are the same and the copy is on the device."""
+        future = move.future
         if future.log_end_offset < log.log_start_offset:
             future.truncate_fully_and_start_at(_first_offset(log))
         if future.log_end_offset >= log.log_end_offset:
@@ -155,7 +156,8 @@ class LogMoves:
         data = bytearray().join(read.records.parts())
         if future.append_as_follower(memoryview(data)) is None:
             raise ValueError(f"nothing can be read at {future.log_end_offset}")
-        await self._throttle.moved(len(data))
+        key = (log.topic, log.partition)
+        await self._throttle.moved(len(data), lambda: self._moves.get(key) is move)
         await anyio.lowlevel.checkpoint()
         return False
 

@@ -14,7 +14,6 @@ import anyio.lowlevel
 from kbroker.common.files import FileSystem
 from kbroker.common.offload import Offload
 from kbroker.protocol.errors import KafkaError
-from kbroker.storage.dormant_log import DormantLog
 from kbroker.storage.unified_log import UnifiedLog
 
 _SYNCED_AT_ONCE: Final = 32
@@ -29,7 +28,7 @@ async def close_logs(
     is_whole = True
     open_logs = []
     for number, each in enumerate(logs, 1):
-        if isinstance(each, DormantLog) and each.unflushed_messages == 0:
+        if each.is_dormant and each.unflushed_messages == 0:
             continue
         try:
             each.close()

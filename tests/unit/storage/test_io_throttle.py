@@ -69,6 +69,35 @@ async def test_a_limit_that_is_lifted_counts_soon() -> None:
         assert world.moved == 3_000_000
 
 
+async def test_who_is_not_wanted_any_more_waits_no_longer() -> None:
+    world = World(1)
+    wanted = True
+
+    async def work() -> None:
+        await world.throttle.moved(1_000_000, lambda: wanted)
+        world.moved += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await world.pass_time(3)
+        assert world.moved == 0
+        wanted = False
+        await world.pass_time(1.1)
+        assert world.moved == 1
+
+
+async def test_what_was_left_to_pay_is_forgotten_with_its_rate() -> None:
+    world = World(1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.throttle.moved, 1_000_000, lambda: False)
+        await world.pass_time(0.1)
+    world.throttle.bytes_per_s = 1000
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.work, 1, 500)
+        await world.pass_time(0.6)
+    assert world.moved == 500
+
+
 async def test_nobody_waits_for_what_others_move_later() -> None:
     world = World(1000)
 

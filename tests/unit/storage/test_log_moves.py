@@ -282,7 +282,7 @@ def test_retention_may_overtake_the_copy() -> None:
     begin(manager)
     move = manager.moves.get(*KEY)
     assert move is not None
-    anyio.run(manager.moves._step, log, move.future)
+    anyio.run(manager.moves._step, log, move)
     for number in range(20):
         append_values(log, b"more %d" % number, leader_epoch=2)
     log.maybe_increment_log_start_offset(30)
@@ -389,18 +389,27 @@ async def _pass(world: World, seconds: float) -> None:
 
 @pytest.mark.anyio
 async def test_a_slow_move_ends_soon_when_it_is_called_off() -> None:
+    """Also while the rate lets nothing through: the next move waits for the end of this one."""
     world = World()
     manager = world.manager()
     await manager.load()
     log = filled(manager)
     manager.moves.set_rate(0)
     begin(manager)
+    is_over = anyio.Event()
+
+    async def move() -> None:
+        await manager.movers.run_pending()
+        is_over.set()
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(manager.movers.run_pending)
+        tasks.start_soon(move)
         await _pass(world, 1)
+        assert not is_over.is_set()
         manager.moves.cancel(KEY)
-        manager.moves.set_rate(NO_LIMIT)
         await _pass(world, 1.5)
+        assert is_over.is_set()
+        tasks.cancel_scope.cancel()
     assert log_of(manager) is log
     world.clock.advance(1)
     world.timer.run_due()

@@ -3,18 +3,26 @@
 Who waits in the selector has to be woken by whoever sends. On a virtual machine that takes longer
 than answering a small request does, and costs the sender and the receiver about as much time of
 their processors as looking again and again does. So while a lone client's requests follow each
-other closely, the loop goes round without sleeping, for a bounded time after each answer. It sleeps
-as ever when nothing comes, and looks no more for those that pause too often.
+other closely, the loop goes round without sleeping, for a bounded time after each answer. Time in
+which it looked and nothing came is paid for by requests that looking has found before, or else is a
+small share of all time: where requests pause too often, and where there are none, the loop sleeps.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-_FEWEST: Final = 8
-"""So many answers follow each other closely before the first look."""
-_MOST: Final = 512
-_WORTH: Final = 16
-"""Requests that looking must have found to be worth the one time that it found nothing."""
+_FOLLOWED: Final = 4
+"""So many answers follow each other closely before the loop stays awake."""
+_CLOSELY: Final = 2
+"""Spans between them at most: these requests still have to wake the loop."""
+_AT_WORK: Final = 0.5
+"""A turn that took more of a span than this had other work: nothing was looked for meanwhile."""
+_EARNED: Final = 0.125
+"""Spans of looking in vain that a request is worth which looking has found."""
+_SHARE: Final = 0.02
+"""The part of all time that may be spent beyond that."""
+_SAVED: Final = 64
+"""Spans that are saved up at most."""
 
 
 class BusyPoll:
@@ -22,12 +30,13 @@ class BusyPoll:
 
     __slots__ = (
         "_call_soon",
+        "_credit",
+        "_credited_at",
         "_followed",
-        "_found",
         "_is_looking",
         "_look_again",
         "_monotonic",
-        "_needed",
+        "_seen",
         "_span",
         "_until",
     )
@@ -43,35 +52,47 @@ class BusyPoll:
         self._monotonic = monotonic
         self._call_soon = call_soon
         self._look_again = self._look
-        self._needed = _FEWEST
-        self._followed = 0  # answers that came within the span of the one before, in a row
-        self._found = 0  # of them, those since the loop has been awake
+        self._credit = span  # seconds that may be spent looking in vain
+        self._credited_at = monotonic()
+        self._followed = 0  # answers in a row that came closely after the one before
         self._is_looking = False
-        self._until = float("-inf")
+        self._seen = 0.0  # when it looked last
+        self._until = float("-inf")  # until then the next answer is close, or is looked for
 
     def answered(self) -> None:
         """A request that came alone has been answered just now."""
         now = self._monotonic()
+        if self._is_looking:
+            self._credit += self._span * _EARNED
+            self._until = now + self._span
+            return
         if now > self._until:
             self._followed = 0
-        elif self._is_looking:
-            self._found += 1
         else:
             self._followed += 1
-            if self._followed >= self._needed:
-                self._found = 0
+            if self._followed >= _FOLLOWED and self._can_afford(now):
                 self._is_looking = True
+                self._seen = now
+                self._until = now + self._span
                 self._call_soon(self._look_again)
-        self._until = now + self._span
+                return
+        self._until = now + self._span * _CLOSELY
+
+    def _can_afford(self, now: float) -> bool:
+        earned = self._credit + (now - self._credited_at) * _SHARE
+        self._credit = min(earned, self._span * _SAVED)
+        self._credited_at = now
+        return self._credit >= self._span
 
     def _look(self) -> None:
         """Nothing but to have the loop look at its sockets: it runs once in each turn."""
-        if self._monotonic() <= self._until:
+        now = self._monotonic()
+        if now - self._seen > self._span * _AT_WORK:
+            self._until += now - self._seen
+        self._seen = now
+        if now <= self._until:
             self._call_soon(self._look_again)
             return
         self._is_looking = False
         self._followed = 0
-        if self._found >= _WORTH:
-            self._needed = _FEWEST
-        else:
-            self._needed = min(2 * self._needed, _MOST)
+        self._credit -= self._span

@@ -45,10 +45,9 @@ class Loop:
             assert turns < 100
         return turns
 
-    def closely_until_awake(self):
-        """How many answers it takes; the first has nothing it could follow."""
+    def answer_until_awake(self):
+        """The loop sleeps; how many answers it takes, the first having nothing to follow."""
         self.clock.advance(1.0)
-        self.answer()
         count = 0
         while not self.is_awake:
             self.answer()
@@ -58,9 +57,15 @@ class Loop:
 
 def test_it_looks_when_answers_follow_each_other_closely():
     loop = Loop()
-    loop.answer(8)
+    loop.answer(4)
     assert not loop.is_awake, "the first followed none"
     loop.answer()
+    assert loop.is_awake
+
+
+def test_answers_are_close_that_had_to_wake_the_loop():
+    loop = Loop()
+    loop.answer(5, pause=SPAN * 1.9)
     assert loop.is_awake
 
 
@@ -68,11 +73,11 @@ def test_it_goes_to_sleep_a_span_after_the_last_answer():
     loop = Loop()
     loop.answer(40)
     assert 5 <= loop.turns_until_asleep() <= 6
-    loop.answer(8, pause=SPAN * 2)
+    loop.answer(8, pause=SPAN * 2.1)
     assert not loop.is_awake
 
 
-@pytest.mark.parametrize("pause", [SPAN * 1.01, 0.001, 1.0])
+@pytest.mark.parametrize("pause", [SPAN * 2.01, 0.001, 1.0])
 def test_it_never_looks_for_those_that_pause(pause):
     loop = Loop()
     for _ in range(200):
@@ -83,8 +88,8 @@ def test_it_never_looks_for_those_that_pause(pause):
 def test_one_pause_begins_the_count_anew():
     loop = Loop()
     for _ in range(50):
-        loop.answer(8)
-        loop.clock.advance(SPAN * 1.01)
+        loop.answer(4)
+        loop.clock.advance(SPAN * 2.01)
         assert not loop.is_awake
 
 
@@ -95,27 +100,57 @@ def test_it_asks_for_one_look_in_each_turn():
         assert len(loop.asked) <= 1
 
 
-def test_looking_in_vain_is_tried_less_and_less_often():
+@pytest.mark.parametrize("burst", [5, 6, 8, 12])
+@pytest.mark.parametrize("pause", [SPAN * 3, 0.01])
+def test_looking_in_vain_takes_a_small_share_of_all_time(burst, pause):
     loop = Loop()
-    needed = []
-    for _ in range(9):
-        needed.append(loop.closely_until_awake())
-        loop.turns_until_asleep()
-    assert needed == [8, 16, 32, 64, 128, 256, 512, 512, 512]
+    in_vain = found = 0
+    for _ in range(2_000):
+        for _ in range(burst):
+            found += loop.is_awake
+            loop.answer()
+        if loop.is_awake:
+            in_vain += 1
+            loop.turns_until_asleep()
+        loop.clock.advance(pause)
+    assert in_vain, "that it pays is tried now and then"
+    assert in_vain * SPAN <= loop.clock.monotonic() * 0.02 + found * SPAN / 8 + SPAN
 
 
-def test_what_looking_found_makes_up_for_having_looked_in_vain():
+def test_what_looking_found_pays_for_looking_in_vain():
     loop = Loop()
-    for _ in range(5):
-        loop.closely_until_awake()
+    for _ in range(500):
+        assert loop.answer_until_awake() == 5
+        loop.answer(8)
         loop.turns_until_asleep()
-    assert loop.closely_until_awake() == 256
-    loop.answer(15)
+
+
+def test_no_more_is_saved_up_than_a_moment_of_looking():
+    loop = Loop()
+    loop.answer(100_000)
     loop.turns_until_asleep()
-    assert loop.closely_until_awake() == 512
-    loop.answer(16)
-    loop.turns_until_asleep()
-    assert loop.closely_until_awake() == 8
+    in_vain, start = 0, loop.clock.monotonic()
+    for _ in range(1_000):
+        loop.answer(5)
+        if loop.is_awake:
+            in_vain += 1
+            loop.turns_until_asleep()
+        loop.clock.advance(SPAN * 3)
+    share = (loop.clock.monotonic() - start) * 0.02
+    assert 64 <= in_vain <= 64 + share / SPAN + 1
+
+
+def test_what_other_requests_took_is_no_time_of_looking():
+    loop = Loop()
+    loop.answer_until_awake()
+    for _ in range(50):
+        loop.answer(10)
+        loop.clock.advance(SPAN * 20)
+        loop.turn()
+        loop.clock.advance(SPAN * 0.9)
+        loop.turn()
+        assert loop.is_awake
+    assert loop.turns_until_asleep() <= 6
 
 
 @pytest.mark.anyio

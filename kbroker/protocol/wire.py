@@ -27,7 +27,7 @@ MAX_ELEMENTS: Final = 1 << 18
 NO_LIMIT: Final = 1 << 31  # numbers are cheap, and what we wrote ourselves is as long as it is
 JOIN_BELOW: Final = 4096  # parts smaller than this are copied together, larger ones stand alone
 
-_ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]?")
+_ENCODED_SURROGATE: Final = rb"\xed[\xa0-\xbf][\x80-\xbf]?"
 _REPLACEMENT: Final = b"\xef\xbf\xbd"
 _ONE_BYTE: Final = tuple(bytes((value,)) for value in range(256))
 
@@ -142,7 +142,7 @@ def _beyond(end: int, buffer: Buffer) -> DecodeError:
 
 def _replaced(raw: Buffer) -> str:
     """Text that is not UTF-8: Java replaces an encoded surrogate as a whole, Python its bytes."""
-    return _ENCODED_SURROGATE.sub(_REPLACEMENT, bytes(raw)).decode("utf-8", "replace")
+    return re.sub(_ENCODED_SURROGATE, _REPLACEMENT, bytes(raw)).decode("utf-8", "replace")
 
 
 def read_nullable_string(buffer: Buffer, position: int) -> tuple[str | None, int]:

@@ -1,7 +1,6 @@
 """One data directory: its lock, whose it is, its checkpoints and the clean shutdown marker."""
 
 import os
-import re
 from collections.abc import Mapping
 
 from kbroker.common.faults import NO_FAULTS, Faults
@@ -33,8 +32,9 @@ KRAFT_METADATA_DIRECTORY = "__cluster_metadata-0"
 DELETE_DIRECTORY_SUFFIX = "-delete"
 STRAY_DIRECTORY_SUFFIX = "-stray"
 FUTURE_DIRECTORY_SUFFIX = "-future"
-_LEGAL_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-_PARTITION_DIRECTORY = re.compile(r"(.+)-(\d{1,10})")
+_LEGAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_LONGEST_TOPIC = 249
+_LONGEST_NUMBER = 10
 _LONGEST_NAME = 255
 
 Offsets = dict[tuple[str, int], int]
@@ -54,17 +54,21 @@ class UnusableDirectoryError(DataDirectoryError):
 
 def partition_directory_name(topic: str, partition: int) -> str:
     """``topic-partition``. ValueError for a topic name that must not become a path."""
-    if topic in (".", "..") or not _LEGAL_TOPIC.fullmatch(topic) or partition < 0:
+    if not _is_legal_topic(topic) or partition < 0:
         raise ValueError(f"{topic!r} partition {partition} cannot name a directory")
     return f"{topic}-{partition}"
 
 
 def parse_partition_directory_name(name: str) -> tuple[str, int] | None:
     """(topic, partition), None when the name is of something else."""
-    match = _PARTITION_DIRECTORY.fullmatch(name)
-    if match is None or match[1] in (".", "..") or not _LEGAL_TOPIC.fullmatch(match[1]):
-        return None
-    return match[1], int(match[2])
+    topic, _, number = name.rpartition("-")
+    is_number = number.isdecimal() and number.isascii() and len(number) <= _LONGEST_NUMBER
+    return (topic, int(number)) if is_number and _is_legal_topic(topic) else None
+
+
+def _is_legal_topic(name: str) -> bool:
+    is_name = 0 < len(name) <= _LONGEST_TOPIC and name not in (".", "..")
+    return is_name and _LEGAL.issuperset(name)
 
 
 def parse_future_directory_name(name: str) -> tuple[str, int] | None:

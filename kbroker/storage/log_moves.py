@@ -15,7 +15,6 @@ import anyio.lowlevel
 from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.background_jobs import BackgroundJobs
-from kbroker.storage.fetch_info import FetchIsolation
 from kbroker.storage.io_throttle import IoThrottle
 from kbroker.storage.log_directory import (
     FUTURE_DIRECTORY_SUFFIX,
@@ -139,6 +138,8 @@ class LogMoves:
 
     async def _step(self, log: "UnifiedLog", move: Move) -> bool:
         """Copy a little; True when both are the same and the copy is on the device."""
+        from kbroker.storage.fetch_info import FetchIsolation  # it came with the logs
+
         future = move.future
         if future.log_end_offset < log.log_start_offset:
             future.truncate_fully_and_start_at(_first_offset(log))

@@ -75,7 +75,6 @@ LOADED_WHEN_READY = [
     "kbroker.storage.checkpoint_rows",
     "kbroker.storage.checkpoints",
     "kbroker.storage.data_directories",
-    "kbroker.storage.fetch_info",
     "kbroker.storage.io_throttle",
     "kbroker.storage.log_cleaner_manager",
     "kbroker.storage.log_directory",

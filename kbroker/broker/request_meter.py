@@ -160,6 +160,7 @@ class MeteredDispatcher(Dispatcher):
             api.shortcut = None  # records are counted as the handler is passed
         elif key == _FETCH:
             api.handle = self._around(api.handle, self._count_fetch)
+            api.shortcut = None
         return api
 
     @staticmethod

@@ -11,6 +11,7 @@ quotas, tiered storage.
 from typing import TYPE_CHECKING, Any, Final
 
 from kbroker.handlers.current_leader import current_leader
+from kbroker.handlers.repeated_fetch import RepeatedFetch
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.messages.fetch_response import (
@@ -95,6 +96,11 @@ def error_response(request: "FetchRequest", error: KafkaError, version: int) -> 
             for topic in request.topics
         ]
     return response
+
+
+def shortcut(services: "Services") -> RepeatedFetch:
+    """For requests that were answered before, but for their offset."""
+    return RepeatedFetch(services)
 
 
 def _isolation(level: int, replica_id: int) -> FetchIsolation:

@@ -550,8 +550,8 @@ class LogSegment:
         size = min(max_position - position, limit)
         if size <= 0:
             return EMPTY_SLICE, position, False
-        if size == batch_size:
-            self.remember(last_offset + 1, position + size)
+        if size <= 2 * batch_size:  # the next read begins behind this batch: no other fits
+            self.remember(last_offset + 1, position + batch_size)
         return self.slice(position, size), position, False
 
     def slice(self, position: int, size: int) -> LogSlice:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.files import File, MemoryFileSystem
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader
+from kbroker.storage.batch_scan import locate
 from tests.unit.storage.log_fixture import (
     DIRECTORY,
     END,
@@ -69,6 +70,24 @@ def test_limits_on_what_a_read_returns() -> None:
         read_bytes(log, 0, max_bytes=-1)
     assert caught.value.error_code is ErrorCode.UNKNOWN_SERVER_ERROR
     assert read_bytes(log, 4, max_bytes=-1) == b""
+
+
+def test_after_a_batch_that_fills_a_read_the_next_is_found_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = new_log()
+    append_values(log, *[b"v" * 100] * 6)
+    size = len(batch(b"v" * 100))
+    begun: list[int] = []
+
+    def noting(file: File, offset: int, position: int, end: int) -> tuple[int, int, int] | None:
+        begun.append(position)
+        return locate(file, offset, position, end)
+
+    monkeypatch.setattr("kbroker.storage.log_segment.locate", noting)
+    for offset in range(5):
+        assert len(read_bytes(log, offset, max_bytes=size + 7)) == size + 7
+    assert begun == [size * offset for offset in range(5)]
 
 
 def test_reads_are_bounded_by_the_high_watermark() -> None:

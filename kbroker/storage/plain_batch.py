@@ -16,8 +16,12 @@ from kbroker.record.walk import NO_MINIMUM, WalkResult
 from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
 
 _MAX_INT64: Final = 0x7FFFFFFFFFFFFFFF
+_FEWEST_BYTES: Final = 6  # of a record behind its length: six fields of one byte
 _AS_THEY_CAME: Final = frozenset({"producer", "uncompressed"})
 """compression.type of topics that leave uncompressed batches alone."""
+_UNUSUAL: Final = 0
+_WITHOUT_KEY: Final = 1
+_WITH_KEY: Final = 2
 
 
 def validate_plain_batch(
@@ -61,27 +65,20 @@ def validate_plain_batch(
         or crc32c(batch[ATTRIBUTES_POSITION:]) != crc
     ):
         return None
-    result = WalkResult()
-    try:
-        end = walk_on(
-            walkable(batch),
-            HEADER_SIZE,
-            size,
-            limit=record_count,
-            base_timestamp=base_timestamp,
-            result=result,
-            strict=True,
-        )
-    except KafkaError:  # whose code and text are the validator's business
-        return None
-    if (
-        end != size
-        or result.index != record_count
-        or result.max_timestamp != max_timestamp
-        or (result.has_null_key and config.compact)
-    ):
-        return None
-    low = result.min_timestamp
+    lone = _lone_record(batch, size) if record_count == 1 and base_timestamp >= 0 else _UNUSUAL
+    if lone:
+        if max_timestamp != base_timestamp or (lone == _WITHOUT_KEY and config.compact):
+            return None
+        low, index_of_max_timestamp = base_timestamp, 0
+    else:
+        result = _walked(batch, size, record_count, base_timestamp)
+        if (
+            result is None
+            or result.max_timestamp != max_timestamp
+            or (result.has_null_key and config.compact)
+        ):
+            return None
+        low, index_of_max_timestamp = result.min_timestamp, result.index_of_max_timestamp
     if low != NO_MINIMUM:  # some record has a timestamp
         age = now_ms - low
         if (
@@ -100,6 +97,69 @@ def validate_plain_batch(
     validated.attributes = 0
     validated.is_transactional = validated.is_control = False
     validated.max_timestamp = max_timestamp
-    validated.offset_delta_of_max_timestamp = result.index_of_max_timestamp
+    validated.offset_delta_of_max_timestamp = index_of_max_timestamp
     validated.log_append_time_ms = -1
     return validated
+
+
+def _walked(
+    batch: memoryview, size: int, record_count: int, base_timestamp: int
+) -> WalkResult | None:
+    """What the walk says of the records; None when they are not sound, or not so many."""
+    result = WalkResult()
+    try:
+        end = walk_on(
+            walkable(batch),
+            HEADER_SIZE,
+            size,
+            limit=record_count,
+            base_timestamp=base_timestamp,
+            result=result,
+            strict=True,
+        )
+    except KafkaError:  # whose code and text are the validator's business
+        return None
+    return result if end == size and result.index == record_count else None
+
+
+def _lone_record(batch: memoryview, size: int) -> int:
+    """Whether the only record, at the time of its batch, is sound; _UNUSUAL says: walk.
+
+    Usual is: at most 8 KiB, a key below 64 bytes or none, no headers.
+    """
+    try:
+        raw = batch[HEADER_SIZE]
+        position = HEADER_SIZE + 1
+        if raw >= 0x80:
+            if (byte := batch[position]) >= 0x80:
+                return _UNUSUAL
+            raw += (byte - 1) << 7
+            position += 1
+        attributes, timestamp_delta, offset_delta, key = batch[position : position + 4]
+        if (
+            attributes
+            or timestamp_delta
+            or offset_delta
+            or key >= 0x80
+            or raw & 1
+            or raw < 2 * _FEWEST_BYTES
+            or position + (raw >> 1) != size
+        ):
+            return _UNUSUAL
+        position += 4
+        if not key & 1:
+            position += key >> 1
+        raw = batch[position]
+        position += 1
+        if raw >= 0x80:
+            if (byte := batch[position]) >= 0x80:
+                return _UNUSUAL
+            raw += (byte - 1) << 7
+            position += 1
+        if not raw & 1:
+            position += raw >> 1
+        if position + 1 != size or batch[position]:
+            return _UNUSUAL
+    except (IndexError, ValueError):  # shorter than its fields
+        return _UNUSUAL
+    return _WITHOUT_KEY if key & 1 else _WITH_KEY

@@ -110,13 +110,39 @@ def test_read_only_batches_are_left_to_the_validator():
     assert validate_plain_batch(memoryview(bytes(records(1))), LogConfig(), NOW) is None
 
 
+def one(value, key=b"k", **fields):
+    return batch_of(
+        record_bytes(value, key=key, **fields), count=1, base_timestamp=NOW, max_timestamp=NOW
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 100, 8_000, 8_191, 8_192, 20_000])
+@pytest.mark.parametrize("key", [None, b"", b"k", bytes(63), bytes(64), bytes(200)])
+def test_a_lone_record_of_any_size_is_sound(size, key):
+    batch = one(bytes(size), key)
+    accepted = plain(batch)
+    assert accepted is not None
+    assert fields(accepted) == fields(at_length(batch))
+    assert (plain(batch, config(cleanup_policy="compact")) is None) == (key is None)
+
+
 @given(
+    batch=st.sampled_from(
+        [
+            records(3, key=None, timestamps=(NOW, NOW - 7, NOW + 5)),
+            one(b"value"),
+            one(None, None),
+            one(bytes(100), None),
+            one(b"", bytes(70)),
+            one(b"v", headers=[("name", b"value")]),
+        ]
+    ),
     position=st.integers(0, 200),
     byte=st.integers(0, 255),
     repair=st.booleans(),
 )
-def test_it_accepts_only_what_the_validator_keeps_as_it_is(position, byte, repair):
-    batch = bytearray(records(3, key=None, timestamps=(NOW, NOW - 7, NOW + 5)))
+def test_it_accepts_only_what_the_validator_keeps_as_it_is(batch, position, byte, repair):
+    batch = bytearray(batch)
     position %= len(batch)
     if b.LENGTH_POSITION <= position < b.LEADER_EPOCH_POSITION:
         return  # the caller has looked at the length
@@ -126,3 +152,16 @@ def test_it_accepts_only_what_the_validator_keeps_as_it_is(position, byte, repai
     accepted = plain(bytearray(batch))
     if accepted is not None:
         assert fields(accepted) == fields(at_length(batch))
+
+
+def test_no_byte_of_a_lone_record_goes_unseen():
+    for batch in (one(b"value"), one(bytes(9_000), None)):
+        places = [*range(b.HEADER_SIZE, b.HEADER_SIZE + 10), len(batch) - 1]
+        for position in places:
+            for byte in range(256):
+                changed = bytearray(batch)
+                changed[position] = byte
+                b.write_crc(changed, 0, len(changed))
+                accepted = plain(bytearray(changed))
+                expected = at_length(changed)
+                assert (accepted is None) == (expected is None), (position, byte)

@@ -13,8 +13,9 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from kbroker.common.named_tuple import NamedTuple
 from kbroker.common.parts import Buffer
 
 _MAX_PARTS = 1024  # IOV_MAX of Linux and macOS

@@ -1,8 +1,9 @@
 """The broker's settings in force: static ones by precedence, dynamic ones over them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from kbroker.common.named_tuple import NamedTuple
 from kbroker.config.broker_settings import BrokerSettings
 from kbroker.config.config_def import (
     LONG,

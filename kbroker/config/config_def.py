@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
+
+from kbroker.common.named_tuple import NamedTuple
 
 
 class ConfigType(IntEnum):

@@ -1,8 +1,8 @@
 """``listeners``, ``advertised.listeners`` and ``listener.security.protocol.map``."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from kbroker.common.named_tuple import NamedTuple
 from kbroker.config.config_def import ConfigError
 
 

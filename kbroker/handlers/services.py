@@ -1,7 +1,9 @@
 """What a handler may call: the broker's services, made by the composition root."""
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from kbroker.common.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -1,8 +1,8 @@
 """What changed between two images, and how the store's events make the next one."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from kbroker.common.named_tuple import NamedTuple
 from kbroker.metadata.image import (
     BrokerImage,
     MetadataImage,

@@ -6,8 +6,8 @@ else it is the last known leader alone, once it is live, which may have lost rec
 """
 
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
 
+from kbroker.common.named_tuple import NamedTuple
 from kbroker.metadata.values import PartitionValue, RecoveryState
 
 NO_LEADER = -1

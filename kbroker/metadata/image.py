@@ -6,8 +6,9 @@ never modified; who keeps one keeps a consistent view.
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from kbroker.common.named_tuple import NamedTuple
 from kbroker.metadata.keys import ConfigResourceType
 from kbroker.metadata.values import PartitionValue
 

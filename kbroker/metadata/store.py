@@ -8,7 +8,9 @@ run against every implementation.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+from kbroker.common.named_tuple import NamedTuple
 
 
 class Entry(NamedTuple):

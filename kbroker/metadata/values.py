@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from enum import IntEnum
 from struct import Struct, error, unpack_from
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
+
+from kbroker.common.named_tuple import NamedTuple
 
 VERSION: Final = 0
 _VERSION_BYTE: Final = bytes([VERSION])

@@ -3,7 +3,9 @@
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+from kbroker.common.named_tuple import NamedTuple
 
 _UNLIMITED = 2_147_483_647
 _NO_OVERRIDES: Final[Mapping[str, int]] = MappingProxyType({})

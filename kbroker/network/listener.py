@@ -10,10 +10,11 @@ import contextlib
 import errno
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from kbroker.common.named_tuple import NamedTuple
 from kbroker.network.protocol_shell import ProtocolShell
 from kbroker.request_context import ConnectionContext
 

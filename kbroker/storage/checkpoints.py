@@ -8,9 +8,9 @@ import binascii
 import itertools
 import os
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from kbroker.common.files import FileSystem, write_atomically
+from kbroker.common.named_tuple import NamedTuple
 
 RECOVERY_POINT_CHECKPOINT = "recovery-point-offset-checkpoint"
 LOG_START_OFFSET_CHECKPOINT = "log-start-offset-checkpoint"

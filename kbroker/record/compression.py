@@ -307,12 +307,12 @@ class _ZstdInflater:
             output: bytes = self._reader.read(size)
         except (self._error, MemoryError) as error:
             raise UndecodableDataError(f"zstd: {error}") from None
-        if not output and not _zstd_frames_are_whole(self._data):
+        if not output and not zstd_frames_are_whole(self._data):
             raise UndecodableDataError("zstd data ends too early")
         return output
 
 
-def _zstd_frames_are_whole(data: memoryview) -> bool:
+def zstd_frames_are_whole(data: memoryview) -> bool:
     """Whether the last frame ends where the data ends; the library's reader does not tell.
 
     Follows the block headers of RFC 8878; the data has been decoded, so they are valid as far as

@@ -10,6 +10,7 @@ from kbroker.common.faults import NO_FAULTS, Faults
 from kbroker.config.config_def import LONG_MAX
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
+from kbroker.record.inflate_at_once import AtOnceInflater
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_validator import ValidatedRecords, validate_records
 from kbroker.storage.plain_batch import validate_plain_batch
@@ -39,6 +40,7 @@ class LeaderAppend:
         self._clock = clock
         self._offload = offload
         self._faults = faults
+        self._at_once = AtOnceInflater()
         self._walk_records = _walks_records(config.current)
         config.subscribe(self._on_config_changed)
 
@@ -78,6 +80,7 @@ class LeaderAppend:
                 topic_partition=f"{partition.topic}-{partition.index}",
                 walk=self._walk_records,
                 is_one_batch=is_one_batch,
+                at_once=self._at_once,
             )
         if not isinstance(validated, ValidatedRecords):
             return self._append_when_validated(

@@ -11,8 +11,10 @@ The order of the checks is Kafka's, so that a batch with two faults gets Kafka's
 
 Well-formed bytes stay where they are: at most attributes, max timestamp and CRC are written over.
 Bound where Kafka has no bound: inflated data is walked in chunks that are forgotten, and ends at
-``inflated_limit``; work of more than INLINE_SIZE bytes or WALK_SLICE records is done by a
-coroutine that decompresses through Offload and gives way between slices of the walk.
+``inflated_limit``. Work of more than INLINE_SIZE bytes (AT_ONCE_SIZE where a batch can be inflated
+at once) or WALK_SLICE records is done by a coroutine, which gives way between slices of the walk.
+What fits one buffer is inflated in the loop's thread, within a millisecond: the way to a thread and
+back costs as much. All else goes through Offload, chunk by chunk.
 """
 
 from collections.abc import Callable, Coroutine
@@ -36,18 +38,21 @@ from kbroker.record.batch import (
     TRANSACTIONAL_BIT,
     RecordBatchHeader,
     assemble_batch,
-    base_offset,
     patch_timestamps,
-    verify_crc,
 )
-from kbroker.record.chunks import ChunkReader, inflate_small
-from kbroker.record.compression import UndecodableDataError, open_inflater
+from kbroker.record.chunks import CHUNK_SIZE, ChunkReader, inflate_small
+from kbroker.record.compression import open_inflater
+from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater
 from kbroker.record.rebuild import rebuild_records
 from kbroker.record.stream_walk import StreamWalker, walk_on, walk_uncompressed, walkable
 from kbroker.record.walk import NO_MINIMUM, WalkResult, check_end
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.record_errors import RecordErrors, RecordValidationError
-from kbroker.storage.request_records import check_request_records, next_batch_size
+from kbroker.storage.request_records import (
+    check_batch,
+    check_request_records,
+    next_batch_size,
+)
 
 __all__ = [
     "RecordValidationError",
@@ -59,6 +64,9 @@ __all__ = [
 
 INLINE_SIZE: Final = 64 * 1024
 """Inflated or compressed bytes that are worth no thread: about a quarter of a millisecond."""
+
+AT_ONCE_SIZE: Final = 256 * 1024
+"""The same for inflating at once, which takes no longer for them."""
 
 WALK_SLICE: Final = 2048
 """Records that are walked before others get their turn: 1 to 2 ms interpreted."""
@@ -145,6 +153,7 @@ def validate_records(
     topic_partition: str = "",
     walk: bool = True,
     is_one_batch: bool = False,
+    at_once: AtOnceInflater | None = None,
 ) -> Validated:
     """Validates one batch for a topic with ``config``; a coroutine when it is much work.
 
@@ -154,6 +163,7 @@ def validate_records(
     rebuilt at once where the topic asks for another codec. ``walk=False``
     (kbroker.record.validation=header) trusts the records wherever nothing depends on them.
     ``is_one_batch``: the caller has looked, ``records`` is one whole batch of magic 2, no more.
+    ``at_once`` belongs to the caller's thread and spares what fits its buffer the way to another.
     Raises KafkaError, RecordValidationError; UndecodableDataError and OutputLimitError are
     KafkaErrors too.
     """
@@ -164,8 +174,8 @@ def validate_records(
     else:
         size = next_batch_size(records, 0) or len(records)
     batch = records if size == len(records) else records[:size]
-    header = _check_batch(batch, config, origin)
-    validation = _Validation(batch, header, config, now_ms, offload, topic_partition)
+    header = check_batch(batch, config, origin)
+    validation = _Validation(batch, header, config, now_ms, offload, topic_partition, at_once)
     if origin is AppendOrigin.COORDINATOR:
         return validation.trust() if validation.in_place else validation.rebuild_at_once()
     if not walk and validation.in_place and not config.compact:
@@ -173,58 +183,11 @@ def validate_records(
     return validation.run()
 
 
-def _check_batch(batch: memoryview, config: LogConfig, origin: AppendOrigin) -> RecordBatchHeader:
-    """Everything that the 61 bytes of the header and the CRC tell."""
-    is_client = origin is AppendOrigin.CLIENT
-    size = len(batch)
-    if is_client and base_offset(batch) != 0:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD, "the base offset of a produced record batch should be 0"
-        )
-    if size > config.max_message_bytes:
-        raise KafkaError(
-            ErrorCode.MESSAGE_TOO_LARGE,
-            f"The record batch size in the append is {size} bytes which exceeds the maximum "
-            f"configured value of {config.max_message_bytes}.",
-        )
-    if not verify_crc(batch, 0, size):
-        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "Record is corrupt (size or CRC)")
-    header = RecordBatchHeader(batch)
-    if header.codec > compression.ZSTD:
-        raise UndecodableDataError(f"unknown compression type id: {header.codec}")
-    if is_client:
-        _check_client_batch(header)
-    elif header.record_count < 0:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD, f"Found invalid record count {header.record_count}"
-        )
-    return header
-
-
-def _check_client_batch(header: RecordBatchHeader) -> None:
-    count = header.record_count
-    if header.last_offset_delta < 0 or count <= 0 or header.last_offset_delta + 1 != count:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD,
-            f"Inconsistent batch offset range [0, {header.last_offset_delta}] and count of "
-            f"records {count}",
-        )
-    if header.is_control:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD, "Clients are not allowed to write control records"
-        )
-    if header.has_producer_id and header.base_sequence < 0:
-        raise KafkaError(
-            ErrorCode.INVALID_RECORD,
-            f"Invalid sequence number {header.base_sequence} in record batch with producerId "
-            f"{header.producer_id}",
-        )
-
-
 class _Validation:
     """One batch on its way through the records and what follows."""
 
     __slots__ = (
+        "_at_once",
         "_batch",
         "_config",
         "_header",
@@ -245,6 +208,7 @@ class _Validation:
         now_ms: int,
         offload: Offload,
         topic_partition: str,
+        at_once: AtOnceInflater | None,
     ) -> None:
         self._batch = batch
         self._header = header
@@ -252,6 +216,7 @@ class _Validation:
         self._now_ms = now_ms
         self._offload = offload
         self._topic_partition = topic_partition
+        self._at_once = at_once
         self._source = header.codec
         self._target = self._source
         wanted = config.compression_type
@@ -284,6 +249,11 @@ class _Validation:
         data = self._record_data()
         if len(data) > INLINE_SIZE:
             return self._run_inflating(data)
+        if self._at_once is not None and self._source in AT_ONCE:
+            most = min(AT_ONCE_SIZE, self._limit + 1)
+            whole = self._at_once.inflate(self._source, data, most)
+            if whole is not None:
+                return self._run_at_once(self._at_once, whole)
         inflated = inflate_small(open_inflater(self._source, data, limit=self._limit), INLINE_SIZE)
         if inflated is None:
             return self._run_inflating(data)
@@ -293,6 +263,16 @@ class _Validation:
         if inflated.error is not None:
             raise inflated.error
         return self._conclude(walker.finish(), b"".join(inflated.chunks), small=True)
+
+    def _run_at_once(self, at_once: AtOnceInflater, inflated: memoryview) -> Validated:
+        if self._header.record_count > WALK_SLICE:
+            return self._run_inflated(at_once, inflated)
+        try:
+            walker = self._walker()
+            walker.feed(inflated)
+            return self._conclude(walker.finish(), inflated, small=True)
+        finally:
+            at_once.give_back(inflated)
 
     def _record_data(self) -> memoryview:
         return self._batch[HEADER_SIZE:]
@@ -340,8 +320,23 @@ class _Validation:
         )
 
     async def _run_inflating(self, data: memoryview) -> ValidatedRecords:
+        if self._at_once is not None:
+            most = min(CHUNK_SIZE, self._limit + 1)
+            inflated = self._at_once.inflate(self._source, data, most)
+            if inflated is not None:
+                return await self._run_inflated(self._at_once, inflated)
         walker = self._walker()
         await self._feed(walker, self._check_progress)
+        return await self._conclude_later(walker.finish())
+
+    async def _run_inflated(
+        self, at_once: AtOnceInflater, inflated: memoryview
+    ) -> ValidatedRecords:
+        try:
+            walker = self._walker()
+            await self._walk_slices(walker, inflated, self._check_progress)
+        finally:
+            at_once.give_back(inflated)
         return await self._conclude_later(walker.finish())
 
     def _check_progress(self, walker: StreamWalker) -> bool:
@@ -358,15 +353,22 @@ class _Validation:
         else:
             chunks = ChunkReader(open_inflater(self._source, data, limit=self._limit), [])
         while chunk := await self._offload.run(chunks.next):
-            walker.begin(chunk)
-            finished = False
-            while not finished:
-                finished = walker.advance(WALK_SLICE)
-                if not go_on(walker):
-                    return
-                await anyio.lowlevel.checkpoint()
-            if chunks.is_at_end:
+            if not await self._walk_slices(walker, chunk, go_on) or chunks.is_at_end:
                 return
+
+    @staticmethod
+    async def _walk_slices(
+        walker: StreamWalker, chunk: bytes | memoryview, go_on: Callable[[StreamWalker], bool]
+    ) -> bool:
+        """Walks a chunk, others have their turn in between; False when ``go_on`` was."""
+        walker.begin(chunk)
+        finished = False
+        while not finished:
+            finished = walker.advance(WALK_SLICE)
+            if not go_on(walker):
+                return False
+            await anyio.lowlevel.checkpoint()
+        return True
 
     def _conclude(
         self, result: WalkResult, record_data: bytes | memoryview, *, small: bool

@@ -1,11 +1,22 @@
-"""The framing of the records of a Produce request, as Kafka checks it before anything else."""
+"""The framing of the records of a Produce request, as Kafka checks it before anything else, and
+what it checks of a batch before it looks at the records."""
 
 from typing import Final
 
+from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
-from kbroker.record.batch import LENGTH_POSITION, LOG_OVERHEAD, MAGIC, MAGIC_POSITION
+from kbroker.record.batch import (
+    LENGTH_POSITION,
+    LOG_OVERHEAD,
+    MAGIC,
+    MAGIC_POSITION,
+    RecordBatchHeader,
+    base_offset,
+    verify_crc,
+)
 from kbroker.record.compression import ZSTD, UndecodableDataError
+from kbroker.storage.append_info import AppendOrigin
 
 _MAX_INT32: Final = 0x7FFFFFFF
 _MIN_BATCH_LENGTH: Final = 14
@@ -74,3 +85,51 @@ def next_batch_size(records: memoryview, position: int) -> int | None:
     if size > _MAX_INT32:  # Kafka's sum overflows, which its framing does not expect
         raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, f"a batch of {size} bytes")
     return None if remaining < size else size
+
+
+def check_batch(batch: memoryview, config: LogConfig, origin: AppendOrigin) -> RecordBatchHeader:
+    """Checks everything that the 61 bytes of the header and the CRC tell; KafkaError says what."""
+    is_client = origin is AppendOrigin.CLIENT
+    size = len(batch)
+    if is_client and base_offset(batch) != 0:
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, "the base offset of a produced record batch should be 0"
+        )
+    if size > config.max_message_bytes:
+        raise KafkaError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"The record batch size in the append is {size} bytes which exceeds the maximum "
+            f"configured value of {config.max_message_bytes}.",
+        )
+    if not verify_crc(batch, 0, size):
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "Record is corrupt (size or CRC)")
+    header = RecordBatchHeader(batch)
+    if header.codec > ZSTD:
+        raise UndecodableDataError(f"unknown compression type id: {header.codec}")
+    if is_client:
+        _check_client_batch(header)
+    elif header.record_count < 0:
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, f"Found invalid record count {header.record_count}"
+        )
+    return header
+
+
+def _check_client_batch(header: RecordBatchHeader) -> None:
+    count = header.record_count
+    if header.last_offset_delta < 0 or count <= 0 or header.last_offset_delta + 1 != count:
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD,
+            f"Inconsistent batch offset range [0, {header.last_offset_delta}] and count of "
+            f"records {count}",
+        )
+    if header.is_control:
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, "Clients are not allowed to write control records"
+        )
+    if header.has_producer_id and header.base_sequence < 0:
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD,
+            f"Invalid sequence number {header.base_sequence} in record batch with producerId "
+            f"{header.producer_id}",
+        )

@@ -14,11 +14,13 @@ from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record import batch as b
 from kbroker.record import compression
+from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater
 from kbroker.record.record import Record, iter_records
 from kbroker.storage import log_validator, record_errors
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_validator import (
     RecordValidationError,
+    ValidatedRecords,
     check_request_records,
     inflated_limit,
     validate_records,
@@ -34,6 +36,7 @@ from tests.unit.record.batches import (
 
 NOW = 1_700_000_000_000
 HOUR = 3_600_000
+SEEN = ValidatedRecords.__slots__
 OLD = {"base_timestamp": 1000, "max_timestamp": 1000}
 
 
@@ -42,8 +45,7 @@ def config(**settings):
     return LogConfig.from_properties(properties, LogConfig())
 
 
-def validate(batch, settings=None, *, origin=AppendOrigin.CLIENT, **options):
-    """The result, whether or not it took a coroutine."""
+def validate_once(batch, settings, *, origin=AppendOrigin.CLIENT, **options):
     validated = validate_records(
         memoryview(batch),
         config=settings or LogConfig(),
@@ -54,6 +56,25 @@ def validate(batch, settings=None, *, origin=AppendOrigin.CLIENT, **options):
         **options,
     )
     return asyncio.run(validated) if inspect.iscoroutine(validated) else validated
+
+
+def outcome(batch, settings, **options):
+    """All that can be seen of a validation, be it an error."""
+    try:
+        validated = validate_once(batch, settings, **options)
+    except KafkaError as error:
+        errors = getattr(error, "record_errors", None)
+        return type(error), error.error_code, error.message, errors
+    return [bytes(getattr(validated, n)) if n == "data" else getattr(validated, n) for n in SEEN]
+
+
+def validate(batch, settings=None, **options):
+    """The result, whether or not it took a coroutine; the same when it is inflated at once."""
+    if len(batch) > b.HEADER_SIZE and batch[b.ATTRIBUTES_POSITION + 1] & 7 in AT_ONCE:
+        streamed = outcome(bytearray(batch), settings, **options)
+        at_once = outcome(bytearray(batch), settings, at_once=AtOnceInflater(), **options)
+        assert at_once == streamed
+    return validate_once(batch, settings, **options)
 
 
 def error_of(batch, settings=None, **options):
@@ -553,13 +574,14 @@ def test_coordinators_never_wait(codec):
 
 
 def test_small_work_is_inline_and_large_work_a_coroutine():
-    def is_coroutine(batch, settings=None):
+    def is_coroutine(batch, settings=None, at_once=None):
         validated = validate_records(
             memoryview(batch),
             config=settings or LogConfig(),
             origin=AppendOrigin.CLIENT,
             now_ms=NOW,
             offload=InlineOffload(),
+            at_once=at_once,
         )
         if inspect.iscoroutine(validated):
             asyncio.run(validated)
@@ -575,6 +597,44 @@ def test_small_work_is_inline_and_large_work_a_coroutine():
     assert is_coroutine(
         batch_of(record_bytes(bytes(100_000)), count=1), config(compression_type="lz4")
     )
+    for codec in AT_ONCE:
+        for size in (100_000, 300_000):
+            batch = batch_of(record_bytes(bytes(size)), count=1, codec=codec)
+            is_large = size > log_validator.AT_ONCE_SIZE
+            assert is_coroutine(batch, at_once=AtOnceInflater()) is is_large
+        large = many(log_validator.WALK_SLICE + 1, codec)
+        assert is_coroutine(large, at_once=AtOnceInflater())
+
+
+class NoOffload(InlineOffload):
+    async def run(self, work):
+        raise AssertionError("no thread is needed")
+
+
+@pytest.mark.parametrize("codec", sorted(AT_ONCE))
+def test_what_fits_the_buffer_goes_to_no_thread_and_leaves_the_buffer(codec):
+    at_once = AtOnceInflater()
+    batch = many(9000, codec)
+    for _ in range(2):
+        validating = validate_records(
+            memoryview(batch),
+            config=LogConfig(),
+            origin=AppendOrigin.CLIENT,
+            now_ms=NOW,
+            offload=NoOffload(),
+            at_once=at_once,
+        )
+        assert asyncio.run(validating).record_count == 9000
+    # Also when the walk finds fault: whoever comes next gets the same buffer.
+    probe = at_once.inflate(codec, memoryview(compression.compress(codec, bytes(100))))
+    buffer = probe.obj
+    at_once.give_back(probe)
+    short = many(9000, codec, last_offset_delta=8999 + 1)
+    struct.pack_into(">i", short, b.RECORD_COUNT_POSITION, 9001)
+    b.write_crc(short, 0, len(short))
+    with pytest.raises(KafkaError):
+        validate_once(short, None, at_once=at_once)
+    assert at_once.inflate(codec, memoryview(compression.compress(codec, bytes(9)))).obj is buffer
 
 
 @pytest.mark.parametrize("codec", CODECS)

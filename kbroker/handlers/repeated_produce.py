@@ -50,6 +50,7 @@ the length of the topic's name is among them."""
 _MOST: Final = 1_024
 _BATCH_LENGTH: Final = Struct(">i")
 _BATCH_LENGTH_POSITION: Final = 8
+_LENGTHS: Final = Struct(">i8xi")  # of the records, and of their only batch behind its offset
 _LOG_OVERHEAD: Final = 12
 
 
@@ -122,26 +123,26 @@ class RepeatedProduce:
             return None
         try:
             if version.is_flexible:
-                records, end = read_compact_nullable_records(buffer, start)
-                if bytes(buffer[end:]) != _NO_TAGS:
+                found, end = read_compact_nullable_records(buffer, start)
+                if bytes(buffer[end:]) != _NO_TAGS or found is None or len(found) < HEADER_SIZE:
                     return None
+                records = memoryview(found)
+                size = len(records)
+                (batch_length,) = _BATCH_LENGTH.unpack_from(records, _BATCH_LENGTH_POSITION)
             else:
-                records, end = read_nullable_records(buffer, start)
-                if end != len(buffer):
+                size, batch_length = _LENGTHS.unpack_from(buffer, start)
+                start += _BATCH_LENGTH.size
+                if start + size != len(buffer) or size < HEADER_SIZE:
                     return None
+                records = memoryview(buffer)[start:]
+            if batch_length + _LOG_OVERHEAD != size:
+                return None
             partition = services.replica_manager.get_partition_or_raise(known.name, known.index)
         except Exception:  # the ordinary way meets it again and knows its answer
             return None
-        if (
-            records is None
-            or len(records) < HEADER_SIZE
-            or _BATCH_LENGTH.unpack_from(records, _BATCH_LENGTH_POSITION)[0] + _LOG_OVERHEAD
-            != len(records)
-        ):
-            return None
         try:
             info = services.replica_manager.leader_append.append_plain_batch(
-                partition, memoryview(records), known.acks
+                partition, records, known.acks
             )
         except Exception as error:
             return self._conclude(context, known, partition, error)

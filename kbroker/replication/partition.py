@@ -227,9 +227,11 @@ class Partition:
                 f"{self.effective_min_isr} are needed",
             )
         info = self.log.append_as_leader(records, leader_epoch=self.leader_epoch, origin=origin)
-        if self.maybe_increment_high_watermark():
-            self._delayed.produce.check_and_complete(self)
-        self._delayed.fetch.check_and_complete(self)
+        delayed = self._delayed
+        if self.maybe_increment_high_watermark() and delayed.produce.watched:
+            delayed.produce.check_and_complete(self)
+        if delayed.fetch.watched:
+            delayed.fetch.check_and_complete(self)
         return info
 
     def maybe_increment_high_watermark(self) -> bool:

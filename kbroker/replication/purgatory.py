@@ -51,25 +51,26 @@ class DelayedOperation(Generic[K]):
 class Purgatory(Generic[K]):
     """Where operations of one kind wait."""
 
-    __slots__ = ("_timer", "_watchers", "name")
+    __slots__ = ("_timer", "name", "watched")
 
     def __init__(self, name: str, timer: "Timer") -> None:
         self.name = name
         self._timer = timer
-        self._watchers: dict[K, dict[DelayedOperation[K], None]] = {}
+        self.watched: dict[K, dict[DelayedOperation[K], None]] = {}
+        """Who waits, by what they wait for; written here only."""
 
     @property
     def watched_keys(self) -> int:
         """How many keys somebody waits for."""
-        return len(self._watchers)
+        return len(self.watched)
 
     def waiting(self, key: K) -> int:
         """How many operations wait for this key."""
-        return len(self._watchers.get(key, ()))
+        return len(self.watched.get(key, ()))
 
     def watchers(self) -> int:
         """How often operations are registered, each once for every key that it waits for."""
-        return sum(map(len, self._watchers.values()))
+        return sum(map(len, self.watched.values()))
 
     async def wait(
         self, operation: DelayedOperation[K], keys: Iterable[K], timeout_s: float
@@ -84,7 +85,7 @@ class Purgatory(Generic[K]):
             for number, key in enumerate(dict.fromkeys(keys), 1):
                 if operation.is_completed:
                     return
-                self._watchers.setdefault(key, {})[operation] = None
+                self.watched.setdefault(key, {})[operation] = None
                 watched.append(key)
                 if operation.try_complete(key):
                     operation.complete()
@@ -105,7 +106,7 @@ class Purgatory(Generic[K]):
 
     def check_and_complete(self, key: K) -> int:
         """Something changed under ``key``: try what waits for it; returns how many completed."""
-        watchers = self._watchers.get(key)
+        watchers = self.watched.get(key)
         if not watchers:
             return 0
         completed = 0
@@ -122,8 +123,8 @@ class Purgatory(Generic[K]):
             operation.complete()
 
     def _remove(self, key: K, operation: DelayedOperation[K]) -> None:
-        watchers = self._watchers.get(key)
+        watchers = self.watched.get(key)
         if watchers is not None:
             watchers.pop(operation, None)
             if not watchers:
-                del self._watchers[key]
+                del self.watched[key]

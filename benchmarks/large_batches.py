@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmarks import warm_memory
 from benchmarks.load import keep_busy
 from benchmarks.throughput import RECORD_SIZE, values
 from benchmarks.wire_requests import (
@@ -32,6 +33,7 @@ def _batch() -> bytes:
 def produce(broker: MeasuredBroker, topic: str, *, count: int) -> float:
     """CPU us of the broker for each MiB of ``count`` batches, acks=all, every record validated."""
     batch = _batch()
+    warm_memory.touch(count * len(batch))
     load = keep_busy(
         broker,
         [produce_request(topic, batch, acks=ACKS_ALL)],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from benchmarks import warm_memory
 from benchmarks.process_stats import cpu_seconds
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def produce(
         }
     )
     sent = values(size)
+    warm_memory.touch(records * size)
     cpu, started = cpu_seconds(broker.pid), time.perf_counter()
     for number in range(records):
         value = sent[number % _VALUES]

@@ -6,6 +6,7 @@ from typing import Any
 from kbroker.common.named_tuple import NamedTuple
 from kbroker.config.broker_settings import BrokerSettings
 from kbroker.config.config_def import (
+    INT_MAX,
     LONG,
     LONG_MAX,
     ConfigError,
@@ -151,17 +152,21 @@ class BrokerConfig(BrokerSettings):
         )
 
     def connections_per_ip_overrides(self) -> dict[str, int]:
-        """max.connections.per.ip.overrides (``host:limit,...``); ConfigError when unreadable."""
-        limits: dict[str, int] = {}
-        for item in filter(None, map(str.strip, self.max_connections_per_ip_overrides.split(","))):
-            host, _, limit = item.rpartition(":")
-            if not host or not limit.isdigit():
+        """max.connections.per.ip.overrides (``host:limit,...``); ConfigError in Kafka's words."""
+        name = "max.connections.per.ip.overrides"
+        items = [item.strip() for item in self.max_connections_per_ip_overrides.split(",")]
+        while items and not items[-1]:
+            items.pop()
+        texts: dict[str, str] = {}
+        for item in items:
+            host, colon, limit = item.rpartition(":")
+            if not colon:
                 raise ConfigError(
-                    f"Invalid value {item} for configuration max.connections.per.ip.overrides: "
-                    "expected HOST:LIMIT"
+                    f"Error parsing configuration property '{name}': "
+                    f"begin 0, end -1, length {len(item)}"
                 )
-            limits[host.strip()] = int(limit)
-        return limits
+            texts[host.strip()] = limit.strip()
+        return {host: _to_int(text) for host, text in texts.items()}
 
     def log_defaults(self) -> LogConfig:
         """What a topic that sets nothing itself gets: the first synonym that has a value."""
@@ -255,6 +260,14 @@ class ConfigHolder:
         old, self.current = self.current, new
         for listener in self._listeners:
             listener(old, new)
+
+
+def _to_int(text: str) -> int:
+    """As Java's Integer.parseInt reads it."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not digits.isdecimal() or not -INT_MAX - 1 <= int(text) <= INT_MAX:
+        raise ConfigError(f'For input string: "{text}"')
+    return int(text)
 
 
 def merge(layers: Iterable[Mapping[str, str]]) -> dict[str, str]:

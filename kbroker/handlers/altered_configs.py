@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kbroker.config.broker_config import BrokerConfig
 from kbroker.config.config_def import ConfigError, ConfigType
-from kbroker.config.log_setting_checks import check_log_settings
+from kbroker.config.dynamic_setting_checks import check_change, check_together
 from kbroker.metadata.config_control import AlterOperation, ConfigChange, SettingChange
 from kbroker.metadata.keys import ConfigResourceType
 from kbroker.protocol.error_codes import ErrorCode
@@ -32,16 +32,6 @@ _LEVELS: Final = {
 }
 _ROOT: Final = "root"
 _OWN_LOGGERS: Final = "kbroker"
-_THREAD_COUNTS: Final = frozenset(
-    {
-        "num.io.threads",
-        "num.network.threads",
-        "num.replica.fetchers",
-        "num.recovery.threads.per.data.dir",
-        "background.threads",
-        "log.cleaner.threads",
-    }
-)
 _ONLY_PER_LISTENER: Final = frozenset(
     {
         "ssl.keystore.type",
@@ -57,7 +47,12 @@ _ONLY_PER_LISTENER: Final = frozenset(
     }
 )
 _PER_BROKER_NAMES: Final = frozenset(
-    {"listeners", "listener.security.protocol.map", "principal.builder.class"}
+    {
+        "cordoned.log.dirs",
+        "listeners",
+        "listener.security.protocol.map",
+        "principal.builder.class",
+    }
 )
 _PER_BROKER_PREFIXES: Final = ("listener.name.", "ssl.", "sasl.")
 
@@ -209,11 +204,10 @@ def _check_broker_settings(services: "Services", resource: AskedResource, *, rep
             new = current.with_dynamic(properties, image.cluster_overrides())
         else:
             new = current.with_dynamic(image.broker_overrides(services.node_id), properties)
-        check_log_settings(properties, new)
+        check_together(properties, new)
+        check_change(properties, current, new)
     except ConfigError as error:
         raise _invalid(str(error)) from None
-    for key in _THREAD_COUNTS & properties.keys():
-        _check_thread_count(key, current.get(key), new.get(key))
 
 
 def _as_list(names: Sequence[str]) -> str:
@@ -248,19 +242,6 @@ def _apply(properties: dict[str, str], setting: AskedSetting) -> None:
     else:
         items = [item for item in items if item not in asked]
     properties[name] = ",".join(items)
-
-
-def _check_thread_count(name: str, old: int, new: int) -> None:
-    """Kafka resizes its thread pools a step at a time; scripts rely on what it refuses."""
-    if new == old:
-        return
-    text = f"Dynamic thread count update validation failed for {name}={new}"
-    if new <= 0:
-        raise _invalid(f"{text}, value should be at least 1")
-    if new < old // 2:
-        raise _invalid(f"{text}, value should be at least half the current value {old}")
-    if new > old * 2:
-        raise _invalid(f"{text}, value should not be greater than double the current value {old}")
 
 
 # -- levels of loggers

@@ -131,13 +131,32 @@ async def test_a_resource_twice_is_refused_both_times() -> None:
         ),
         (
             resource(BROKER, "1", ("num.io.threads", SET, "100")),
+            "Invalid value org.apache.kafka.common.config.ConfigException: "
             "Dynamic thread count update validation failed for num.io.threads=100, "
-            "value should not be greater than double the current value 8",
+            "value should not be greater than double the current value 8"
+            " for configuration Invalid dynamic configuration",
         ),
         (
             resource(BROKER, "1", ("num.io.threads", SET, "3")),
+            "Invalid value org.apache.kafka.common.config.ConfigException: "
             "Dynamic thread count update validation failed for num.io.threads=3, "
-            "value should be at least half the current value 8",
+            "value should be at least half the current value 8"
+            " for configuration Invalid dynamic configuration",
+        ),
+        (
+            resource(BROKER, "1", ("cordoned.log.dirs", SET, "/nowhere")),
+            "requirement failed: All entries in cordoned.log.dirs must be present in log.dirs or "
+            "log.dir. Missing entries : /nowhere",
+        ),
+        (
+            resource(BROKER, "", ("cordoned.log.dirs", SET, "")),
+            "Cannot update these configs at default cluster level, broker id must be specified: "
+            "[cordoned.log.dirs]",
+        ),
+        (
+            resource(BROKER, "", ("max.connections", SET, "0")),
+            "Invalid value org.apache.kafka.common.config.ConfigException: "
+            "Invalid max.connections 0 for configuration Invalid dynamic configuration",
         ),
         (resource(BROKER, "1", ("a", 7, "1")), "Unknown operations type 7"),
         (

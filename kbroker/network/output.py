@@ -11,13 +11,12 @@ _BUFFERS = (bytes, memoryview, bytearray)
 _JOINED_BELOW = 16_384
 
 
+FileRange = tuple[int, int, int]
+"""Descriptor, position, size."""
+
+
 class ShortSliceError(Exception):
     """A log slice gave fewer bytes than the answer has announced; the stream can not go on."""
-
-
-def _goes_by_file(part: LogSlice) -> bool:
-    """Whether sendfile is worth its own system call."""
-    return len(part) >= _JOINED_BELOW and part.file_range() is not None
 
 
 class Output:
@@ -45,12 +44,11 @@ class Output:
         self._parts += parts
         self.size += size + 4
 
-    def take(self, *, stop_at_files: bool = False) -> list[Buffer]:
+    def take(self) -> list[Buffer]:
         """The next buffers, ``chunk_bytes`` of them or one slice more; small ones joined to one.
 
-        Empty when there is nothing to take. Slices are read here, large ones piece by piece. With
-        ``stop_at_files`` a slice that lies in a file ends the list, unless it is small: it is for
-        ``first_file_range``. Raises ShortSliceError, OSError.
+        Empty when there is nothing to take. Slices are read here, large ones piece by piece.
+        Raises ShortSliceError, OSError.
         """
         taken: list[Buffer]
         if not self._slices:
@@ -59,35 +57,33 @@ class Output:
             size, self.size = self.size, 0
             self._next = 0
         else:
-            before = self.size
-            taken = self._take_chunk(stop_at_files=stop_at_files)
-            size = before - self.size
+            taken, size, _ = self._take_chunk(stop_at_files=False)
         if size < _JOINED_BELOW and len(taken) > 1:
             return [b"".join(taken)]
         return taken
 
-    @property
-    def file_is_next(self) -> bool:
-        """Whether ``take`` stopped at a file."""
-        if not self._slices:
-            return False
-        part = self._parts[self._next]
-        return not isinstance(part, _BUFFERS) and _goes_by_file(part)
+    def take_to_file(self) -> tuple[list[Buffer], FileRange | None]:
+        """The same up to a slice that lies in a file and is not small, and what is left of that.
 
-    def first_file_range(self) -> tuple[int, int, int] | None:
-        """(descriptor, position, size) of what is left of the next part, when it is in a file."""
+        It stays the next until ``sent_from_file`` has told of all of it.
+        """
         if not self._slices:
-            return None
-        part = self._parts[self._next]
-        if isinstance(part, _BUFFERS):
-            return None
+            return self.take(), None
+        taken, size, found = self._take_chunk(stop_at_files=True)
+        if size < _JOINED_BELOW and len(taken) > 1:
+            taken = [b"".join(taken)]
+        return taken, found
+
+    def _rest_in_file(self, part: LogSlice) -> FileRange | None:
+        """Where what is left of the next part, a slice, lies."""
         file_range = part.file_range()
         if file_range is None:
             return None
         descriptor, position, size = file_range
         if size != len(part):
             raise ShortSliceError(f"a slice of {len(part)} bytes has a file range of {size}")
-        return descriptor, position + self._done, size - self._done
+        done = self._done
+        return (descriptor, position + done, size - done) if done else file_range
 
     def sent_from_file(self, size: int) -> None:
         """``size`` bytes of the next part, a slice, have been sent by other means."""
@@ -101,26 +97,32 @@ class Output:
         self._parts = []
         self._next = self._slices = self._done = self.size = 0
 
-    def _take_chunk(self, *, stop_at_files: bool) -> list[Buffer]:
+    def _take_chunk(self, *, stop_at_files: bool) -> tuple[list[Buffer], int, FileRange | None]:
+        """(buffers, their size, the file range that they stop at)"""
         taken: list[Buffer] = []
-        left = self.chunk_bytes
-        while left > 0 and self._next < len(self._parts):
-            part = self._parts[self._next]
+        taken_size = 0
+        found: FileRange | None = None
+        parts = self._parts
+        while taken_size < self.chunk_bytes and self._next < len(parts):
+            part = parts[self._next]
             if isinstance(part, _BUFFERS):
                 self._next += 1
-                pieces: list[Buffer] = [part]
-            elif stop_at_files and _goes_by_file(part):
-                break
+                taken.append(part)
+                size = len(part)
             else:
+                if stop_at_files and len(part) >= _JOINED_BELOW:
+                    found = self._rest_in_file(part)
+                    if found is not None:
+                        break
                 pieces = self._read(part)
-            taken += pieces
-            size = sum(map(len, pieces))
-            left -= size
+                taken += pieces
+                size = sum(map(len, pieces))
+            taken_size += size
             self.size -= size
-        if self._next == len(self._parts):
+        if self._next == len(parts):
             self._parts = []
             self._next = 0
-        return taken
+        return taken, taken_size, found
 
     def _slice_taken(self) -> None:
         self._parts[self._next] = b""  # what it holds of its file may go
@@ -132,7 +134,7 @@ class Output:
         """Bytes of the next part, a slice: all of them, or a chunk where there are more."""
         size = len(part)
         if self._done or (size > self.chunk_bytes and _PREAD is not None):
-            file_range = self.first_file_range()
+            file_range = self._rest_in_file(part)
             if file_range is not None:
                 return [self._read_piece(*file_range)]
             if self._done:

@@ -454,16 +454,18 @@ class ProtocolShell(asyncio.BufferedProtocol):
         left = output.chunk_bytes
         while left > 0:
             before = output.size
-            buffers = output.take(stop_at_files=True)
-            if not output.file_is_next:
+            buffers, file_range = output.take_to_file()
+            if file_range is None:
                 if buffers:
                     self._write(buffers)
                 return True
             try:
-                if not (self._send_head(buffers) and self._send_file()):
+                if not (self._send_head(buffers) and self._send_file(*file_range)):
                     return False
             except ConnectionError:  # before the transport noticed
                 self.abort(CLOSED_BY_PEER)
+                return True
+            if not output.size:
                 return True
             left -= before - output.size
         return True
@@ -492,17 +494,14 @@ class ProtocolShell(asyncio.BufferedProtocol):
             self._write(rest)
         return not rest
 
-    def _send_file(self) -> bool:
+    def _send_file(self, descriptor: int, position: int, size: int) -> bool:
         """Send the file range that is next; False when not all of it has left."""
-        output = self._connection.output
         assert self._direct is not None
-        file_range = output.first_file_range()
-        assert file_range is not None, "it was looked at just now"
-        sent = self._direct.send_file(*file_range)
+        sent = self._direct.send_file(descriptor, position, size)
         self.bytes_out += sent
         self._host.settings.counters.bytes_out += sent
-        output.sent_from_file(sent)
-        return sent == file_range[2]
+        self._connection.output.sent_from_file(sent)
+        return sent == size
 
     async def _send_output(self) -> None:
         """Send all output as the peer takes it; returns early when the connection is lost."""

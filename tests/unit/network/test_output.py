@@ -97,15 +97,27 @@ def test_stopping_at_files(file):
     descriptor, content = file
     output = Output(1 << 20)
     output.add_answer([b"head", Slice(b"memory"), Slice(content, descriptor=descriptor), b"tail"])
-    assert b"".join(output.take(stop_at_files=True))[4:] == b"headmemory"
-    assert output.take(stop_at_files=True) == []
-    assert output.first_file_range() == (descriptor, 0, len(content))
+    head, file_range = output.take_to_file()
+    assert b"".join(head)[4:] == b"headmemory"
+    assert file_range == (descriptor, 0, len(content))
+    assert output.take_to_file() == ([], (descriptor, 0, len(content)))
     output.sent_from_file(1000)
-    assert output.first_file_range() == (descriptor, 1000, len(content) - 1000)
+    assert output.take_to_file() == ([], (descriptor, 1000, len(content) - 1000))
     output.sent_from_file(len(content) - 1000)
-    assert output.first_file_range() is None
-    assert output.take(stop_at_files=True) == [b"tail"]
+    assert output.take_to_file() == ([b"tail"], None)
     assert output.size == 0
+
+
+def test_stopping_at_a_file_that_is_closed_meanwhile(file):
+    descriptor, content = file
+    output = Output(1 << 20)
+    piece = Slice(content, descriptor=descriptor)
+    output.add_answer([b"head", piece])
+    output.take_to_file()
+    output.sent_from_file(1000)
+    piece.descriptor = None
+    with pytest.raises(ShortSliceError):
+        output.take_to_file()
 
 
 @pytest.mark.parametrize("claims", [9, 11])
@@ -139,4 +151,4 @@ def test_clear_forgets_everything():
     output = Output(1000)
     output.add_answer([b"a", Slice(b"b")])
     output.clear()
-    assert (output.size, output.take(), output.first_file_range()) == (0, [], None)
+    assert (output.size, output.take(), output.take_to_file()) == (0, [], ([], None))

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import anyio
+
 from kbroker.client.assignors import ASSIGNORS
 from kbroker.client.client import KafkaClient, check
 from kbroker.client.consumer_protocol import (
@@ -32,6 +34,7 @@ from kbroker.protocol.messages.sync_group_request import (
 SESSION_TIMEOUT_MS: Final = 45_000
 REBALANCE_TIMEOUT_MS: Final = 60_000
 HEARTBEAT_INTERVAL_S: Final = 3.0
+METADATA_MAX_AGE_S: Final = 300.0
 _PROTOCOL_TYPE: Final = "consumer"
 _FIRST_LEAVE_OF_MANY: Final = 3
 _JOIN_AGAIN: Final = frozenset({ErrorCode.REBALANCE_IN_PROGRESS, ErrorCode.ILLEGAL_GENERATION})
@@ -61,6 +64,8 @@ class ClassicMember:
         self._instance_id = instance_id
         self._session_timeout_ms = session_timeout_ms
         self._rebalance_timeout_ms = rebalance_timeout_ms
+        self._assigned_by: dict[str, int] | None = None  # partitions of each topic, when it leads
+        self._look_again_at = 0.0
 
     @property
     def identity(self) -> MemberIdentity:
@@ -120,18 +125,38 @@ class ClassicMember:
             protocol_type=_PROTOCOL_TYPE,
             protocol_name=joined.protocol_name,
         )
+        self._assigned_by = None
         if joined.leader != self.member_id or joined.skip_assignment:
             return request
         members = {each.member_id: read_subscribed_topics(each.metadata) for each in joined.members}
         topics = sorted({topic for subscribed in members.values() for topic in subscribed})
-        found = (await self._client.metadata(topics)).topics
-        counts = {topic.name or "": len(topic.partitions) for topic in found}
+        counts = self._assigned_by = await self._count_partitions(topics)
         assigned = ASSIGNORS[joined.protocol_name](members, counts)
         request.assignments = [
             SyncGroupRequestAssignment(member, write_assignment(assignment))
             for member, assignment in assigned.items()
         ]
         return request
+
+    async def _count_partitions(self, topics: Sequence[str]) -> dict[str, int]:
+        """Topic -> partitions, 0 of a topic that the broker does not know, or not yet."""
+        found = (await self._client.metadata(topics)).topics
+        counts = dict.fromkeys(topics, 0)
+        counts.update((topic.name or "", len(topic.partitions)) for topic in found)
+        age = METADATA_MAX_AGE_S if all(counts.values()) else self.heartbeat_interval_s
+        self._look_again_at = anyio.current_time() + age
+        return counts
+
+    async def _must_assign_anew(self) -> bool:
+        """Whether this member leads and there are other partitions than it has assigned.
+
+        Nobody else would ever notice. It looks soon where a topic was missing: a broker hears of
+        a new one a moment after the controller has made it.
+        """
+        assigned_by = self._assigned_by
+        if assigned_by is None or anyio.current_time() < self._look_again_at:
+            return False
+        return await self._count_partitions(list(assigned_by)) != assigned_by
 
     async def heartbeat(self) -> bool:
         """Whether the assignment still stands; if not, ``join`` again."""
@@ -149,7 +174,8 @@ class ClassicMember:
             check(error, f"group {self._group_id}")
             return True
 
-        return await self._client.retrying(attempt, timeout_s=self._session_timeout_ms / 1000)
+        stands = await self._client.retrying(attempt, timeout_s=self._session_timeout_ms / 1000)
+        return stands and not await self._must_assign_anew()
 
     async def leave(self) -> None:
         """Let the others have the partitions at once. A static member just falls silent."""

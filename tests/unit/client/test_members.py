@@ -29,7 +29,7 @@ from kbroker.protocol.messages.join_group_response import (
 )
 from kbroker.protocol.messages.leave_group_response import LeaveGroupResponse
 from kbroker.protocol.messages.sync_group_response import SyncGroupResponse
-from tests.unit.client.scripted import NODE, ScriptedBroker, topic_id
+from tests.unit.client.scripted import NODE, ScriptedBroker, metadata, topic_id
 
 pytestmark = pytest.mark.anyio
 FOUND = FindCoordinatorResponse(coordinators=[Coordinator("g", NODE, "scripted", 1)])
@@ -78,6 +78,39 @@ async def test_a_classic_leader_assigns():
             each.member_id: read_assignment(each.assignment) for each in request.assignments
         }
         assert assigned == {"me": {"t": [0, 1]}, "other": {"t": [2]}}
+
+
+async def test_a_classic_leader_assigns_anew_when_a_topic_shows_up():
+    async with scripted(
+        metadata=[metadata({}), metadata({}), metadata({"t": 3})],
+        join_group=[joined(1, leader="me")],
+        sync_group=[synced(), synced(0, 1)],
+        heartbeat=[HeartbeatResponse()],
+    ) as broker:
+        async with broker.client() as client:
+            member = ClassicMember(client, "g", ["t"], heartbeat_interval_s=0)
+            assert await member.join() == {"t": []}
+            while await member.heartbeat():
+                assert len(broker.requests(ApiKey.METADATA)) < 3
+            assert await member.join() == {"t": [0, 1]}
+            asked = len(broker.requests(ApiKey.METADATA))
+            assert await member.heartbeat()
+        assert len(broker.requests(ApiKey.METADATA)) == asked, "it knows all: it looks later"
+
+
+async def test_others_than_the_leader_of_a_classic_group_do_not_look():
+    async with scripted(
+        metadata=[metadata({})],
+        join_group=[joined(1)],
+        sync_group=[synced(0)],
+        heartbeat=[HeartbeatResponse()],
+    ) as broker:
+        async with broker.client() as client:
+            member = ClassicMember(client, "g", ["t"], heartbeat_interval_s=0)
+            await member.join()
+            asked = len(broker.requests(ApiKey.METADATA))
+            assert await member.heartbeat()
+        assert len(broker.requests(ApiKey.METADATA)) == asked
 
 
 async def test_a_classic_leader_whose_group_stays_as_it_was_assigns_nothing():

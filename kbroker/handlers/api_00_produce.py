@@ -22,6 +22,7 @@ from anyio.lowlevel import checkpoint
 from kbroker.coordinator.deferred import Deferred
 from kbroker.handlers.produce_outcome import (
     FIRST_VERSION_WITH_TOPIC_IDS,
+    FIRST_VERSION_WITH_ZSTD,
     Entry,
     fail,
     finish,
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from kbroker.request_context import RequestContext
 
 _ADMIN_CLIENT: Final = "__admin_client"  # Kafka lets it write to internal topics
-_FIRST_VERSION_WITH_ZSTD: Final = 7
 _FIRST_VERSION_WITH_ABORTABLE: Final = 11
 _FIRST_VERSION_THAT_JOINS: Final = 12
 _AT_ONCE: Final = 64
@@ -213,7 +213,7 @@ def _check_records(records: Any, version: int) -> ErrorCode:
     if records is None:
         return ErrorCode.INVALID_RECORD
     try:
-        check_request_records(memoryview(records), allow_zstd=version >= _FIRST_VERSION_WITH_ZSTD)
+        check_request_records(memoryview(records), allow_zstd=version >= FIRST_VERSION_WITH_ZSTD)
     except KafkaError as error:
         if error.error_code == ErrorCode.UNKNOWN_SERVER_ERROR:
             raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kbroker.handlers.produce_outcome import (
     ACKS_ALL,
     FIRST_VERSION_WITH_TOPIC_IDS,
+    FIRST_VERSION_WITH_ZSTD,
     Entry,
     fail,
     finish,
@@ -142,7 +143,10 @@ class RepeatedProduce:
             return None
         try:
             info = services.replica_manager.leader_append.append_plain_batch(
-                partition, records, known.acks
+                partition,
+                records,
+                known.acks,
+                allow_zstd=context.api_version >= FIRST_VERSION_WITH_ZSTD,
             )
         except Exception as error:
             return self._conclude(context, known, partition, error)

@@ -29,6 +29,8 @@ _BLOCK: Final = 8192
 _FIRST: Final = bytes(range(0x80, 0x100, 2)) * (_BLOCK // 64)
 _LAST: Final = b"".join(bytes([value]) * 64 for value in range(_BLOCK // 64))
 _MIDDLE: Final = b"".join(bytes([value | 0x80]) * 64 for value in range(_BLOCK // 64))
+_RUNS: Final = 16
+"""Of timestamps that change more often each is looked at."""
 _FOUR_BYTES_FROM: Final = 1 << 20
 
 _GOES_ON: Final = bytes(range(0x80, 0x100))
@@ -191,6 +193,7 @@ def _note_timestamps(columns: list[bytes], base_timestamp: int, result: WalkResu
         raws: bytes | list[int] = columns[0]
         if columns[0].translate(None, _ONE_BYTE):
             return False
+        values: bytes | list[int] = _without_repeats(columns[0])
     else:
         inner_bytes = columns[1:-1]
         if (
@@ -199,8 +202,8 @@ def _note_timestamps(columns: list[bytes], base_timestamp: int, result: WalkResu
             or not columns[-1].isascii()
         ):
             return False
-        raws = _joined(columns)
-    largest = max(raws)
+        raws = values = _joined(columns)
+    largest = max(values)
     max_timestamp = base_timestamp + _delta(largest)
     if max_timestamp > _MAX_INT64:
         return False
@@ -209,8 +212,19 @@ def _note_timestamps(columns: list[bytes], base_timestamp: int, result: WalkResu
     if max_timestamp > result.max_timestamp:
         result.max_timestamp = max_timestamp
         result.index_of_max_timestamp = result.index + raws.index(largest)
-    result.min_timestamp = min(result.min_timestamp, base_timestamp + _delta(min(raws)))
+    result.min_timestamp = min(result.min_timestamp, base_timestamp + _delta(min(values)))
     return True
+
+
+def _without_repeats(column: bytes) -> bytes:
+    """The same values, a run of one as one: records that were sent together share few times."""
+    values = bytearray()
+    for _ in range(_RUNS):
+        if not column:
+            break
+        values += column[:1]
+        column = column.lstrip(column[:1])
+    return bytes(values + column)
 
 
 def _joined(columns: list[bytes]) -> list[int]:

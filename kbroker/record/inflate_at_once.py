@@ -26,6 +26,9 @@ AT_ONCE: Final = frozenset({LZ4, ZSTD})
 _MAX_WINDOW: Final = 1 << 23
 """Windows of zstd's level 19 and below; the decoder is kept, and with it the window's memory."""
 
+_END: Final = 16
+"""Bytes that tell one batch from another well enough not to try twice."""
+
 _LZ4_LARGEST_HEADER: Final = 15
 _LZ4_SMALLEST_HEADER: Final = 7
 _LZ4_HAS_CONTENT_SIZE: Final = 0x08
@@ -44,10 +47,18 @@ class AtOnceInflater:
     Meanwhile ``inflate`` takes another buffer. A view that never comes back is only memory.
     """
 
-    __slots__ = ("_block_error", "_buffer", "_inflate_block", "_read_lz4_header", "_zstd")
+    __slots__ = (
+        "_block_error",
+        "_buffer",
+        "_declined",
+        "_inflate_block",
+        "_read_lz4_header",
+        "_zstd",
+    )
 
     def __init__(self) -> None:
         self._buffer: bytearray | None = None
+        self._declined = (0, 0, b"")  # most, size and end of what was left to the stream last
         self._inflate_block: Callable[[memoryview, memoryview, int], int] | None = None
         self._block_error: type[Exception] = Exception
         self._read_lz4_header: Callable[[bytes], dict[str, Any]] | None = None
@@ -60,6 +71,9 @@ class AtOnceInflater:
         """
         if codec not in AT_ONCE or len(data) > most:
             return None
+        end = bytes(data[-_END:])
+        if self._declined[1:] == (len(data), end) and most <= self._declined[0]:
+            return None  # who was told so asks another way to validate, which asks here again
         buffer, self._buffer = self._buffer, None
         if buffer is None:
             buffer = bytearray(CHUNK_SIZE)
@@ -68,6 +82,7 @@ class AtOnceInflater:
         size = inflate(data, target)
         if size is None or size == most:
             self._buffer = buffer
+            self._declined = (most, len(data), end)
             return None
         return target[:size]
 

@@ -252,8 +252,9 @@ class _Validation:
         if self._at_once is not None and self._source in AT_ONCE:
             most = min(AT_ONCE_SIZE, self._limit + 1)
             whole = self._at_once.inflate(self._source, data, most)
-            if whole is not None:
-                return self._run_at_once(self._at_once, whole)
+            if whole is None:
+                return self._run_inflating(data)
+            return self._run_at_once(self._at_once, whole)
         inflated = inflate_small(open_inflater(self._source, data, limit=self._limit), INLINE_SIZE)
         if inflated is None:
             return self._run_inflating(data)

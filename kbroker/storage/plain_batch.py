@@ -10,7 +10,9 @@ from typing import Final
 from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import ATTRIBUTES_POSITION, HEADER, HEADER_SIZE, MAGIC
+from kbroker.record.compression import ZSTD
 from kbroker.record.crc import crc32c
+from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater
 from kbroker.record.stream_walk import walk_on, walkable
 from kbroker.record.walk import NO_MINIMUM, WalkResult
 from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
@@ -25,12 +27,18 @@ _WITH_KEY: Final = 2
 
 
 def validate_plain_batch(
-    batch: memoryview, config: LogConfig, now_ms: int
+    batch: memoryview,
+    config: LogConfig,
+    now_ms: int,
+    *,
+    at_once: AtOnceInflater | None = None,
+    allow_zstd: bool = True,
 ) -> ValidatedRecords | None:
     """What ``validate_records`` gives for a sound client batch; None says: ask it.
 
-    ``batch`` is one whole batch. Plain is: uncompressed, no attribute set, timestamps of the
-    producer within the topic's bounds, records that can be walked in one slice.
+    ``batch`` is one whole batch. Plain is: uncompressed, or compressed so that ``at_once`` holds
+    it, no other attribute set, timestamps of the producer within the topic's bounds, records that
+    can be walked in one slice. ``allow_zstd``: the request is of a version that may have it.
     """
     size = len(batch)
     if size < HEADER_SIZE:
@@ -51,7 +59,7 @@ def validate_plain_batch(
         record_count,
     ) = HEADER.unpack_from(batch)
     if (
-        attributes
+        (attributes and not (at_once and _may_inflate(attributes, config, allow_zstd=allow_zstd)))
         or magic != MAGIC
         or base_offset
         or not 0 < record_count <= WALK_SLICE
@@ -65,13 +73,18 @@ def validate_plain_batch(
         or crc32c(batch[ATTRIBUTES_POSITION:]) != crc
     ):
         return None
-    lone = _lone_record(batch, size) if record_count == 1 and base_timestamp >= 0 else _UNUSUAL
+    lone = _UNUSUAL
+    if record_count == 1 and base_timestamp >= 0 and not attributes:
+        lone = _lone_record(batch, size)
     if lone:
         if max_timestamp != base_timestamp or (lone == _WITHOUT_KEY and config.compact):
             return None
         low, index_of_max_timestamp = base_timestamp, 0
     else:
-        result = _walked(batch, size, record_count, base_timestamp)
+        if at_once and attributes:
+            result = _walked_inflated(batch, attributes, at_once, record_count, base_timestamp)
+        else:
+            result = _walked(batch, HEADER_SIZE, record_count, base_timestamp, strict=True)
         if (
             result is None
             or result.max_timestamp != max_timestamp
@@ -94,7 +107,7 @@ def validate_plain_batch(
     validated.producer_id = producer_id
     validated.producer_epoch = producer_epoch
     validated.base_sequence = base_sequence
-    validated.attributes = 0
+    validated.attributes = attributes
     validated.is_transactional = validated.is_control = False
     validated.max_timestamp = max_timestamp
     validated.offset_delta_of_max_timestamp = index_of_max_timestamp
@@ -102,24 +115,48 @@ def validate_plain_batch(
     return validated
 
 
+def _may_inflate(attributes: int, config: LogConfig, *, allow_zstd: bool) -> bool:
+    """Whether a batch with such attributes has a codec that is inflated here, and keeps it."""
+    return (
+        attributes in AT_ONCE
+        and (allow_zstd or attributes != ZSTD)
+        and config.compression_type == "producer"
+    )
+
+
 def _walked(
-    batch: memoryview, size: int, record_count: int, base_timestamp: int
+    data: memoryview, position: int, record_count: int, base_timestamp: int, *, strict: bool
 ) -> WalkResult | None:
     """What the walk says of the records; None when they are not sound, or not so many."""
     result = WalkResult()
+    size = len(data)
     try:
         end = walk_on(
-            walkable(batch),
-            HEADER_SIZE,
+            walkable(data),
+            position,
             size,
             limit=record_count,
             base_timestamp=base_timestamp,
             result=result,
-            strict=True,
+            strict=strict,
         )
     except KafkaError:  # whose code and text are the validator's business
         return None
     return result if end == size and result.index == record_count else None
+
+
+def _walked_inflated(
+    batch: memoryview, codec: int, at_once: AtOnceInflater, record_count: int, base_timestamp: int
+) -> WalkResult | None:
+    """The same for compressed records; None too where a stream is needed to inflate them."""
+    inflated = at_once.inflate(codec, batch[HEADER_SIZE:])
+    if inflated is None:
+        return None
+    try:
+        result = _walked(inflated, 0, record_count, base_timestamp, strict=False)
+    finally:
+        at_once.give_back(inflated)
+    return result if result is not None and result.contiguous else None
 
 
 def _lone_record(batch: memoryview, size: int) -> int:

@@ -21,7 +21,7 @@ from kbroker.protocol.messages.produce_response import (
     PartitionProduceResponse,
     read_produce_response,
 )
-from kbroker.record.compression import GZIP, ZSTD
+from kbroker.record.compression import GZIP, LZ4, ZSTD
 from kbroker.request_context import CloseConnection, RequestContext
 from tests.sizes import size
 from tests.unit.data_plane import World, batch, finish, partition_image
@@ -131,6 +131,21 @@ def test_the_second_request_is_neither_decoded_nor_handled(
     assert (log.log_end_offset, log.high_watermark) == (5, 5)
 
 
+@pytest.mark.parametrize("codec", [LZ4, ZSTD])
+def test_compressed_batches_go_the_same_way_where_they_are_allowed(codec: int) -> None:
+    world = World()
+    world.topic("a-topic")
+    client = Client(world)
+    for version in (6, 7):
+        for offset in range(3):
+            records = batch(bytes([offset]) * 500, compression=codec if offset else 0)
+            told = client.told(version, encoded(world, version, ("a-topic", 0, records)))
+            refused = codec == ZSTD and version < 7 and offset > 0
+            expected = ErrorCode.UNSUPPORTED_COMPRESSION_TYPE if refused else ErrorCode.NONE
+            assert told.error_code == expected
+    assert client.handled == (2 if codec == ZSTD else 0) + 1, "the first of each, what is refused"
+
+
 def test_topics_partitions_and_clients_are_kept_apart() -> None:
     world = World()
     for name in ("a", "b", "a-longer-name"):
@@ -162,6 +177,7 @@ def scripted(world: World, rng: random.Random) -> tuple[int, bytes]:
             batch(b"x", producer_id=5, producer_epoch=0, base_sequence=0, transactional=True),
             batch(b"x", compression=GZIP),
             batch(b"x", compression=ZSTD),
+            batch(b"x" * 300, b"y", compression=rng.choice([LZ4, ZSTD])),
             batch(b"x") + batch(b"y"),
             batch(b"x", timestamp=1),
             None,

@@ -169,3 +169,27 @@ def test_large_zstd_windows_are_left_to_the_stream():
         frame = compressor.compress(DATA) + compressor.flush()
         assert zstandard.get_frame_parameters(frame).window_size == 1 << window_log
         assert at_once(inflater, c.ZSTD, frame) == expected
+
+
+def test_what_was_left_to_the_stream_is_not_tried_again(codec, monkeypatch):
+    inflater = AtOnceInflater()
+    compressed = c.compress(codec, DATA)
+    assert at_once(inflater, codec, compressed, len(DATA)) is None
+    tried = []
+    for name in ("_inflate_lz4", "_inflate_zstd"):
+        method = getattr(AtOnceInflater, name)
+        monkeypatch.setattr(
+            AtOnceInflater, name, lambda *a, method=method: tried.append(1) or method(*a)
+        )
+    assert at_once(inflater, codec, compressed, len(DATA) - 9) is None
+    assert not tried
+    assert at_once(inflater, codec, compressed) == DATA
+    assert tried
+
+
+def test_another_batch_of_the_same_size_is_tried():
+    inflater = AtOnceInflater()
+    one, other = (lz4.frame.compress(bytes([n]) * 9, block_linked=False) for n in (1, 2))
+    assert len(one) == len(other)
+    assert at_once(inflater, c.LZ4, bytes(4) + one[4:]) is None
+    assert at_once(inflater, c.LZ4, other) == bytes([2]) * 9

@@ -1,5 +1,8 @@
 """The short way gives what the long way gives, or says nothing."""
 
+import asyncio
+import inspect
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,8 @@ from kbroker.common.offload import InlineOffload
 from kbroker.config.topic_config import LogConfig
 from kbroker.protocol.errors import KafkaError
 from kbroker.record import batch as b
+from kbroker.record import compression
+from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords, validate_records
 from kbroker.storage.plain_batch import validate_plain_batch
@@ -22,12 +27,12 @@ def config(**settings):
     return LogConfig.from_properties(properties, LogConfig())
 
 
-def plain(batch, settings=None):
-    return validate_plain_batch(memoryview(batch), settings or LogConfig(), NOW)
+def plain(batch, settings=None, **options):
+    return validate_plain_batch(memoryview(batch), settings or LogConfig(), NOW, **options)
 
 
-def at_length(batch, settings=None):
-    """None when it is refused, changed, or a coroutine's work."""
+def at_length(batch, settings=None, *, inflates=False):
+    """None when it is refused, changed, or a coroutine's work, which ``inflates`` does."""
     data = bytearray(batch)
     try:
         validated = validate_records(
@@ -37,6 +42,8 @@ def at_length(batch, settings=None):
             now_ms=NOW,
             offload=InlineOffload(),
         )
+        if inflates and inspect.iscoroutine(validated):
+            validated = asyncio.run(validated)
     except KafkaError:
         return None
     if not isinstance(validated, ValidatedRecords):
@@ -49,7 +56,7 @@ def fields(validated):
     return {name: getattr(validated, name) for name in ValidatedRecords.__slots__}
 
 
-def records(count, *, key=b"k", timestamps=(NOW,)):
+def records(count, *, key=b"k", timestamps=(NOW,), codec=compression.NONE):
     data = b"".join(
         record_bytes(
             b"value" * index,
@@ -60,7 +67,9 @@ def records(count, *, key=b"k", timestamps=(NOW,)):
         for index in range(count)
     )
     used = [timestamps[index % len(timestamps)] for index in range(count)]
-    return batch_of(data, count=count, base_timestamp=timestamps[0], max_timestamp=max(used))
+    return batch_of(
+        data, count=count, codec=codec, base_timestamp=timestamps[0], max_timestamp=max(used)
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,3 +174,58 @@ def test_no_byte_of_a_lone_record_goes_unseen():
                 accepted = plain(bytearray(changed))
                 expected = at_length(changed)
                 assert (accepted is None) == (expected is None), (position, byte)
+
+
+@pytest.mark.parametrize("codec", sorted(AT_ONCE))
+@pytest.mark.parametrize("count", [1, 3, 100, 500])
+def test_compressed_batches_take_the_short_way_where_they_can_be_inflated(codec, count):
+    at_once = AtOnceInflater()
+    batch = records(count, codec=codec, key=None, timestamps=(NOW, NOW - 7, NOW + 5))
+    for _ in range(2):
+        accepted = plain(batch, at_once=at_once)
+        assert accepted is not None
+        assert fields(accepted) == fields(at_length(batch, inflates=True))
+    assert plain(batch) is None
+    short = bytearray(batch)
+    short[-1:] = b""
+    assert plain(short, at_once=at_once) is None
+
+
+@pytest.mark.parametrize("codec", compression.CODEC_IDS.values())
+@pytest.mark.parametrize("topics_codec", compression.CODEC_NAMES)
+def test_no_batch_that_must_be_compressed_anew_takes_the_short_way(codec, topics_codec):
+    settings = config(compression_type="uncompressed" if topics_codec == "none" else topics_codec)
+    accepted = plain(records(3, codec=codec), settings, at_once=AtOnceInflater())
+    assert (accepted is not None) == (codec == compression.NONE and topics_codec == "none")
+
+
+def test_zstd_is_for_requests_that_may_have_it():
+    for codec in AT_ONCE:
+        accepted = plain(records(3, codec=codec), at_once=AtOnceInflater(), allow_zstd=False)
+        assert (accepted is None) == (codec == compression.ZSTD)
+
+
+@pytest.mark.parametrize("codec", sorted(AT_ONCE))
+def test_offset_deltas_of_compressed_records_are_in_order(codec):
+    data = b"".join(record_bytes(b"v", index=index) for index in (0, 0))
+    batch = batch_of(data, count=2, codec=codec, base_timestamp=NOW, max_timestamp=NOW)
+    assert plain(batch, at_once=AtOnceInflater()) is None
+
+
+@given(
+    codec=st.sampled_from(sorted(AT_ONCE)),
+    position=st.integers(0, 2**16),
+    byte=st.integers(0, 255),
+    repair=st.booleans(),
+)
+def test_it_accepts_only_compressed_batches_that_the_validator_keeps(codec, position, byte, repair):
+    batch = bytearray(records(9, codec=codec, timestamps=(NOW, NOW - 7, NOW + 5)))
+    position %= len(batch)
+    if b.LENGTH_POSITION <= position < b.LEADER_EPOCH_POSITION:
+        return
+    batch[position] = byte
+    if repair:
+        b.write_crc(batch, 0, len(batch))
+    accepted = plain(bytearray(batch), at_once=AtOnceInflater())
+    if accepted is not None:
+        assert fields(accepted) == fields(at_length(batch, inflates=True))

@@ -312,16 +312,20 @@ class _ZstdInflater:
         return output
 
 
-def zstd_frames_are_whole(data: memoryview) -> bool:
+def zstd_frames_are_whole(data: memoryview, *, most_blocks: int | None = None) -> bool:
     """Whether the last frame ends where the data ends; the library's reader does not tell.
 
-    Follows the block headers of RFC 8878; the data has been decoded, so they are valid as far as
-    they go.
+    Follows the block headers of RFC 8878, which are valid as far as they go when the data can be
+    decoded. False too where there are more than ``most_blocks`` blocks or frames.
     """
     position, end = 0, len(data)
+    left = -1 if most_blocks is None else most_blocks
     while position < end:
         magic = int.from_bytes(data[position : position + 4], "little")
+        if not left:
+            return False
         if magic & 0xFFFFFFF0 == _ZSTD_SKIPPABLE_MAGIC:
+            left -= 1
             position += 8 + int.from_bytes(data[position + 4 : position + 8], "little")
             continue
         if magic != _ZSTD_MAGIC or position + 5 > end:
@@ -333,8 +337,9 @@ def zstd_frames_are_whole(data: memoryview) -> bool:
         position += 5 + (0 if single_segment else 1) + dictionary_id + content_size
         last = 0
         while not last:
-            if position + 3 > end:
+            if not left or position + 3 > end:
                 return False
+            left -= 1
             block = data[position] | data[position + 1] << 8 | data[position + 2] << 16
             last = block & 1
             run_length = block & 0x06 == 0x02  # one byte stands for the whole block

@@ -26,6 +26,10 @@ AT_ONCE: Final = frozenset({LZ4, ZSTD})
 _MAX_WINDOW: Final = 1 << 23
 """Windows of zstd's level 19 and below; the decoder is kept, and with it the window's memory."""
 
+_MOST_BLOCKS: Final = 64
+"""Blocks are full but for the last one of a frame: a buffer takes 18 of the smallest kind. More may
+be as small as they like, and each costs as much as a large one."""
+
 _END: Final = 16
 """Bytes that tell one batch from another well enough not to try twice."""
 
@@ -35,8 +39,6 @@ _LZ4_HAS_CONTENT_SIZE: Final = 0x08
 _LZ4_TAKEN_FLAGS: Final = frozenset({0x60, 0x60 | _LZ4_HAS_CONTENT_SIZE})
 """Version 1, independent blocks, no checksums, no dictionary; the content size may be there."""
 _LZ4_STORED: Final = 0x80000000
-_LZ4_MOST_BLOCKS: Final = 64
-"""Blocks are full but for the last one, so a buffer takes 18 of the smallest kind."""
 _BLOCK_SIZE: Final = Struct("<I")
 
 
@@ -94,6 +96,8 @@ class AtOnceInflater:
             self._buffer = buffer
 
     def _inflate_zstd(self, data: memoryview, target: memoryview) -> int | None:
+        if not zstd_frames_are_whole(data, most_blocks=_MOST_BLOCKS):
+            return None
         import zstandard
 
         if self._zstd is None:
@@ -103,7 +107,7 @@ class AtOnceInflater:
             size: int = reader.readinto(target)
         except (zstandard.ZstdError, MemoryError):
             return None
-        return size if zstd_frames_are_whole(data) else None
+        return size
 
     def _inflate_lz4(self, data: memoryview, target: memoryview) -> int | None:
         header = self._lz4_header(data)
@@ -118,7 +122,7 @@ class AtOnceInflater:
             self._block_error = DecompressionError
         size_at = _BLOCK_SIZE.unpack_from
         filled, room, end = 0, len(target), len(data)
-        for _ in range(_LZ4_MOST_BLOCKS):
+        for _ in range(_MOST_BLOCKS):
             if position + 4 > end:
                 return None
             (size,) = size_at(data, position)

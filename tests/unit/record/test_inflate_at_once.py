@@ -152,6 +152,26 @@ def test_many_small_lz4_blocks_are_left_to_the_stream():
         assert at_once(AtOnceInflater(), c.LZ4, frame) == (b"x" * count if count < 64 else None)
 
 
+def test_many_small_zstd_frames_and_blocks_are_left_to_the_stream():
+    empty = zstandard.ZstdCompressor().compress(b"")
+    skipped = struct.pack("<II", 0x184D2A50, 3) + b"any"
+    stream = zstandard.ZstdCompressor().compressobj()
+    flushed = b"".join(
+        stream.compress(b"x") + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for _ in range(60)
+    )
+    flushed += stream.flush()
+    for frames, expected in (
+        (empty * 64, b""),
+        (empty * 65, None),
+        (skipped * 64, b""),
+        (skipped * 65, None),
+        (flushed, b"x" * 60),
+        (flushed * 2, None),
+    ):
+        assert streamed(c.ZSTD, frames) is not None
+        assert at_once(AtOnceInflater(), c.ZSTD, frames) == expected
+
+
 def test_zstd_frames_follow_each_other():
     one = c.compress(c.ZSTD, DATA[:1000])
     two = zstandard.ZstdCompressor().compress(DATA[1000:])

@@ -8,6 +8,7 @@ not ordinary goes the ordinary way.
 """
 
 from struct import Struct
+from struct import error as struct_error
 from typing import TYPE_CHECKING, Any, Final
 
 from kbroker.handlers.produce_outcome import (
@@ -45,7 +46,7 @@ _PARTITION: Final = Struct(">ih")  # index and error code, before the numbers
 _FIRST_VERSION_WITH_LOG_START: Final = 5
 _NO_TAGS: Final = b"\0\0\0"  # of the partition, the topic and the request
 _WIDEST_LENGTH: Final = 5  # bytes of a compact length
-_SIGN: Final = 14
+_SIGN: Final = Struct("14s")
 """So many bytes tell one producer's kind of request from another's: with a null transactional id
 the length of the topic's name is among them."""
 _MOST: Final = 1_024
@@ -83,14 +84,14 @@ class _Known:
 class _Version:
     """What is known of requests of one version."""
 
-    __slots__ = ("is_flexible", "lengths", "numbers", "requests")
+    __slots__ = ("before", "is_flexible", "numbers", "requests")
 
     def __init__(self, version: int) -> None:
         self.is_flexible = version >= FLEXIBLE_FROM
         self.numbers = _NUMBERS if version >= _FIRST_VERSION_WITH_LOG_START else _NUMBERS_BEFORE_5
-        self.lengths: dict[bytes, int] = {}
-        """How much stands before the batch's length, by the first bytes of it."""
-        self.requests: dict[bytes, _Known] = {}
+        self.before: dict[tuple[bytes], Struct] = {}
+        """What reads all that stands before the batch's length, by the first bytes of it."""
+        self.requests: dict[tuple[bytes], _Known] = {}
         """By all of that."""
 
 
@@ -115,13 +116,16 @@ class RepeatedProduce:
         version = self._versions.get(context.api_version)
         if version is None:
             return None
-        length = version.lengths.get(bytes(buffer[position : position + _SIGN]))
-        if length is None:
+        try:
+            before = version.before.get(_SIGN.unpack_from(buffer, position))
+            if before is None:
+                return None
+            known = version.requests.get(before.unpack_from(buffer, position))
+        except struct_error:  # it is shorter than those before
             return None
-        start = position + length
-        known = version.requests.get(bytes(buffer[position:start]))
         if known is None:
             return None
+        start = position + before.size
         try:
             if version.is_flexible:
                 found, end = read_compact_nullable_records(buffer, start)
@@ -135,7 +139,8 @@ class RepeatedProduce:
                 start += _BATCH_LENGTH.size
                 if start + size != len(buffer) or size < HEADER_SIZE:
                     return None
-                records = memoryview(buffer)[start:]
+                rest = buffer[start:]
+                records = rest if type(rest) is memoryview else memoryview(rest)
             if batch_length + _LOG_OVERHEAD != size:
                 return None
             partition = services.replica_manager.get_partition_or_raise(known.name, known.index)
@@ -211,8 +216,9 @@ class RepeatedProduce:
         place = self._versions.get(version)
         if place is None:
             place = self._versions[version] = _Version(version)
-        place.lengths[bytes(buffer[position : position + _SIGN])] = length
-        place.requests[bytes(buffer[position : position + length])] = known
+        before = Struct(f"{length}s")
+        place.before[_SIGN.unpack_from(buffer, position)] = before
+        place.requests[before.unpack_from(buffer, position)] = known
         self._count += 1
 
     def _known(
@@ -277,7 +283,7 @@ def _length_before(buffer: "Buffer", position: int, version: int, size: int) -> 
     read = read_compact_nullable_records if is_flexible else read_nullable_records
     for width in range(1, _WIDEST_LENGTH + 1) if is_flexible else (4,):
         start = end - size - width
-        if start < position + _SIGN:
+        if start < position + _SIGN.size:
             return None
         try:
             records, stop = read(buffer, start)

@@ -80,17 +80,14 @@ def read_request_fields(frame: memoryview) -> RequestFields:
     if size >= 10:
         api_key, version, correlation_id, length = _WITH_CLIENT_ID.unpack_from(frame)
         position = 10 + length
-        if (
-            length >= 0
-            and position < size
-            and (version < _FLEXIBLE_FROM.get(api_key, _NEVER) or not frame[position])
-        ):
+        is_flexible = version >= _FLEXIBLE_FROM.get(api_key, _NEVER)
+        if length >= 0 and position < size and not (is_flexible and frame[position]):
             try:
                 client_id = str(frame[10:position], "utf-8")
             except UnicodeDecodeError:
                 pass
             else:
-                if version >= _FLEXIBLE_FROM.get(api_key, _NEVER):
+                if is_flexible:
                     position += 1
                 return api_key, version, correlation_id, client_id, position
     header, position = read_request_header(frame, 0)

@@ -6,7 +6,7 @@ partition comes to be: a broker without one is ready sooner.
 
 from typing import TYPE_CHECKING, Any
 
-from kbroker.common.faults import NO_FAULTS, Faults
+from kbroker.common.faults import Faults
 from kbroker.config.config_def import LONG_MAX
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
@@ -40,6 +40,7 @@ class LeaderAppend:
         self._clock = clock
         self._offload = offload
         self._faults = faults
+        self._has_failpoint = bool(faults.failpoint)
         self._at_once = AtOnceInflater()
         self._walk_records = _walks_records(config.current)
         config.subscribe(self._on_config_changed)
@@ -139,7 +140,7 @@ class LeaderAppend:
         self, partition: "Partition", validated: "ValidatedRecords", required_acks: int
     ) -> "LogAppendInfo":
         info = partition.append_records_to_leader(validated, required_acks)
-        if self._faults is not NO_FAULTS:
+        if self._has_failpoint:
             self._faults.hit("append.before_ack")
         return info
 

@@ -5,6 +5,8 @@ as it came; it refuses nothing. Whatever is out of the ordinary goes through ``l
 which knows the order of Kafka's checks and the error that belongs to each.
 """
 
+from struct import Struct
+from struct import error as struct_error
 from typing import Final
 
 from kbroker.config.topic_config import LogConfig
@@ -18,6 +20,7 @@ from kbroker.record.walk import NO_MINIMUM, WalkResult
 from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
 
 _MAX_INT64: Final = 0x7FFFFFFFFFFFFFFF
+_FOUR_BYTES: Final = Struct("4B")
 _FEWEST_BYTES: Final = 6  # of a record behind its length: six fields of one byte
 _AS_THEY_CAME: Final = frozenset({"producer", "uncompressed"})
 """compression.type of topics that leave uncompressed batches alone."""
@@ -172,7 +175,7 @@ def _lone_record(batch: memoryview, size: int) -> int:
                 return _UNUSUAL
             raw += (byte - 1) << 7
             position += 1
-        attributes, timestamp_delta, offset_delta, key = batch[position : position + 4]
+        attributes, timestamp_delta, offset_delta, key = _FOUR_BYTES.unpack_from(batch, position)
         if (
             attributes
             or timestamp_delta
@@ -197,6 +200,6 @@ def _lone_record(batch: memoryview, size: int) -> int:
             position += raw >> 1
         if position + 1 != size or batch[position]:
             return _UNUSUAL
-    except (IndexError, ValueError):  # shorter than its fields
+    except (IndexError, struct_error):  # shorter than its fields
         return _UNUSUAL
     return _WITHOUT_KEY if key & 1 else _WITH_KEY

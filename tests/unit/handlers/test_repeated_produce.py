@@ -330,4 +330,4 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.told(9, encoded(world, 9, ("t", index, batch(b"x")))).error_code == 0
         kept = known(client)._versions[9]
         assert len(kept.requests) <= 10
-        assert len(kept.lengths) <= 10
+        assert len(kept.before) <= 10

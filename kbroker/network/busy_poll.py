@@ -4,8 +4,9 @@ Who waits in the selector has to be woken by whoever sends. On a virtual machine
 than answering a small request does, and costs the sender and the receiver about as much time of
 their processors as looking again and again does. So while a lone client's requests follow each
 other closely, the loop goes round without sleeping, for a bounded time after each answer. Time in
-which it looked and nothing came is paid for by requests that looking has found before, or else is a
-small share of all time: where requests pause too often, and where there are none, the loop sleeps.
+which it looked and nothing came is paid for by many requests that looking has found before, or else
+is a small share of all time: where requests pause more often, and where there are none, the loop
+sleeps.
 """
 
 from collections.abc import Callable
@@ -13,15 +14,15 @@ from typing import Final
 
 _FOLLOWED: Final = 4
 """So many answers follow each other closely before the loop stays awake."""
-_CLOSELY: Final = 2
+_CLOSELY: Final = 1.2
 """Spans between them at most: these requests still have to wake the loop."""
 _AT_WORK: Final = 0.5
 """A turn that took more of a span than this had other work: nothing was looked for meanwhile."""
-_EARNED: Final = 0.125
+_EARNED: Final = 1 / 32
 """Spans of looking in vain that a request is worth which looking has found."""
-_SHARE: Final = 0.02
+_SHARE: Final = 0.005
 """The part of all time that may be spent beyond that."""
-_SAVED: Final = 64
+_SAVED: Final = 16
 """Spans that are saved up at most."""
 
 

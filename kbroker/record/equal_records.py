@@ -19,8 +19,9 @@ from kbroker.record.walk import WalkResult
 LEAST_RUN: Final = 8
 """Fewer records are not worth the trouble."""
 
-_COPIED_BELOW: Final = 512
-"""A column of bytes costs a seventh of one of a view: that is worth copying records so small."""
+_COPIED_BELOW: Final = 1_536
+"""A column of bytes costs a seventh of one of a view: that is worth copying records so small, which
+of larger ones takes longer than the columns."""
 
 _ONE_BYTE: Final = bytes(range(0, 0x80, 2))
 """Zigzag varints of one byte that are not negative; in this order the offset deltas 0 to 63."""

@@ -102,6 +102,10 @@ def test_a_run_is_passed_as_a_walk_would_pass_it(value_size, key, first):
         lambda index: -1,
         lambda index: -index,
         lambda index: 3 - index % 7,
+        lambda index: index // 20,
+        lambda index: 63 - index // 20,
+        lambda index: (index * 37) % 64,
+        lambda index: min(index, 60) if index != 150 else 62,
     ],
 )
 @pytest.mark.parametrize("base", [BASE, 0, -1, -5000, 2**63 - 4500])

@@ -6,10 +6,11 @@ imported nor made.
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from kbroker.metadata.delta import difference
 from kbroker.metadata.image import EMPTY_IMAGE
+from kbroker.metadata.topic_names import CONSUMER_OFFSETS, TRANSACTION_STATE
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from kbroker.metadata.producer_ids import ProducerIdManager
     from kbroker.metadata.publisher import MetadataPublisher
     from kbroker.replication.replica_manager import ReplicaManager
-
-_OFFSETS_TOPIC: Final = "__consumer_offsets"
-_TRANSACTION_TOPIC: Final = "__transaction_state"
 
 
 class _Coordinator(Protocol):
@@ -101,8 +99,8 @@ class Coordinators:
         self._replicas = replica_manager
         self._producer_ids = producer_ids
         self._faults = faults
-        self._group = _OnDemand(_OFFSETS_TOPIC, self._new_group, metadata)
-        self._transaction = _OnDemand(_TRANSACTION_TOPIC, self._new_transaction, metadata)
+        self._group = _OnDemand(CONSUMER_OFFSETS, self._new_group, metadata)
+        self._transaction = _OnDemand(TRANSACTION_STATE, self._new_transaction, metadata)
 
     @property
     def group(self) -> "GroupCoordinator":

@@ -1,10 +1,11 @@
 """Markers to the partitions of this broker: data through the replica manager, offsets through the
 group coordinator, which acts on them."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.transaction.transaction_metadata import TransactionVersion
+from kbroker.metadata.topic_names import CONSUMER_OFFSETS
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import build_end_transaction_marker
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from kbroker.coordinator.transaction.marker_writer import TransactionMarker
     from kbroker.replication.partition import Partition
     from kbroker.replication.replica_manager import ReplicaManager
-
-_OFFSETS_TOPIC: Final = "__consumer_offsets"
 
 
 class LocalMarkerWriter:
@@ -44,7 +43,7 @@ class LocalMarkerWriter:
             marker.coordinator_epoch,
             ends_epoch=marker.transaction_version >= TransactionVersion.TV_2,
         )
-        if topic == _OFFSETS_TOPIC:
+        if topic == CONSUMER_OFFSETS:
             return self._group_coordinator().requests.end_transaction(
                 partition,
                 producer_id=marker.producer_id,

@@ -346,14 +346,8 @@ class BrokerServer:
         dispatch: Dispatch = self.dispatcher.dispatch
         if self._around_dispatch is not None:
             dispatch = self._around_dispatch(dispatch, self.clock)
-        self.network = NetworkServer(
-            dispatch=dispatch,
-            limits=_limits(config),
-            clock=self.clock,
-            timer=self.timer,
-            log=logging.getLogger("kbroker.network"),
-        )
         try:
+            limits = _limits(config)
             endpoints = [
                 ListenerEndpoint(
                     name=spec.name,
@@ -368,6 +362,13 @@ class BrokerServer:
             ]
         except ConfigError as error:
             raise StartError(str(error)) from None
+        self.network = NetworkServer(
+            dispatch=dispatch,
+            limits=limits,
+            clock=self.clock,
+            timer=self.timer,
+            log=logging.getLogger("kbroker.network"),
+        )
         self.config.subscribe(lambda old, new: self.network.set_limits(_limits(new)))
         for endpoint in endpoints:
             try:

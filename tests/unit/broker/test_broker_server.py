@@ -1,8 +1,8 @@
-"""Dynamic settings of a running broker: they act at once."""
+"""Settings of a broker: dynamic ones act at once, those that cannot be used are told."""
 
 import pytest
 
-from kbroker.broker.broker_server import BrokerServer
+from kbroker.broker.broker_server import BrokerServer, StartError
 from kbroker.config.broker_config import BrokerConfig
 from kbroker.metadata.config_control import AlterOperation, ConfigChange, SettingChange
 from kbroker.metadata.keys import ConfigResourceType
@@ -33,3 +33,11 @@ async def test_settings_of_all_brokers_act_at_once() -> None:
         await set_for_all(server, "message.max.bytes", "1001")
         assert server.replica_manager.log_config("t").max_message_bytes == 1001
     assert not server.is_ready
+
+
+@pytest.mark.anyio
+async def test_limits_that_cannot_be_read_are_told_in_a_line() -> None:
+    settings = {"listeners": "PLAINTEXT://127.0.0.1:0", "max.connections.per.ip.overrides": "abc"}
+    server = BrokerServer(BrokerConfig.from_properties(settings), memory=True)
+    with pytest.raises(StartError, match="max.connections.per.ip.overrides"):
+        await server.__aenter__()

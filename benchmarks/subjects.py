@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     Measure = Callable[["MeasuredBroker", "Figures", "Size"], None]
 
-ALL = frozenset({OURS, PEER, COMPILED})
+BOTH = frozenset({OURS, PEER})
+ALL = BOTH | {COMPILED}
 WITH_MOCK = ALL | {MockCluster.name}
 SIZES = ((100, "100 B"), (1024, "1 KiB"))
 CODECS = ("none", "lz4", "zstd")
@@ -84,12 +85,12 @@ def subjects(tools: KafkaTools | None) -> Iterator[Subject]:
     yield Subject("throughput mock", _mock_throughput, WITH_MOCK)
     for acks, shown in ((LEADER_ONLY, "1"), (ACKS_ALL, "all")):
         yield Subject(f"round trip acks={shown}", partial(_round_trip, acks, shown), WITH_MOCK)
-    yield Subject("round trip to a consumer", _to_consumer)
-    yield Subject("round trip beside another producer", _beside)
+    yield Subject("round trip to a consumer", _to_consumer, BOTH)
+    yield Subject("round trip beside another producer", _beside, WITH_MOCK)
     yield Subject("small metadata", _metadata, WITH_MOCK)
     yield Subject("small produce", _one_record, WITH_MOCK)
-    yield from (Subject(name, of_groups) for name, of_groups in groups.subjects())
-    yield from (Subject(name, of_transactions) for name, of_transactions in transactions.subjects())
+    for name, measure in (*groups.subjects(), *transactions.subjects()):
+        yield Subject(name, measure, BOTH)
     yield Subject("large produce", _large_produce)
     yield Subject("large fetch", _large_fetch, ALL | {GATHERING})
     if tools is not None:
@@ -97,8 +98,8 @@ def subjects(tools: KafkaTools | None) -> Iterator[Subject]:
             for partitions in PARTITION_COUNTS:
                 shown = f"acks={acks_name}, {partitions} partitions"
                 tool = partial(_tool_produce, tools, acks_name, partitions)
-                yield Subject(f"tools produce {shown}", tool)
-        yield Subject("tools consume", partial(_tool_consume, tools))
+                yield Subject(f"tools produce {shown}", tool, BOTH)
+        yield Subject("tools consume", partial(_tool_consume, tools), BOTH)
 
 
 def warm_up(broker: MeasuredBroker, size: Size) -> None:

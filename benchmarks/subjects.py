@@ -89,8 +89,8 @@ def subjects(tools: KafkaTools | None) -> Iterator[Subject]:
     yield Subject("round trip beside another producer", _beside, WITH_MOCK)
     yield Subject("small metadata", _metadata, WITH_MOCK)
     yield Subject("small produce", _one_record, WITH_MOCK)
-    for name, measure in (*groups.subjects(), *transactions.subjects()):
-        yield Subject(name, measure, BOTH)
+    for name, of_clients in (*groups.subjects(), *transactions.subjects()):
+        yield Subject(name, of_clients, BOTH)
     yield Subject("large produce", _large_produce)
     yield Subject("large fetch", _large_fetch, ALL | {GATHERING})
     if tools is not None:

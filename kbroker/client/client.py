@@ -52,10 +52,16 @@ class Metadata(NamedTuple):
 
 
 def parse_bootstrap(text: str) -> list[tuple[str, int]]:
-    """``HOST:PORT,[IPv6]:PORT`` -> addresses. Raises ValueError that says what is expected."""
+    """``HOST:PORT,[IPv6]:PORT`` -> addresses. Raises ValueError that says what is expected.
+
+    ``PLAINTEXT://`` may stand before each, as test containers name their brokers.
+    """
     addresses = []
     for address in filter(None, (part.strip() for part in text.split(","))):
-        host, _, port = address.rpartition(":")
+        scheme, separator, rest = address.rpartition("://")
+        if separator and scheme.upper() != "PLAINTEXT":
+            raise ValueError(f"{address!r}: only PLAINTEXT is spoken here, not {scheme}")
+        host, _, port = rest.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError(f"{address!r} is not HOST:PORT")
         addresses.append((host.removeprefix("[").removesuffix("]"), int(port)))
@@ -168,15 +174,20 @@ class KafkaClient:
             except ConnectionLostError as error:
                 problem = error
             except TimeoutError:
-                raise KafkaError(
-                    ErrorCode.REQUEST_TIMED_OUT, "the broker did not answer in time"
-                ) from None
+                raise self._too_late() from None
             self._leaders.clear()
             self._coordinators.clear()
             if anyio.current_time() + pause >= deadline:
                 raise problem
             await anyio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _too_late(self) -> Exception:
+        """What a verb says that was not done in time."""
+        if self._was_reached:
+            return KafkaError(ErrorCode.REQUEST_TIMED_OUT, "the broker did not answer in time")
+        named = ", ".join(_name_of(*address) for address in self._bootstrap)
+        return BootstrapError(f"{named}: no answer in {self.timeout_s:g} s")
 
     # Metadata
 
@@ -284,7 +295,7 @@ class KafkaClient:
             if self._tasks is None:
                 raise RuntimeError("use it as: async with KafkaClient(...) as client")
             host, port = address
-            name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            name = _name_of(host, port)
             try:
                 with anyio.fail_after(CONNECT_TIMEOUT_S):
                     stream = await self._connect(host, port)
@@ -293,13 +304,17 @@ class KafkaClient:
                     await connection.negotiate()
             except TimeoutError as error:
                 raise ConnectionLostError(
-                    f"{name}: no answer in {CONNECT_TIMEOUT_S:.0f} s"
+                    f"{name}: no answer in {CONNECT_TIMEOUT_S:.0f} s; is this a Kafka port?"
                 ) from error
             except OSError as error:
                 raise ConnectionLostError(f"{name}: {_reason(error)}") from error
             self._connections[key] = connection
             self._was_reached = True
             return connection
+
+
+def _name_of(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reason(error: OSError) -> str:

@@ -24,7 +24,7 @@ MAX_FRAME_BYTES: Final = 128 * 1024 * 1024
 
 _RECEIVE_BYTES: Final = 256 * 1024
 _SIZE: Final = Struct(">i")
-_ERROR_CODE: Final = Struct(">h")
+_UNSUPPORTED_VERSION: Final = Struct(">h").pack(ErrorCode.UNSUPPORTED_VERSION)
 _API_VERSIONS_ASKED: Final = 3
 _SOFTWARE: Final = ("kbroker", "0.1")
 
@@ -94,10 +94,13 @@ class Connection:
         version = _API_VERSIONS_ASKED
         request = ApiVersionsRequest(*_SOFTWARE)
         answer = await self._exchange(ApiKey.API_VERSIONS, version, request)
-        if _ERROR_CODE.unpack_from(answer, 4)[0] == ErrorCode.UNSUPPORTED_VERSION:
+        if answer[4:6] == _UNSUPPORTED_VERSION:
             version = 0
             answer = await self._exchange(ApiKey.API_VERSIONS, version, ApiVersionsRequest())
-        response = registry.read_response(ApiKey.API_VERSIONS, version, answer, 4)
+        try:
+            response = registry.read_response(ApiKey.API_VERSIONS, version, answer, 4)
+        except (DecodeError, IndexError) as error:
+            raise self._unreadable(error) from error
         if response.error_code:
             raise KafkaError(ErrorCode.for_code(response.error_code))
         self._versions = {
@@ -142,8 +145,11 @@ class Connection:
                 _, position = read_tagged_fields(answer, position)
             return registry.read_response(api_key, version, answer, position)
         except (DecodeError, IndexError) as error:
-            self.close()
-            raise ConnectionLostError(f"{self.name} answers unreadably: {error}") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> ConnectionLostError:
+        self.close()
+        return ConnectionLostError(f"{self.name} answers unreadably: {error}")
 
     async def _exchange(self, api_key: ApiKey, version: int, request: Any) -> bytes:
         waiting = _Waiting()
@@ -199,7 +205,7 @@ class Connection:
             if wanted == _SIZE.size:
                 (size,) = _SIZE.unpack_from(buffer)
                 if not 4 <= size <= MAX_FRAME_BYTES:
-                    return f"it announced an answer of {size} bytes; is this a Kafka port?"
+                    return _not_kafka(bytes(buffer[: _SIZE.size]), size)
                 wanted += size
                 continue
             frame = bytes(memoryview(buffer)[_SIZE.size : wanted])
@@ -210,3 +216,12 @@ class Connection:
                 return "an answer came that nobody had asked for; is this a Kafka port?"
             waiting.answer = frame
             waiting.arrived.set()
+
+
+def _not_kafka(beginning: bytes, size: int) -> str:
+    """Who it may be that answers so."""
+    if beginning == b"HTTP":
+        return "an HTTP server answers, not Kafka"
+    if beginning[:2] in (b"\x15\x03", b"\x16\x03"):  # an alert, or a handshake
+        return "it speaks TLS, which this client does not"
+    return f"it announced an answer of {size} bytes; is this a Kafka port?"

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from kbroker.client.client import BootstrapError, KafkaClient, parse_bootstrap
 from kbroker.client.connection import ConnectionLostError
-from kbroker.client.producer import Producer
+from kbroker.client.producer import BATCH_BYTES, Producer
 from kbroker.protocol.api_keys import ApiKey
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
@@ -25,7 +25,7 @@ from kbroker.protocol.messages.produce_response import (
     TopicProduceResponse,
 )
 from kbroker.record.batch import RecordBatchHeader
-from kbroker.record.record import Record
+from kbroker.record.record import Record, iter_records
 from tests.unit.client.scripted import HANG_UP, NODE, SILENCE, ScriptedBroker, metadata
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +112,15 @@ async def test_a_silent_broker_is_given_up():
         assert anyio.current_time() - began == pytest.approx(7)
 
 
+async def test_an_address_that_says_nothing_is_named():
+    async def connect(host: str, port: int):
+        await anyio.sleep_forever()
+
+    async with KafkaClient("silent:1,[::1]:2", timeout_s=3, connect=connect) as client:
+        with pytest.raises(BootstrapError, match=r"silent:1, \[::1\]:2: no answer in 3 s"):
+            await client.leaders("t")
+
+
 async def test_only_what_failed_is_sent_again_with_its_sequence():
     script = {
         ApiKey.INIT_PRODUCER_ID: [InitProducerIdResponse(producer_id=7, producer_epoch=0)],
@@ -151,6 +160,59 @@ async def test_a_refused_record_is_not_sent_again():
         assert len(broker.requests(ApiKey.PRODUCE)) == 1
 
 
+async def test_batches_that_are_too_large_are_halved_and_keep_their_order():
+    """A topic that takes no more than three records at once."""
+    taken: list[bytes] = []
+    sequences: list[int] = []
+
+    def append(request):
+        (data,) = request.topic_data[0].partition_data
+        view = memoryview(bytes(data.records))
+        header = RecordBatchHeader(view)
+        if header.record_count > 3:
+            return produced({0: ErrorCode.MESSAGE_TOO_LARGE})(request)
+        sequences.append(header.base_sequence)
+        partition = PartitionProduceResponse(0, base_offset=len(taken))
+        taken.extend(record.value for record in iter_records(view, header))
+        return ProduceResponse([TopicProduceResponse("t", partition_responses=[partition])])
+
+    script = {
+        ApiKey.INIT_PRODUCER_ID: [InitProducerIdResponse(producer_id=7, producer_epoch=0)],
+        ApiKey.PRODUCE: [append],
+    }
+    values = [b"%02d" % number for number in range(17)]
+    records = [Record(value=value, timestamp=1) for value in values]
+    async with ScriptedBroker(script, topics={"t": 1}) as broker, broker.client() as client:
+        producer = Producer(client, "t")
+        assert await producer.send(records) == {0: 0}
+        asked = len(broker.requests(ApiKey.PRODUCE))
+        assert await producer.send(records) == {0: 17}
+        assert taken == values * 2
+        assert sequences[0] == 0
+        assert sequences[-1] < 34
+        assert all(earlier < later for earlier, later in pairwise(sequences))
+        again = len(broker.requests(ApiKey.PRODUCE)) - asked
+        assert again < asked, "it remembers what was too large"
+
+
+async def test_short_records_fill_several_batches():
+    """Each takes more in a batch than it has bytes, and its headers are in every one of them."""
+    script = {
+        ApiKey.INIT_PRODUCER_ID: [InitProducerIdResponse(producer_id=7, producer_epoch=0)],
+        ApiKey.PRODUCE: [produced({})],
+    }
+    headers = [("h", bytes(500))]
+    records = [Record(value=b"", headers=headers, timestamp=1) for _ in range(3000)]
+    async with ScriptedBroker(script, topics={"t": 1}) as broker, broker.client() as client:
+        await Producer(client, "t").send(records)
+        sizes = [
+            len(request.topic_data[0].partition_data[0].records)
+            for request in broker.requests(ApiKey.PRODUCE)
+        ]
+        assert len(sizes) == 4
+        assert max(sizes) <= BATCH_BYTES
+
+
 async def test_the_coordinator_is_looked_for_again():
     def found(request):
         return FindCoordinatorResponse(
@@ -179,6 +241,9 @@ async def test_the_coordinator_is_looked_for_again():
 
 def test_bootstrap_addresses():
     assert parse_bootstrap("a:1, [::1]:2,") == [("a", 1), ("::1", 2)]
-    for wrong in ("", "a", ":1", "a:b", "a:0", "a:65536"):
+    assert parse_bootstrap("PLAINTEXT://a:1,plaintext://[::1]:2") == [("a", 1), ("::1", 2)]
+    for wrong in ("", "a", ":1", "a:b", "a:0", "a:65536", "PLAINTEXT://a"):
         with pytest.raises(ValueError, match="HOST:PORT"):
             parse_bootstrap(wrong)
+    with pytest.raises(ValueError, match="only PLAINTEXT is spoken here, not SASL_SSL"):
+        parse_bootstrap("SASL_SSL://a:1")

@@ -140,7 +140,9 @@ async def test_requests_are_pipelined_and_answers_find_theirs():
 @pytest.mark.parametrize(
     ("sent", "told"),
     [
-        (pack(">i", 0x48545450), "is this a Kafka port"),
+        (b"HTTP/1.1 400 Bad Request", "an HTTP server answers, not Kafka"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", "it speaks TLS"),
+        (pack(">i", 0x7FFFFFFF), "is this a Kafka port"),
         (pack(">i", -1), "is this a Kafka port"),
         (pack(">ii", 4, 12345), "nobody had asked for"),
         (None, "closed the connection"),
@@ -161,6 +163,20 @@ async def test_a_peer_that_talks_nonsense_or_leaves(sent: bytes | None, told: st
             tasks.start_soon(misbehave)
             with pytest.raises(ConnectionLostError, match=told):
                 await connection.call(ApiKey.FIND_COORDINATOR, FindCoordinatorRequest("a"))
+        assert connection.is_closed
+
+
+async def test_a_peer_whose_versions_cannot_be_read():
+    async with connected() as (connection, peer):
+
+        async def misbehave() -> None:
+            correlation_id = (await peer.take())[2]
+            await peer.stream.send(pack(">iii", 8, correlation_id, 99))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(misbehave)
+            with pytest.raises(ConnectionLostError, match="answers unreadably"):
+                await connection.negotiate()
         assert connection.is_closed
 
 

@@ -25,7 +25,12 @@ from kbroker.coordinator.coordinator_timer import CoordinatorTimer, TimerOperati
 from kbroker.coordinator.deferred import Answer, Deferred
 from kbroker.coordinator.loader import CoordinatorLoader
 from kbroker.coordinator.result import CoordinatorResult
-from kbroker.coordinator.shard import CoordinatorRecordSerde, CoordinatorShard, EncodedReplay
+from kbroker.coordinator.shard import (
+    CoordinatorRecordSerde,
+    CoordinatorShard,
+    EncodedReplay,
+    EncodedStep,
+)
 from kbroker.coordinator.writer import PartitionWriter
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
@@ -311,6 +316,20 @@ class CoordinatorRuntime(Generic[S]):
         """
         context = self._context(index)
         return self._apply(context, step(context.shard))
+
+    def write_encoded(self, index: int, step: EncodedStep[S, R]) -> Answer[R]:
+        """The same for a step that brings its batch."""
+        context = self._context(index)
+        shard = context.shard
+        batch = step.encode(shard)
+        if len(batch) > self._writer.max_batch_size(self.topic, index):
+            raise KafkaError(ErrorCode.MESSAGE_TOO_LARGE)
+        context.last_written = committed_at = self._writer.append(self.topic, index, batch)
+        self._faults.hit("offsets.after_append")
+        step.replay(shard, committed_at - step.record_count)
+        if committed_at <= context.high_watermark:
+            return step.response
+        return self._wait_for(context, committed_at, step.response, None)
 
     def read(self, index: int, step: Callable[[S], R]) -> Answer[R]:
         """Run a step that only reads; released when all that it can have seen is committed."""

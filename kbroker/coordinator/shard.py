@@ -1,10 +1,13 @@
 """What a replicated state machine is to the runtime, and how its records are encoded."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kbroker.coordinator.coordinator_timer import CoordinatorTimer
 from kbroker.coordinator.result import CoordinatorRecord
+
+S = TypeVar("S", contravariant=True)
+R = TypeVar("R", covariant=True)
 
 
 class CoordinatorShard(Protocol):
@@ -43,6 +46,28 @@ class EncodedReplay(Protocol):
 
     def forget(self) -> None:
         """Other records were replayed in between: nothing that was remembered may be relied on."""
+        ...
+
+
+class EncodedStep(Protocol[S, R]):
+    """A step of a shard whose records are a batch already, uncompressed, in no transaction."""
+
+    @property
+    def record_count(self) -> int:
+        """Of the batch."""
+        ...
+
+    @property
+    def response(self) -> R:
+        """What is released when the records are committed."""
+        ...
+
+    def encode(self, shard: S) -> bytearray:
+        """The batch; called once. Raises KafkaError, and has changed no offset or group then."""
+        ...
+
+    def replay(self, shard: S, first_offset: int) -> None:
+        """Apply the records, which are in the log from ``first_offset`` on."""
         ...
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kbroker.coordinator.deferred import Deferred
 from kbroker.coordinator.group.group_requests import offset_commit_error
 from kbroker.handlers.group_requests import answer_of
+from kbroker.handlers.repeated_commit import RepeatedCommits
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.messages.offset_commit_request import (
@@ -54,6 +55,11 @@ def handle(
     if isinstance(outcome, Deferred):
         return _wait(outcome, refused, version)
     return _merge(outcome, refused, version)
+
+
+def shortcut(services: "Services") -> RepeatedCommits:
+    """Commits for the same partitions, which consumers repeat."""
+    return RepeatedCommits(services)
 
 
 def _take_out_unknown(

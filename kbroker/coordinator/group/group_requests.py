@@ -14,6 +14,7 @@ from kbroker.coordinator.deferred import Answer, Deferred, all_of
 from kbroker.coordinator.group.classic_group import join_error
 from kbroker.coordinator.group.classic_protocol import ClientInfo, JoinDeferred, SyncDeferred
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
+from kbroker.coordinator.group.repeated_commit import CommitTemplate, RepeatedCommit
 from kbroker.coordinator.group.write_errors import write_error_to_response_error
 from kbroker.coordinator.result import CoordinatorResult
 from kbroker.coordinator.runtime import CoordinatorRuntime
@@ -328,6 +329,23 @@ class GroupRequests:
             lambda shard: shard.commit_offsets(request, version),
             lambda error: offset_commit_error(request, error),
         )
+
+    def commit_again(
+        self, template: CommitTemplate, offsets: Sequence[int], epochs: Sequence[int]
+    ) -> Answer[OffsetCommitResponse] | None:
+        """``commit_offsets`` for what ``template`` describes; answers ``template.response`` when
+        all goes well. None: nothing has happened, it has to go the ordinary way."""
+        if self._config.current.offsets_topic_compression_codec:
+            return None
+        step = RepeatedCommit(template, offsets, epochs)
+        request = template.request
+        try:
+            outcome = self._runtime.write_encoded(self.partition_for(request.group_id), step)
+        except KafkaError as error:
+            return offset_commit_error(request, write_error_to_response_error(error.error_code))
+        if not isinstance(outcome, Deferred):
+            return outcome
+        return _translated(outcome, lambda error: offset_commit_error(request, error))
 
     def commit_transactional_offsets(
         self, request: TxnOffsetCommitRequest

@@ -23,7 +23,7 @@ from kbroker.coordinator.group.classic_protocol import (
     SyncDeferred,
 )
 from kbroker.coordinator.group.consumer_describe import describe_consumer_group
-from kbroker.coordinator.group.consumer_group import ConsumerGroup
+from kbroker.coordinator.group.consumer_group import CommitCheck, ConsumerGroup
 from kbroker.coordinator.group.consumer_groups import ConsumerGroups
 from kbroker.coordinator.group.consumer_member import ConsumerGroupMember
 from kbroker.coordinator.group.consumer_protocol import ConsumerProtocol
@@ -210,6 +210,14 @@ class GroupCoordinatorShard:
         if self._is_loaded:
             self._consumer_replay.topics_version = self._topics.version
 
+    def make_simple_group(self, group_id: str) -> None:
+        """A group that nobody joined, for its offsets, unless there is one."""
+        self._replay.make_simple_group(group_id)
+
+    def time_ms(self) -> int:
+        """Now, as records tell it."""
+        return self._clock.time_ms()
+
     def _new_classic_group(self, group_id: str) -> ClassicGroup:
         group = ClassicGroup(group_id, current_state_timestamp_ms=self._clock.time_ms())
         self.groups[group_id] = group
@@ -390,6 +398,13 @@ class GroupCoordinatorShard:
         self, request: OffsetCommitRequest, version: int
     ) -> CoordinatorResult[OffsetCommitResponse]:
         """OffsetCommit. Raises KafkaError for the whole request."""
+        return self.offsets.commit(request, self.check_offset_commit(request, version))
+
+    def check_offset_commit(self, request: OffsetCommitRequest, version: int) -> CommitCheck | None:
+        """What gives the error of a partition (topic id, index), None where all may be committed.
+
+        Raises KafkaError for the whole request.
+        """
         group = self.groups.get(request.group_id)
         generation_id = request.generation_id_or_member_epoch
         if group is None:
@@ -400,8 +415,7 @@ class GroupCoordinatorShard:
                     else ErrorCode.ILLEGAL_GENERATION
                 )
         elif isinstance(group, ConsumerGroup):
-            check = group.check_offset_commit(request.member_id, generation_id, version)
-            return self.offsets.commit(request, check)
+            return group.check_offset_commit(request.member_id, generation_id, version)
         else:
             group.validate_offset_commit(
                 request.member_id, request.group_instance_id, generation_id, transactional=False
@@ -409,7 +423,7 @@ class GroupCoordinatorShard:
             if group.is_in(ClassicGroupState.STABLE, ClassicGroupState.PREPARING_REBALANCE):
                 # A commit is a sign of life.
                 self._classic.schedule_heartbeat(group, group.members[request.member_id])
-        return self.offsets.commit(request)
+        return None
 
     def commit_transactional_offsets(
         self, request: TxnOffsetCommitRequest

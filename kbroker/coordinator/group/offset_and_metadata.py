@@ -76,14 +76,21 @@ def stored_offset(record_offset: int, value: OffsetCommitValue) -> StoredOffset:
     """What a record says, packed where it can be."""
     if value.metadata or value.expire_timestamp >= 0:
         return OffsetAndMetadata.from_record(record_offset, value)
-    epoch = value.leader_epoch
-    return _PACKED.pack(
-        record_offset,
-        value.offset,
-        epoch if epoch >= 0 else -1,
-        value.commit_timestamp,
-        value.topic_id,
+    return packed_offset(
+        record_offset, value.offset, value.leader_epoch, value.commit_timestamp, value.topic_id
     )
+
+
+def packed_offset(
+    record_offset: int,
+    committed_offset: int,
+    leader_epoch: int,
+    commit_timestamp_ms: int,
+    topic_id: bytes,
+) -> bytes:
+    """An offset without metadata and without a time of its own to expire."""
+    epoch = leader_epoch if leader_epoch >= 0 else -1
+    return _PACKED.pack(record_offset, committed_offset, epoch, commit_timestamp_ms, topic_id)
 
 
 def unpacked(offset: StoredOffset) -> OffsetAndMetadata:

@@ -20,10 +20,11 @@ from tests.unit.handlers.asking import Asker, asking
 class GroupAsker:
     """``ask`` of an ``Asker``, and topics to commit to."""
 
-    def __init__(self, asker: Asker, log: MemoryLog, timer: Timer) -> None:
+    def __init__(self, asker: Asker, log: MemoryLog, timer: Timer, clock: ManualClock) -> None:
         self.asker = asker
         self.log = log
         self.timer = timer
+        self.clock = clock
         self.services = asker.services
 
     async def ask(self, key: int, version: int, request: Any) -> Any:
@@ -65,5 +66,5 @@ async def group_asking(settings: Mapping[str, str] | None = None) -> AsyncIterat
         asker.services.metadata.subscribe(coordinator.apply)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(coordinator.run)
-            yield GroupAsker(asker, log, timer)
+            yield GroupAsker(asker, log, timer, clock)
             tasks.cancel_scope.cancel()

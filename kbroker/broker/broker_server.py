@@ -348,6 +348,8 @@ class BrokerServer:
             dispatch = self._around_dispatch(dispatch, self.clock)
         try:
             limits = _limits(config)
+            if unprotected := config.unprotected_listeners():  # by dynamic settings
+                raise StartError("; ".join(unprotected))
             endpoints = [
                 ListenerEndpoint(
                     name=spec.name,

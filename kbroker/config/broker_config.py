@@ -208,16 +208,21 @@ class BrokerConfig(BrokerSettings):
         found = []
         if self.authorizer_class_name:
             found.append("authorizer.class.name: there is no authorizer yet")
-        found.extend(
-            f"listener {spec.name}: {spec.security_protocol} is not supported yet, only PLAINTEXT"
-            for spec in self.listener_specs()
-            if spec.security_protocol != "PLAINTEXT"
-        )
+        found.extend(self.unprotected_listeners())
         if "broker" not in self.process_roles:
             found.append("process.roles: kbroker is always a broker; add broker to the roles")
         for kind in ("consumer", "share", "streams"):
             found.extend(self._contradictions(f"group.{kind}."))
         return found
+
+    def unprotected_listeners(self) -> list[str]:
+        """What is wrong with listeners that promise more than PLAINTEXT; ConfigError for
+        unreadable ones."""
+        return [
+            f"listener {spec.name}: {spec.security_protocol} is not supported yet, only PLAINTEXT"
+            for spec in self.listener_specs()
+            if spec.security_protocol != "PLAINTEXT"
+        ]
 
     def _contradictions(self, prefix: str) -> Iterator[str]:
         """Intervals of a kind of groups outside of their bounds, or longer than the session."""

@@ -270,13 +270,12 @@ def _java_double(value: float) -> str:
         return "Infinity" if value > 0 else "-Infinity"
     if math.isnan(value) or value == 0 or 1e-3 <= abs(value) < 1e7:
         return "NaN" if math.isnan(value) else repr(float(value))
-    mantissa, _, exponent = f"{value!r}".partition("e")
-    if not exponent:
-        mantissa, _, exponent = f"{value:e}".partition("e")
-        mantissa = mantissa.rstrip("0").rstrip(".")
-    if "." not in mantissa:
-        mantissa += ".0"
-    return f"{mantissa}E{int(exponent)}"
+    from decimal import Decimal  # for numbers that hardly anybody sets
+
+    number = Decimal(repr(value))
+    digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
+    sign = "-" if number.is_signed() else ""
+    return f"{sign}{digits[0]}.{digits[1:] or '0'}E{number.adjusted()}"
 
 
 # -- checks; None is accepted where Kafka accepts null

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from kbroker.config.broker_config import UNIT_SYNONYMS, BrokerConfig, Synonym
+from kbroker.config.broker_config import UNIT_SYNONYMS, BrokerConfig, ReplicationRates, Synonym
 from kbroker.config.config_def import ConfigSource, ConfigType, Setting
 from kbroker.config.group_config import ClientMetricsConfig, GroupConfig
+from kbroker.config.listeners import without_listener
 from kbroker.config.topic_config import LogConfig
 
 UNKNOWN_TYPE = 0
@@ -98,21 +99,20 @@ def describe_broker(broker: BrokerConfig) -> Iterator[ConfigEntry]:
             )
         value = row.to_text(broker.get(name))
         yield _entry(row, value, synonyms, read_only=not row.dynamic)
-    for name in set_names:
+    for name, text in set_names.items():
         if name not in BrokerConfig.settings():
-            yield _unknown(name, broker.synonyms(name)[0].source, read_only=True)
+            yield _without_row(name, text, _places_of_untabled(name, broker))
 
 
 def describe_cluster_default(broker: BrokerConfig) -> Iterator[ConfigEntry]:
     """What IncrementalAlterConfigs set for all brokers (resource BROKER, empty name)."""
     for name, text in broker.dynamic_default.items():
         row = BrokerConfig.settings().get(name)
-        source = ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG
+        places = [Synonym(name, text, ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG)]
         if row is None:
-            yield _unknown(name, source, read_only=True)
+            yield _without_row(name, text, places)
         else:
-            value = row.to_text(row.parse(text))
-            yield _entry(row, value, [Synonym(name, value, source)], read_only=not row.dynamic)
+            yield _entry(row, text, places, read_only=not row.dynamic)
 
 
 def describe_group(overrides: Mapping[str, str], broker: BrokerConfig) -> Iterator[ConfigEntry]:
@@ -168,6 +168,23 @@ def _entry(
         synonyms = [place._replace(value=None) for place in synonyms]
     source = synonyms[0].source if synonyms else ConfigSource.DEFAULT_CONFIG
     return ConfigEntry(row.name, value, read_only, source, is_sensitive, synonyms, row.type)
+
+
+def _places_of_untabled(name: str, broker: BrokerConfig) -> list[Synonym]:
+    """A setting of one listener stands over that of all."""
+    base = without_listener(name)
+    return _places((name,) if base is None else (name, base), name, broker)
+
+
+def _without_row(name: str, text: str, places: list[Synonym]) -> ConfigEntry:
+    """A broker's setting that its table does not have: a rate, one of a listener, or unknown."""
+    rate = ReplicationRates.settings().get(name)
+    base = BrokerConfig.settings().get(without_listener(name) or "")
+    row = rate or base
+    if row is not None:
+        return _entry(row, text, places, read_only=rate is None)._replace(name=name)
+    hidden = [place._replace(value=None) for place in places]
+    return _unknown(name, places[0].source, read_only=True)._replace(synonyms=hidden)
 
 
 def _unknown(name: str, source: ConfigSource, *, read_only: bool) -> ConfigEntry:

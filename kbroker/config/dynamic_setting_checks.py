@@ -33,6 +33,7 @@ _REMOTE_THREAD_COUNTS: Final = (
 )
 _BY_THE_TOPIC: Final = -2  # of local retention: as much as of retention
 _UNLIMITED: Final = -1
+_LISTENERS: Final = ("listeners", "listener.security.protocol.map")
 
 
 def check_together(names: Collection[str], config: BrokerConfig) -> None:
@@ -44,6 +45,8 @@ def check_together(names: Collection[str], config: BrokerConfig) -> None:
     check_log_settings(names, config)
     if "cordoned.log.dirs" in names:
         _check_cordoned(config)
+    if any(name in names for name in _LISTENERS):
+        _check_listeners(config)
     if "max.connections.per.ip" in names or "max.connections.per.ip.overrides" in names:
         _check_connections_per_ip(config)
 
@@ -64,6 +67,18 @@ def _check_cordoned(config: BrokerConfig) -> None:
             "requirement failed: All entries in cordoned.log.dirs must be present in log.dirs or "
             f"log.dir. Missing entries : {', '.join(missing)}"
         )
+
+
+def _check_listeners(config: BrokerConfig) -> None:
+    """They act at the next start, which must not fail for them, nor be less protected."""
+    try:
+        unprotected = config.unprotected_listeners()
+    except ConfigError as error:
+        raise ConfigError(
+            f"Error creating broker listeners from '[{', '.join(config.listeners)}]': {error}"
+        ) from None
+    if unprotected:
+        raise ConfigError("; ".join(unprotected))
 
 
 def _check_connections_per_ip(config: BrokerConfig) -> None:

@@ -29,7 +29,7 @@ def share_auto_offset_reset(value: object) -> str | None:
             return None
     return (
         f"Invalid value `{text}` for configuration share.auto.offset.reset. The value must be "
-        "either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'"
+        "either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'."
     )
 
 

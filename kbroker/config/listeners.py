@@ -1,6 +1,7 @@
 """``listeners``, ``advertised.listeners`` and ``listener.security.protocol.map``."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from kbroker.common.named_tuple import NamedTuple
 from kbroker.config.config_def import ConfigError
@@ -16,6 +17,28 @@ class ListenerSpec(NamedTuple):
     security_protocol: str
     advertised_host: str | None
     advertised_port: int | None
+
+
+_LISTENER_PREFIX: Final = "listener.name."
+_OF_MECHANISMS: Final = (
+    "sasl.jaas.config",
+    "sasl.login.callback.handler.class",
+    "sasl.login.class",
+    "sasl.server.callback.handler.class",
+    "connections.max.reauth.ms",
+    "sasl.server.max.receive.size",
+)
+
+
+def without_listener(name: str) -> str | None:
+    """``listener.name.in.plain.sasl.jaas.config`` -> ``sasl.jaas.config``: the setting that one of
+    a listener, and of one of its mechanisms, stands for. None for any other name."""
+    if not name.startswith(_LISTENER_PREFIX):
+        return None
+    _, dot, base = name.removeprefix(_LISTENER_PREFIX).partition(".")
+    if not dot:
+        return None
+    return next((each for each in _OF_MECHANISMS if base.endswith(f".{each}")), base)
 
 
 def parse_endpoint(text: str, setting: str) -> tuple[str, str, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from kbroker.config.broker_config import BrokerConfig
 from kbroker.config.config_def import ConfigError, ConfigType
 from kbroker.config.dynamic_setting_checks import check_change, check_together
+from kbroker.config.listeners import without_listener
 from kbroker.metadata.config_control import AlterOperation, ConfigChange, SettingChange
 from kbroker.metadata.keys import ConfigResourceType
 from kbroker.protocol.error_codes import ErrorCode
@@ -55,6 +56,10 @@ _PER_BROKER_NAMES: Final = frozenset(
     }
 )
 _PER_BROKER_PREFIXES: Final = ("listener.name.", "ssl.", "sasl.")
+_OF_LISTENERS_EVERYWHERE: Final = frozenset(
+    {"max.connections", "max.connection.creation.rate", "num.network.threads"}
+)
+"""May be set for a listener of all brokers."""
 
 
 class AskedSetting(NamedTuple):
@@ -188,13 +193,18 @@ def _check_broker_settings(services: "Services", resource: AskedResource, *, rep
     own = [
         key
         for key in properties
-        if key in _PER_BROKER_NAMES or key.startswith(_PER_BROKER_PREFIXES)
+        if key in _PER_BROKER_NAMES
+        or (
+            key.startswith(_PER_BROKER_PREFIXES)
+            and without_listener(key) not in _OF_LISTENERS_EVERYWHERE
+        )
     ]
     current = services.config.current
     try:
         for key, text in properties.items():
-            if key in known:
-                known[key].parse(text)
+            row = known.get(without_listener(key) or key)
+            if row is not None:
+                row.parse(text)
         if own and not name:
             raise _invalid(
                 "Cannot update these configs at default cluster level, broker id must be "

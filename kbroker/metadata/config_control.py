@@ -85,6 +85,8 @@ class ConfigControl:
                 overrides.pop(one.name, None)
             else:
                 overrides[one.name] = value
+        if MIN_INSYNC_REPLICAS in current and MIN_INSYNC_REPLICAS not in overrides:
+            _check_min_isr(kind, name, MIN_INSYNC_REPLICAS, None)
         validate_overrides(kind, name, overrides, self._config.current)
         _check_exists(image, kind, name)
         key = self._keys.config(kind, name)
@@ -143,7 +145,7 @@ def _check_min_isr(kind: int, resource_name: str, name: str, value: str | None) 
     """Eligible leader replicas rest on it (KIP-966): it is the same on every broker, and set."""
     if kind != ConfigResourceType.BROKER or name != MIN_INSYNC_REPLICAS:
         return
-    if resource_name and value is not None:
+    if resource_name:
         raise KafkaError(
             ErrorCode.INVALID_CONFIG,
             "Broker-level min.insync.replicas cannot be altered while ELR is enabled.",

@@ -7,6 +7,8 @@ import pytest
 
 from kbroker.config import describe
 from kbroker.config.broker_config import BrokerConfig
+from kbroker.config.config_def import ConfigSource, ConfigType
+from kbroker.config.describe import describe_broker, describe_cluster_default
 
 RECORDED = json.loads((Path(__file__).parent / "kafka_describe_configs.json").read_text())
 STATIC = {
@@ -155,3 +157,60 @@ def test_internal_settings_appear_once_they_are_set(broker):
     assert "kbroker.fetch.sendfile" not in rows(describe.describe_broker(broker))
     broker = BrokerConfig.from_properties({"kbroker.fetch.sendfile": "false"})
     assert rows(describe.describe_broker(broker))["kbroker.fetch.sendfile"][1] == "false"
+
+
+def test_rates_of_replication_are_shown():
+    broker = BrokerConfig.from_properties({"log.dirs": "/data"}).with_dynamic(
+        {"follower.replication.throttled.rate": "5"}, {"follower.replication.throttled.rate": "6"}
+    )
+    (own,) = [one for one in describe_broker(broker) if one.name.startswith("follower.repl")]
+    assert (own.value, own.read_only, own.is_sensitive) == ("5", False, False)
+    assert own.config_type == ConfigType.LONG
+    assert [place.value for place in own.synonyms] == ["5", "6"]
+    (default,) = describe_cluster_default(broker)
+    assert (default.value, default.read_only, default.config_type) == ("6", False, ConfigType.LONG)
+
+
+def test_settings_of_one_listener_are_shown_as_what_they_stand_for():
+    broker = BrokerConfig.from_properties({"log.dirs": "/data"}).with_dynamic(
+        {
+            "listener.name.in.max.connections": "5",
+            "listener.name.in.ssl.keystore.password": "secret",
+            "listener.name.in.plain.sasl.jaas.config": "secret",
+            "listener.name.in.nonsense": "secret",
+        },
+        {"listener.name.in.max.connections": "6"},
+    )
+    shown = {one.name: one for one in describe_broker(broker) if one.name.startswith("listener.n")}
+    assert "secret" not in repr(shown)
+    limit = shown["listener.name.in.max.connections"]
+    assert (limit.value, limit.config_type, limit.read_only) == ("5", ConfigType.INT, True)
+    assert [(place.name, place.value) for place in limit.synonyms] == [
+        ("listener.name.in.max.connections", "5"),
+        ("listener.name.in.max.connections", "6"),
+        ("max.connections", "2147483647"),
+    ]
+    for name in ("ssl.keystore.password", "plain.sasl.jaas.config"):
+        assert shown[f"listener.name.in.{name}"].config_type == ConfigType.PASSWORD
+    assert shown["listener.name.in.nonsense"].config_type == 0
+
+
+def test_what_is_set_for_all_brokers_is_shown_as_it_was_written():
+    broker = BrokerConfig.from_properties({"log.dirs": "/data"}).with_dynamic(
+        {}, {"message.max.bytes": " +5 ", "nonsense": "x"}
+    )
+    known, unknown = describe_cluster_default(broker)
+    assert (known.value, known.synonyms[0].value) == (" +5 ", " +5 ")
+    assert (unknown.value, unknown.is_sensitive) == (None, True)
+
+
+def test_places_of_an_unknown_setting():
+    broker = BrokerConfig.from_properties({"log.dirs": "/data"}).with_dynamic(
+        {"nonsense": "1"}, {"nonsense": "2"}
+    )
+    (found,) = [one for one in describe_broker(broker) if one.name == "nonsense"]
+    assert [place.source for place in found.synonyms] == [
+        ConfigSource.DYNAMIC_BROKER_CONFIG,
+        ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG,
+    ]
+    assert found.synonyms[0].value is None

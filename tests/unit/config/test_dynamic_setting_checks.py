@@ -177,6 +177,34 @@ def test_what_is_set_otherwise_is_looked_at_too() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("listeners", "problem"),
+    [
+        ("x", "Invalid value x for configuration listeners: expected NAME://HOST:PORT"),
+        ("A://h:1", "No security protocol defined for listener A; add it to"),
+        ("PLAINTEXT://h:1,PLAINTEXT://h:2", "Each listener must have a different name"),
+    ],
+)
+def test_listeners_that_the_next_start_would_fail_for(listeners: str, problem: str) -> None:
+    found = answer({"listeners": listeners})
+    assert found is not None
+    shown = ", ".join(listeners.split(","))
+    assert found.startswith(f"Error creating broker listeners from '[{shown}]': {problem}")
+
+
+def test_listeners_must_not_promise_more_than_there_is() -> None:
+    refused = "SSL is not supported yet, only PLAINTEXT"
+    assert answer({"listeners": "SSL://h:1"}) == f"listener SSL: {refused}"
+    by_name = {"listener.security.protocol.map": "PLAINTEXT:SSL"}
+    assert answer(by_name) == f"listener PLAINTEXT: {refused}"
+
+
+def test_listeners_that_another_start_can_use() -> None:
+    assert answer({"listeners": "PLAINTEXT://127.0.0.1:1"}) is None
+    both = {"listeners": "IN://:1", "listener.security.protocol.map": "IN:PLAINTEXT"}
+    assert answer(both) is None
+
+
 def test_limits_of_addresses() -> None:
     config = BrokerConfig.from_properties({OVERRIDES: " 10.0.0.1 : 5, ::1:7,10.0.0.1:6,"})
     assert config.connections_per_ip_overrides() == {"10.0.0.1": 6, "::1": 7}

@@ -22,6 +22,7 @@ def test_what_is_none(value: str) -> None:
     problem = share_auto_offset_reset(value)
     assert problem is not None
     assert f"`{value}`" in problem
+    assert problem.endswith("'by_duration:<PnDTnHnMn.nS>'.")
 
 
 @pytest.mark.parametrize("value", ["earliest", "latest"])

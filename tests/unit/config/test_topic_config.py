@@ -1,6 +1,7 @@
 """Topic settings: which values are refused, and with which of Kafka's texts."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def test_values_that_kafka_takes_and_refuses(name):
 @pytest.mark.parametrize("text", ["+-1", "1.2.3", "e1", "-", ".", "NaNf", "Infinityd", "\u0661"])
 def test_what_is_no_double(text):
     with pytest.raises(KafkaError, match="Not a number of type DOUBLE"):
+        validate_topic_config({"min.cleanable.dirty.ratio": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2147483648", "2.147483648E9"),
+        ("123456789.25", "1.2345678925E8"),
+        ("-0.00012345", "-1.2345E-4"),
+        ("1e300", "1.0E300"),
+    ],
+)
+def test_doubles_are_shown_as_java_shows_them(text, shown):
+    with pytest.raises(KafkaError, match=f"Invalid value {re.escape(shown)} for"):
         validate_topic_config({"min.cleanable.dirty.ratio": text})
 
 

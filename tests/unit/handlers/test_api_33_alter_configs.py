@@ -34,7 +34,7 @@ async def test_settings_are_replaced(version: int) -> None:
             [
                 resource(TOPIC, "t", retention_ms="2"),
                 resource(BROKER, "1", message_max_bytes="7"),
-                resource(BROKER, ""),
+                resource(BROKER, "", min_insync_replicas="1"),
                 resource(TOPIC, "nope", retention_ms="2"),
                 resource(TOPIC, "null", retention_ms=None),
                 resource(LOGGER, "1"),

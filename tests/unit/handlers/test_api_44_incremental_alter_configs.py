@@ -276,6 +276,36 @@ async def test_the_same_error_for_all_when_there_is_no_controller() -> None:
         assert [code for _, _, code, _ in answers] == [ErrorCode.NOT_CONTROLLER, INVALID]
 
 
+async def test_settings_of_a_listener_are_checked_as_what_they_stand_for() -> None:
+    limit, key = "listener.name.in.max.connections", "listener.name.in.ssl.keystore.type"
+    async with asking() as client:
+        answers = [
+            (await ask(client, resource(BROKER, name, (setting, SET, value))))[0][2:]
+            for name, setting, value in (
+                ("1", limit, "x"),
+                ("1", limit, "5"),
+                ("", limit, "5"),
+                ("", key, "JKS"),
+            )
+        ]
+    everywhere = "Cannot update these configs at default cluster level, broker id must be specified"
+    assert answers == [
+        (INVALID, "Invalid value x for configuration max.connections: Not a number of type INT"),
+        (0, None),
+        (0, None),
+        (INVALID, f"{everywhere}: [{key}]"),
+    ]
+
+
+async def test_listeners_that_the_next_start_would_fail_for() -> None:
+    async with asking() as client:
+        for bad in ("x", "SSL://127.0.0.1:0"):
+            answers = await ask(client, resource(BROKER, "1", ("listeners", SET, bad)))
+            assert answers[0][2] == INVALID
+        image = client.node.image
+        assert "listeners" not in image.broker_overrides(1)
+
+
 def test_error_response_is_for_every_resource() -> None:
     from kbroker.handlers.api_44_incremental_alter_configs import error_response
     from kbroker.protocol.errors import KafkaError

@@ -232,6 +232,29 @@ async def test_groups_metrics_and_brokers() -> None:
         assert image.group_overrides("bad") == {}
 
 
+@pytest.mark.parametrize("replace", [False, True])
+async def test_min_insync_replicas_of_all_brokers_stays_set(replace: bool) -> None:
+    async with running_node() as node:
+        assert await alter(node, change(BROKER, "", ("min.insync.replicas", SET, "1"))) is None
+        settings = () if replace else (("min.insync.replicas", DELETE, None),)
+        error = await alter(node, change(BROKER, "", *settings)._replace(replace=replace))
+        assert error is not None
+        assert error.message == (
+            "Cluster-level min.insync.replicas cannot be removed while ELR is enabled."
+        )
+        kept = change(BROKER, "", ("min.insync.replicas", SET, "2"), ("a", SET, "1"))
+        assert await alter(node, kept._replace(replace=replace)) is None
+
+
+async def test_min_insync_replicas_of_one_broker_is_not_even_removed() -> None:
+    async with running_node() as node:
+        error = await alter(node, change(BROKER, "1", ("min.insync.replicas", DELETE, None)))
+        assert error is not None
+        assert error.message == (
+            "Broker-level min.insync.replicas cannot be altered while ELR is enabled."
+        )
+
+
 async def test_a_heartbeat_is_shorter_than_its_session() -> None:
     async with running_node(
         settings={

@@ -11,7 +11,10 @@ from kbroker.config.config_def import LONG_MAX
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.inflate_at_once import AtOnceInflater
+from kbroker.record.stream_walk import WALK_IS_COMPILED
 from kbroker.storage.append_info import AppendOrigin
+from kbroker.storage.batch_shapes import BatchShapes
+from kbroker.storage.coordinator_batch import validate_coordinator_batch
 from kbroker.storage.log_validator import ValidatedRecords, validate_records
 from kbroker.storage.plain_batch import validate_plain_batch
 
@@ -42,6 +45,7 @@ class LeaderAppend:
         self._faults = faults
         self._has_failpoint = bool(faults.failpoint)
         self._at_once = AtOnceInflater()
+        self._shapes = None if WALK_IS_COMPILED else BatchShapes()
         self._walk_records = _walks_records(config.current)
         config.subscribe(self._on_config_changed)
 
@@ -70,7 +74,7 @@ class LeaderAppend:
         now_ms = self._clock.time_ms()
         validated: ValidatedRecords | Coroutine[Any, Any, ValidatedRecords] | None = None
         if is_one_batch and self._walk_records:
-            validated = validate_plain_batch(batch, config, now_ms)
+            validated = validate_plain_batch(batch, config, now_ms, shapes=self._shapes)
         if validated is None:
             validated = validate_records(
                 batch,
@@ -110,7 +114,12 @@ class LeaderAppend:
         if config.flush_messages != LONG_MAX:
             return None
         validated = validate_plain_batch(
-            batch, config, self._clock.time_ms(), at_once=self._at_once, allow_zstd=allow_zstd
+            batch,
+            config,
+            self._clock.time_ms(),
+            at_once=self._at_once,
+            allow_zstd=allow_zstd,
+            shapes=self._shapes,
         )
         if validated is None:
             return None
@@ -147,13 +156,18 @@ class LeaderAppend:
     def append_coordinator_batch(self, partition: "Partition", batch: bytearray) -> int:
         """Append a coordinator's batch, built by us; returns the offset that the high watermark
         must reach for it to be committed. Raises KafkaError; nothing is written then."""
-        validated = validate_records(
-            memoryview(batch),
-            config=partition.log.config,
-            origin=AppendOrigin.COORDINATOR,
-            now_ms=self._clock.time_ms(),
-            offload=self._offload,
-        )
+        config = partition.log.config
+        records = memoryview(batch)
+        validated: ValidatedRecords | Coroutine[Any, Any, ValidatedRecords] | None
+        validated = validate_coordinator_batch(records, config)
+        if validated is None:
+            validated = validate_records(
+                records,
+                config=config,
+                origin=AppendOrigin.COORDINATOR,
+                now_ms=self._clock.time_ms(),
+                offload=self._offload,
+            )
         if not isinstance(validated, ValidatedRecords):
             validated.close()
             raise KafkaError(

@@ -17,6 +17,7 @@ from kbroker.record.crc import crc32c
 from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater
 from kbroker.record.stream_walk import walk_on, walkable
 from kbroker.record.walk import NO_MINIMUM, WalkResult
+from kbroker.storage.batch_shapes import MOST_RECORDS, BatchShapes
 from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
 
 _MAX_INT64: Final = 0x7FFFFFFFFFFFFFFF
@@ -36,12 +37,14 @@ def validate_plain_batch(
     *,
     at_once: AtOnceInflater | None = None,
     allow_zstd: bool = True,
+    shapes: BatchShapes | None = None,
 ) -> ValidatedRecords | None:
     """What ``validate_records`` gives for a sound client batch; None says: ask it.
 
     ``batch`` is one whole batch. Plain is: uncompressed, or compressed so that ``at_once`` holds
     it, no other attribute set, timestamps of the producer within the topic's bounds, records that
     can be walked in one slice. ``allow_zstd``: the request is of a version that may have it.
+    ``shapes``: of earlier batches.
     """
     size = len(batch)
     if size < HEADER_SIZE:
@@ -83,6 +86,17 @@ def validate_plain_batch(
         if max_timestamp != base_timestamp or (lone == _WITHOUT_KEY and config.compact):
             return None
         low, index_of_max_timestamp = base_timestamp, 0
+    elif (
+        shapes is not None
+        and 1 < record_count <= MOST_RECORDS
+        and not attributes
+        and base_timestamp >= 0
+        and (seen := shapes.look(batch, record_count)) is not None
+    ):
+        least, most, index_of_max_timestamp, has_null_key = seen
+        if base_timestamp + most != max_timestamp or (has_null_key and config.compact):
+            return None
+        low = base_timestamp + least
     else:
         if at_once and attributes:
             result = _walked_inflated(batch, attributes, at_once, record_count, base_timestamp)

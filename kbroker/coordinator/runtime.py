@@ -322,8 +322,6 @@ class CoordinatorRuntime(Generic[S]):
         context = self._context(index)
         shard = context.shard
         batch = step.encode(shard)
-        if len(batch) > self._writer.max_batch_size(self.topic, index):
-            raise KafkaError(ErrorCode.MESSAGE_TOO_LARGE)
         context.last_written = committed_at = self._writer.append(self.topic, index, batch)
         self._faults.hit("offsets.after_append")
         step.replay(shard, committed_at - step.record_count)

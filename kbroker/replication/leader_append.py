@@ -14,6 +14,7 @@ from kbroker.record.inflate_at_once import AtOnceInflater
 from kbroker.record.stream_walk import WALK_IS_COMPILED
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.batch_shapes import BatchShapes
+from kbroker.storage.coordinator_batch import validate_coordinator_batch
 from kbroker.storage.log_validator import ValidatedRecords, validate_records
 from kbroker.storage.plain_batch import validate_plain_batch
 
@@ -155,13 +156,18 @@ class LeaderAppend:
     def append_coordinator_batch(self, partition: "Partition", batch: bytearray) -> int:
         """Append a coordinator's batch, built by us; returns the offset that the high watermark
         must reach for it to be committed. Raises KafkaError; nothing is written then."""
-        validated = validate_records(
-            memoryview(batch),
-            config=partition.log.config,
-            origin=AppendOrigin.COORDINATOR,
-            now_ms=self._clock.time_ms(),
-            offload=self._offload,
-        )
+        config = partition.log.config
+        records = memoryview(batch)
+        validated: ValidatedRecords | Coroutine[Any, Any, ValidatedRecords] | None
+        validated = validate_coordinator_batch(records, config)
+        if validated is None:
+            validated = validate_records(
+                records,
+                config=config,
+                origin=AppendOrigin.COORDINATOR,
+                now_ms=self._clock.time_ms(),
+                offload=self._offload,
+            )
         if not isinstance(validated, ValidatedRecords):
             validated.close()
             raise KafkaError(

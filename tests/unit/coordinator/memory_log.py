@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from anyio.lowlevel import checkpoint
 
 from kbroker.coordinator.writer import PartitionListener
+from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader, patch
 from kbroker.record.record import Record, iter_records
@@ -33,6 +34,8 @@ class MemoryLog:
     def append(self, topic: str, partition: int, batch: bytearray) -> int:
         if self.failure is not None:
             raise self.failure
+        if len(batch) > self.size_limit:
+            raise KafkaError(ErrorCode.MESSAGE_TOO_LARGE)
         header = RecordBatchHeader(batch)
         patch(batch, 0, self.ends[partition], 0)
         self.batches[partition].append(batch)

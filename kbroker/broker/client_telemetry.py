@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kbroker.broker.metrics import COUNTER, GAUGE, Family
+from kbroker.broker.metrics import COUNTER, GAUGE, Family, in_turns
 
 if TYPE_CHECKING:
     from kbroker.metadata.client_metrics import ClientInstance
@@ -19,6 +19,8 @@ MOST_SERIES: Final = 20_000
 """Of all clients together; what comes beyond is dropped, and counted."""
 
 _MOST_LABELS: Final = 32
+_MOST_TEXT: Final = 2048
+"""Characters of a point's name and labels together; Kafka's clients have 200."""
 _CUMULATIVE: Final = 2
 _KAFKA_S: Final = "org_apache_kafka_"
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_]")
@@ -68,7 +70,7 @@ class ClientTelemetry:
             key = (point.name, point.labels)
             known = series.get(key)
             if known is None:
-                if self._count >= MOST_SERIES:
+                if self._count >= MOST_SERIES or _text_size(point) > _MOST_TEXT:
                     self.dropped += 1
                     continue
                 self._count += 1
@@ -84,26 +86,30 @@ class ClientTelemetry:
         for key in gone:
             self._count -= len(self._by_instance.pop(key)[1])
 
-    def families(self, now: float) -> Iterator[Family]:
+    async def families(self, now: float) -> list[Family]:
         """Everything of clients that are there, with their ids among the labels."""
         self.forget(now)
-        yield Family("kbroker_client_telemetry_pushes", COUNTER, "Pushes received").add(self.pushes)
-        yield Family("kbroker_client_telemetry_dropped", COUNTER, "Points without room").add(
-            self.dropped
-        )
+        pushes = Family("kbroker_client_telemetry_pushes", COUNTER, "Pushes received")
+        dropped = Family("kbroker_client_telemetry_dropped", COUNTER, "Points without room")
+        own = [pushes.add(self.pushes), dropped.add(self.dropped)]
         by_name: dict[str, Family] = {}
-        for instance, series in self._by_instance.values():
-            own = {"client_instance_id": instance.name, "client_id": instance.client.client_id}
-            for (_, labels), one in series.items():
-                name = family_name(one.name)
-                kind = COUNTER if one.is_counter else GAUGE
-                if kind == COUNTER:
-                    name = name.removesuffix("_total")
-                family = by_name.setdefault(name, Family(name, kind, f"Pushed as {one.name}"))
-                if family.kind == kind:  # else a client calls two things by one name
-                    shown = {prometheus_name(key): value for key, value in labels}
-                    family.add(one.value, **(shown | own))
-        yield from by_name.values()
+        known = [
+            (instance, labels, one)
+            for instance, series in self._by_instance.values()
+            for (_, labels), one in series.items()
+        ]
+        async for instance, labels, one in in_turns(known):
+            name = family_name(one.name)
+            kind = COUNTER if one.is_counter else GAUGE
+            if kind == COUNTER:
+                name = name.removesuffix("_total")
+            family = by_name.setdefault(name, Family(name, kind, f"Pushed as {one.name}"))
+            if family.kind == kind:  # else a client calls two things by one name
+                shown = {label_name(key): value for key, value in labels}
+                shown["client_instance_id"] = instance.name
+                shown["client_id"] = instance.client.client_id
+                family.put(one.value, shown)
+        return [*own, *by_name.values()]
 
 
 def family_name(name: str) -> str:
@@ -116,6 +122,16 @@ def prometheus_name(name: str) -> str:
     """Dots and what else Prometheus does not allow become underscores."""
     plain = _NOT_IN_NAMES.sub("_", name)
     return f"_{plain}" if plain[:1].isdigit() else plain
+
+
+def label_name(name: str) -> str:
+    """One that Prometheus allows a sample to have: not empty, and none of its own ``__...``."""
+    plain = prometheus_name(name)
+    return plain if plain and not plain.startswith("__") else f"label{plain}"
+
+
+def _text_size(point: Point) -> int:
+    return len(point.name) + sum(len(key) + len(value) for key, value in point.labels)
 
 
 # -- OTLP: https://github.com/open-telemetry/opentelemetry-proto, metrics/v1/metrics.proto

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.lowlevel import checkpoint
 
-from kbroker.broker.metrics import GAUGE, Family
+from kbroker.broker.metrics import GAUGE, Family, in_turns
 from kbroker.coordinator.deferred import Deferred
+from kbroker.coordinator.group.offset_and_metadata import unpacked
 from kbroker.protocol.messages.list_groups_request import ListGroupsRequest
 from kbroker.protocol.messages.list_groups_response import ListGroupsResponse
-from kbroker.protocol.messages.offset_fetch_request import OffsetFetchRequestGroup
-from kbroker.protocol.messages.offset_fetch_response import OffsetFetchResponseGroup
 
 if TYPE_CHECKING:
     from kbroker.broker.broker_server import BrokerServer
+    from kbroker.coordinator.group.offset_store import GroupOffsets
 
 
 async def collect_groups(server: "BrokerServer") -> list[Family]:
@@ -35,38 +35,32 @@ async def collect_groups(server: "BrokerServer") -> list[Family]:
     for group in listed.groups:
         name = group.group_id
         states.add(1, consumergroup=name, state=group.group_state, type=group.group_type)
-        asked = OffsetFetchRequestGroup(group_id=name, topics=None)
-        answer = requests.fetch_offsets(asked, require_stable=False)
+        answer = requests.committed_offsets(name)
         committed = await answer.wait() if isinstance(answer, Deferred) else answer
-        _add_lag(server, committed, offsets, lags, sums)
+        await _add_lag(server, name, committed, offsets, lags, sums)
         await checkpoint()
     return [count.add(len(listed.groups)), states, offsets, lags, sums]
 
 
-def _add_lag(
+async def _add_lag(
     server: "BrokerServer",
-    committed: OffsetFetchResponseGroup,
+    group: str,
+    committed: "GroupOffsets",
     offsets: Family,
     lags: Family,
     sums: Family,
 ) -> None:
-    for topic in committed.topics:
-        total = 0
-        is_led = False
-        for one in topic.partitions:
-            if one.error_code or one.committed_offset < 0:
-                continue
-            labels = {
-                "consumergroup": committed.group_id,
-                "topic": topic.name,
-                "partition": str(one.partition_index),
-            }
-            offsets.add(one.committed_offset, **labels)
-            partition = server.replica_manager.get_partition(topic.name, one.partition_index)
-            if partition is not None and partition.is_leader:
-                lag = max(partition.log.high_watermark - one.committed_offset, 0)
-                lags.add(lag, **labels)
-                total += lag
-                is_led = True
-        if is_led:
-            sums.add(total, consumergroup=committed.group_id, topic=topic.name)
+    totals: dict[str, int] = {}  # of topics of which a partition is led here
+    async for topic, index, held in in_turns(
+        (topic, index, held) for topic, of in committed.items() for index, held in of.items()
+    ):
+        offset = unpacked(held).committed_offset
+        labels = {"consumergroup": group, "topic": topic, "partition": str(index)}
+        offsets.put(offset, labels)
+        partition = server.replica_manager.get_partition(topic, index)
+        if partition is not None and partition.is_leader:
+            lag = max(partition.log.high_watermark - offset, 0)
+            lags.put(lag, labels)
+            totals[topic] = totals.get(topic, 0) + lag
+    for topic, total in totals.items():
+        sums.add(total, consumergroup=group, topic=topic)

@@ -32,11 +32,12 @@ _LAG_INTERVAL_S: Final = 0.25
 _LAG_WINDOW_S: Final = 60.0
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _TEXT: Final = "text/plain; charset=utf-8"
+_NOT_ALLOWED: Final = 405
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
     404: "Not Found",
-    405: "Method Not Allowed",
+    _NOT_ALLOWED: "Method Not Allowed",
     501: "Not Implemented",
     503: "Service Unavailable",
 }
@@ -55,6 +56,7 @@ class MetricsServer:
         self._server = server
         self._log = log
         self._open = 0
+        self._unasked: dict[anyio.CancelScope, None] = {}  # have not asked yet, the longest first
         self._lag = LoopLag(server)
         self._render: Callable[[Sequence[Family], str], tuple[bytes, str]] | None = None
         self.address = ("", -1)
@@ -88,36 +90,47 @@ class MetricsServer:
                 tasks.start_soon(self.serve, stream)
 
     async def serve(self, stream: "ByteStream") -> None:
-        """One connection: one request, one answer. Whatever happens here, the broker goes on."""
+        """One connection: one request, one answer. Whatever happens here, the broker goes on.
+
+        When there are too many, one that has not asked anything gives way: who only holds
+        connections open must not keep an orchestrator from asking whether the broker lives.
+        """
         async with stream:
             if self._open >= _MOST_CONNECTIONS:
-                return
+                if not self._unasked:
+                    return
+                oldest = next(iter(self._unasked))
+                del self._unasked[oldest]
+                oldest.cancel()
             self._open += 1
             with anyio.CancelScope() as scope:
+                self._unasked[scope] = None
                 limit = self._server.timer.schedule(_TIME_LIMIT_S, scope.cancel)
                 try:
-                    await self._answer(stream)
+                    await self._answer(stream, scope)
                 except (anyio.BrokenResourceError, anyio.EndOfStream):
                     pass  # the peer has gone: nobody is left to be told
                 except Exception:
                     self._log.exception("a request for metrics or health failed")
                 finally:
                     limit.cancel()
+                    self._unasked.pop(scope, None)
                     self._open -= 1
 
-    async def _answer(self, stream: "ByteStream") -> None:
+    async def _answer(self, stream: "ByteStream", scope: anyio.CancelScope) -> None:
         head = b""
         while _END_OF_HEAD not in head:
             if len(head) > _MOST_REQUEST_BYTES:
                 await stream.send(_encode(_Answer(400, b"too long\n"), with_body=True))
                 return
             head += await stream.receive()
+        self._unasked.pop(scope, None)
         request, _, fields = head.partition(b"\r\n")
         words = request.split(b" ")
         if len(words) != 3:
             answer = _Answer(400, b"not HTTP\n")
         elif words[0] not in (b"GET", b"HEAD"):
-            answer = _Answer(405, b"GET or HEAD\n")
+            answer = _Answer(_NOT_ALLOWED, b"GET or HEAD\n")
         else:
             path = words[1].partition(b"?")[0].decode("latin-1")
             answer = await self._resource(path, _accepted(fields))
@@ -175,8 +188,9 @@ def _accepted(fields: bytes) -> str:
 
 
 def _encode(answer: _Answer, *, with_body: bool) -> bytes:
+    allowed = "Allow: GET, HEAD\r\n" if answer.status == _NOT_ALLOWED else ""
     head = (
-        f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
+        f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n{allowed}"
         f"Content-Type: {answer.content_type}\r\n"
         f"Content-Length: {len(answer.body)}\r\n"
         "Connection: close\r\n\r\n"

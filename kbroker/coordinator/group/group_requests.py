@@ -14,6 +14,7 @@ from kbroker.coordinator.deferred import Answer, Deferred, all_of
 from kbroker.coordinator.group.classic_group import join_error
 from kbroker.coordinator.group.classic_protocol import ClientInfo, JoinDeferred, SyncDeferred
 from kbroker.coordinator.group.group_shard import GroupCoordinatorShard
+from kbroker.coordinator.group.offset_store import GroupOffsets
 from kbroker.coordinator.group.repeated_commit import CommitTemplate, RepeatedCommit
 from kbroker.coordinator.group.write_errors import write_error_to_response_error
 from kbroker.coordinator.result import CoordinatorResult
@@ -389,6 +390,18 @@ class GroupRequests:
             lambda shard: shard.fetch_offsets(request, require_stable=require_stable),
             lambda error: OffsetFetchResponseGroup(group_id=request.group_id, error_code=error),
         )
+
+    def committed_offsets(self, group_id: str) -> Answer[GroupOffsets]:
+        """A copy of what a group committed, as it is held: quick, however much it is.
+
+        Empty when there is no such group, or nobody here who knows it.
+        """
+
+        def copy(shard: GroupCoordinatorShard) -> GroupOffsets:
+            held = shard.offsets.store.committed.of_group(group_id)
+            return {topic: dict(offsets) for topic, offsets in held.items()}
+
+        return self._read(group_id, copy, lambda error: {})
 
     def delete_offsets(self, request: OffsetDeleteRequest) -> Answer[OffsetDeleteResponse]:
         """Delete committed offsets of topics that nobody in the group subscribes to."""

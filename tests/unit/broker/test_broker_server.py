@@ -1,5 +1,7 @@
 """Settings of a broker: dynamic ones act at once, those that cannot be used are told."""
 
+from pathlib import Path
+
 import pytest
 
 from kbroker.broker.broker_server import BrokerServer, StartError
@@ -41,3 +43,16 @@ async def test_limits_that_cannot_be_read_are_told_in_a_line() -> None:
     server = BrokerServer(BrokerConfig.from_properties(settings), memory=True)
     with pytest.raises(StartError, match="begin 0, end -1"):
         await server.__aenter__()
+
+
+@pytest.mark.anyio
+async def test_listeners_that_promise_more_than_there_is_stop_the_next_start(
+    tmp_path: Path,
+) -> None:
+    """Whoever stored them (no request can): a broker never serves without what it says."""
+    settings = {"listeners": "PLAINTEXT://127.0.0.1:0", "log.dirs": str(tmp_path)}
+    config = BrokerConfig.from_properties(settings)
+    async with BrokerServer(config) as server:
+        await set_for_all(server, "listeners", "SSL://127.0.0.1:0")
+    with pytest.raises(StartError, match="SSL is not supported yet"):
+        await BrokerServer(config).__aenter__()

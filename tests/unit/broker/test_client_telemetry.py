@@ -5,12 +5,15 @@ import struct
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from kbroker.broker import client_telemetry
 from kbroker.broker.client_telemetry import ClientTelemetry, Point, family_name, read_points
+from kbroker.broker.prometheus import new_renderer
 from kbroker.metadata.client_metrics import ClientAttributes, ClientInstance
 from tests.sizes import size
 
+pytestmark = pytest.mark.anyio
 DELTA, CUMULATIVE = 1, 2
 
 
@@ -69,10 +72,10 @@ def instance(number: int = 1) -> ClientInstance:
     return made
 
 
-def shown(store: ClientTelemetry, now: float = 0.0) -> dict[Any, float]:
+async def shown(store: ClientTelemetry, now: float = 0.0) -> dict[Any, float]:
     return {
         (family.name + sample.suffix, *sorted(sample.labels.items())): sample.value
-        for family in store.families(now)
+        for family in await store.families(now)
         for sample in family.samples
         if not family.name.startswith("kbroker_")
     }
@@ -95,7 +98,7 @@ def test_points_are_read() -> None:
     ]
 
 
-def test_differences_are_added_up_and_the_last_gauge_counts() -> None:
+async def test_differences_are_added_up_and_the_last_gauge_counts() -> None:
     store = ClientTelemetry()
     one = instance()
     for value in (5, 7):
@@ -106,35 +109,66 @@ def test_differences_are_added_up_and_the_last_gauge_counts() -> None:
         )
         store.receive(one, pushed, 0.0)
     own = (("client_id", "app"), ("client_instance_id", one.name))
-    assert shown(store) == {
+    assert await shown(store) == {
         ("org_apache_kafka_sent_total", *own, ("topic", "t")): 12,
         ("org_apache_kafka_age", *own): 7,
         ("client_mine_total", *own): 7,
     }
 
 
-def test_clients_are_told_apart_and_forgotten() -> None:
+async def test_clients_are_told_apart_and_forgotten() -> None:
     store = ClientTelemetry()
     store.receive(instance(1), metrics(gauge("g", point(1))), 0.0)
     late = instance(2)
     late.heard_at = 200.0
     store.receive(late, metrics(gauge("g", point(2))), 200.0)
-    assert sorted(shown(store, 200.0).values()) == [1, 2]
-    assert list(shown(store, 301.0).values()) == [2]
-    assert shown(store, 600.0) == {}
+    assert sorted((await shown(store, 200.0)).values()) == [1, 2]
+    assert list((await shown(store, 301.0)).values()) == [2]
+    assert await shown(store, 600.0) == {}
 
 
-def test_no_more_series_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_series_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_telemetry, "MOST_SERIES", 3)
     store = ClientTelemetry()
     pushed = metrics(gauge("g", *(point(n, n=str(n)) for n in range(5))))
     store.receive(instance(), pushed, 0.0)
     store.receive(instance(), pushed, 0.0)
-    assert len(shown(store)) == 3
+    assert len(await shown(store)) == 3
     assert store.dropped == 4
     store.forget(1e9)
     store.receive(instance(3), metrics(gauge("g", point(1))), 0.0)
-    assert len(shown(store)) == 1
+    assert len(await shown(store)) == 1
+
+
+async def test_texts_that_are_too_long_are_dropped() -> None:
+    store = ClientTelemetry()
+    long = "x" * 3000
+    pushed = metrics(gauge(long, point(1)), gauge("g", point(2, a=long), point(3, a="b")))
+    store.receive(instance(), pushed, 0.0)
+    assert list((await shown(store)).values()) == [3]
+    assert store.dropped == 2
+
+
+async def test_no_label_of_a_client_breaks_the_page() -> None:
+    """An empty name of a label is no exposition at all; ``__name__`` would rename the sample."""
+    store = ClientTelemetry()
+    one = instance()
+    labels = {"": "empty", "__name__": "up", "a b": 'quote " \\ \n', "client_id": "another"}
+    store.receive(one, metrics(gauge("g\nh", point(1, **labels))), 0.0)
+    body, _ = new_renderer()(await store.families(0.0), "")
+    (sample,) = [
+        sample
+        for family in text_string_to_metric_families(body.decode())
+        if family.name == "client_g_h"
+        for sample in family.samples
+    ]
+    assert sample.labels == {
+        "label": "empty",
+        "label__name__": "up",
+        "a_b": 'quote " \\ \n',
+        "client_id": "app",
+        "client_instance_id": one.name,
+    }
 
 
 def test_no_client_takes_a_name_of_the_broker_s() -> None:
@@ -155,11 +189,11 @@ def test_no_client_takes_a_name_of_the_broker_s() -> None:
         b"\x80" * 11,
     ],
 )
-def test_what_is_no_metrics_is_refused_whole(data: bytes) -> None:
+async def test_what_is_no_metrics_is_refused_whole(data: bytes) -> None:
     store = ClientTelemetry()
     with pytest.raises(ValueError, match="no OTLP metrics"):
         store.receive(instance(), data, 0.0)
-    assert shown(store) == {}
+    assert await shown(store) == {}
     assert store.pushes == 0
 
 

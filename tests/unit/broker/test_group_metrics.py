@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from kbroker.broker.broker_server import BrokerServer
 from kbroker.broker.group_metrics import collect_groups
@@ -70,6 +72,31 @@ async def test_lag_is_what_is_not_committed_yet(server: BrokerServer) -> None:
     assert found["kafka_consumergroup_lag_sum", "g", "t"] == 3
     assert found["kafka_consumergroup_lag", "ahead", "t", "0"] == 0
     assert found["kbroker_group_state", "g", "Empty", "classic"] == 1
+
+
+async def test_one_group_with_many_offsets_leaves_others_their_turn(server: BrokerServer) -> None:
+    await LocalClient(server).create_topic("many", partitions=1000)
+    partitions = [OffsetCommitRequestPartition(index, 1) for index in range(1000)]
+    request = OffsetCommitRequest(
+        group_id="g", topics=[OffsetCommitRequestTopic("many", partitions=partitions)]
+    )
+    answer: Any = server.coordinators.group.requests.commit_offsets(request, 9)
+    if isinstance(answer, Deferred):
+        await answer.wait()
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count_turns)
+        found = await samples(server)
+        tasks.cancel_scope.cancel()
+    assert found["kafka_consumergroup_current_offset", "g", "many", "999"] == 1
+    assert turns >= 5
 
 
 async def test_without_groups_there_is_only_their_number(server: BrokerServer) -> None:

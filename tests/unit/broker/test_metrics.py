@@ -3,12 +3,14 @@
 import random
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from kbroker.broker.broker_server import BrokerServer
 from kbroker.broker.local_client import LocalClient
 from kbroker.broker.metrics import COUNTER, Family, collect, quantile_ms
-from kbroker.broker.request_meter import ApiCounts
+from kbroker.broker.request_meter import ApiCounts, MeteredDispatcher
 from kbroker.config.broker_config import BrokerConfig
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +59,33 @@ async def test_logs_and_partitions(server: BrokerServer) -> None:
     assert found["kafka_log_log_logendoffset", ("t", "0")] == 0
     partition = server.replica_manager.get_leader_partition("t", 1)
     assert found["kafka_log_log_size", ("t", "1")] == partition.log.size > 0
+
+
+async def test_others_have_their_turn_while_much_is_collected(server: BrokerServer) -> None:
+    client = LocalClient(server)
+    await client.create_topic("t", partitions=1000)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count_turns)
+        await collect(server)
+        tasks.cancel_scope.cancel()
+    assert turns >= 15  # partitions are looked at three times
+
+
+async def test_quantiles_are_named_as_the_jmx_exporter_does(server: BrokerServer) -> None:
+    dispatcher = server.dispatcher
+    assert isinstance(dispatcher, MeteredDispatcher)
+    dispatcher._first_of(18, 0).requests = 1
+    (times,) = [family for family in await collect(server) if family.name.endswith("_totaltimems")]
+    shown = [sample.labels["quantile"] for sample in times.samples if not sample.suffix]
+    assert shown == ["0.50", "0.75", "0.95", "0.98", "0.99", "0.999"]
 
 
 async def test_counters_end_in_total_and_nothing_is_said_twice(server: BrokerServer) -> None:

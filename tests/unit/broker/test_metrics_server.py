@@ -72,7 +72,9 @@ async def test_live_and_ready(port: Port) -> None:
 async def test_other_paths_and_methods(port: Port) -> None:
     assert (await port.get("/"))[0] == 404
     assert (await port.get("/health/ready?verbose=1"))[0] == 200
-    assert b" 405 " in await port.ask(b"POST /metrics HTTP/1.1\r\n\r\n")
+    refused = await port.ask(b"POST /metrics HTTP/1.1\r\n\r\n")
+    assert b" 405 " in refused
+    assert b"\r\nAllow: GET, HEAD\r\n" in refused
     assert b" 400 " in await port.ask(b"hello\r\n\r\n")
     assert b" 400 " in await port.ask(*[b"x" * 1000] * 10)
     head = await port.ask(b"HEAD /health/live HTTP/1.1\r\n\r\n")
@@ -162,6 +164,24 @@ async def test_accepting_goes_on_when_descriptors_had_run_out(port: Port) -> Non
 async def test_no_more_than_so_many_at_once(port: Port) -> None:
     port.server._open = 32
     assert await port.ask(b"GET /health/live HTTP/1.1\r\n\r\n") == b""
+
+
+async def test_connections_that_ask_nothing_give_way(port: Port) -> None:
+    ends = [anyio.create_memory_object_stream[bytes](1) for _ in range(64)]
+    held = list(zip(ends[::2], ends[1::2], strict=True))
+    async with anyio.create_task_group() as tasks:
+        for (_, of_client), (to_client, _) in held:
+            silent: Any = StapledObjectStream(to_client, of_client)
+            tasks.start_soon(port.server.serve, silent)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(3):
+            assert await port.get("/health/live") == (200, b"live\n")
+        closed = [of_server.statistics().open_send_streams == 0 for _, (_, of_server) in held]
+        tasks.cancel_scope.cancel()
+    assert closed == [True, *[False] * 31]
+    for (to_server, _), (_, of_server) in held:
+        to_server.close()
+        of_server.close()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from benchmarks.brokers import (
 )
 from benchmarks.circumstances import circumstances
 from benchmarks.mock_cluster import MockCluster
-from benchmarks.process_stats import idle_cpu_percent, rss_mb
+from benchmarks.process_stats import StolenTime, idle_cpu_percent, rss_mb
 from benchmarks.subjects import Size, Subject
 from benchmarks.table import OURS, PEER, Figures
 from tests.peers.apache_kafka import ApacheKafka
@@ -55,6 +55,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kbroker-benchmarks-", dir=options.dir) as scratch:
         folder = Path(scratch)
         shown = circumstances(folder)
+        stolen = StolenTime()
         factories = _factories(folder, options.brokers.split(","))
         chosen = [s for s in subjects.subjects(_tools()) if _is_chosen(s.name, only)]
         if _is_chosen("embedded", only):
@@ -65,6 +66,7 @@ def main() -> int:
             _measure_starts(figures, factories, size)
         if chosen or _is_chosen("idle", only):
             _with_brokers(figures, factories, chosen, size, idle=_is_chosen("idle", only))
+    shown.append(("processor time kept by the machine's host", f"{stolen.percent():.1f} %"))
     for what, value in shown:
         print(f"{what}: {value}")
     print(f"rounds: {size.rounds}\n\n{figures.render()}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import subjects
 from benchmarks.__main__ import _is_chosen
-from benchmarks.brokers import GATHERING
+from benchmarks.brokers import COMPILED, GATHERING
 from benchmarks.mock_cluster import MockCluster
 from benchmarks.table import OURS, PEER
 
@@ -18,10 +18,13 @@ def test_every_subject_is_for_us_and_the_peer():
         "throughput mock",
         "round trip acks=1",
         "round trip acks=all",
+        "round trip beside another producer",
         "small metadata",
         "small produce",
     ]
     assert [s.name for s in found if GATHERING in s.kinds] == ["large fetch"]
+    compiled = {s.name.split()[0] for s in found if COMPILED in s.kinds}
+    assert compiled == {"throughput", "round", "small", "large"}
 
 
 def test_subjects_are_chosen_by_the_beginning_of_their_name():

@@ -20,6 +20,7 @@ from kbroker.handlers.produce_outcome import (
     finish,
     succeed,
 )
+from kbroker.handlers.several_batches import answer_several
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.messages.produce_request import (
     FLEXIBLE_FROM,
@@ -111,20 +112,19 @@ class RepeatedProduce:
     ) -> "list[Part] | tuple[ProduceRequest, Any] | None":
         """The answer, or (request, what its handler gives); None: nothing has happened."""
         services = self._services
-        if services.metadata.image is not self._image:
-            return None
-        version = self._versions.get(context.api_version)
-        if version is None:
-            return None
-        try:
-            before = version.before.get(_SIGN.unpack_from(buffer, position))
-            if before is None:
+        known = version = None
+        if services.metadata.image is self._image:
+            version = self._versions.get(context.api_version)
+        if version is not None:
+            try:
+                before = version.before.get(_SIGN.unpack_from(buffer, position))
+                if before is not None:
+                    known = version.requests.get(before.unpack_from(buffer, position))
+            except struct_error:  # it is shorter than those before
                 return None
-            known = version.requests.get(before.unpack_from(buffer, position))
-        except struct_error:  # it is shorter than those before
-            return None
         if known is None:
-            return None
+            return answer_several(services, context, buffer, position)
+        assert version is not None and before is not None
         start = position + before.size
         try:
             if version.is_flexible:

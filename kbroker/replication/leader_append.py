@@ -125,6 +125,35 @@ class LeaderAppend:
             return None
         return self._append(partition, validated, required_acks)
 
+    def append_plain_batches(
+        self, batches: "list[tuple[Partition, memoryview]]", required_acks: int
+    ) -> "list[LogAppendInfo | Exception] | None":
+        """``append_plain_batch`` for one uncompressed batch each of different partitions.
+
+        None when one of them has to go through ``append_records``: nothing has happened to any.
+        Else what became of each: an error is that of its partition alone.
+        """
+        if not self._walk_records:
+            return None
+        now_ms = self._clock.time_ms()
+        shapes = self._shapes
+        validated: list[ValidatedRecords] = []
+        for partition, batch in batches:
+            config = partition.log.config
+            if not partition.is_leader or config.flush_messages != LONG_MAX:
+                return None
+            records = validate_plain_batch(batch, config, now_ms, shapes=shapes)
+            if records is None:
+                return None
+            validated.append(records)
+        outcomes: list[LogAppendInfo | Exception] = []
+        for (partition, _), records in zip(batches, validated, strict=True):
+            try:
+                outcomes.append(self._append(partition, records, required_acks))
+            except Exception as error:  # the others are appended all the same
+                outcomes.append(error)
+        return outcomes
+
     async def _append_when_validated(
         self,
         partition: "Partition",

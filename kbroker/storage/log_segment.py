@@ -58,6 +58,7 @@ class LogSegment:
         "_file",
         "_first_timestamp",
         "_has_empty_indexes",
+        "_index_entries_left",
         "_is_appendable",
         "_is_closed",
         "_max_offset",
@@ -116,6 +117,7 @@ class LogSegment:
         self._max_offset = base_offset
         self._first_timestamp: int | None = None  # of the first batch; -1 when it has none
         self._bytes_since_index_entry = 0
+        self._index_entries_left = 0  # at least, before an index is full
         self._tail_may_be_dirty = False
         self._is_closed = is_closed  # the time index's last entry is the largest timestamp
         self._is_appendable = False  # file open, tail clean, indexes and largest timestamp known
@@ -313,7 +315,9 @@ class LogSegment:
         self.offset_index.append(last_offset, position)
         self.time_index.maybe_append(self._max_timestamp, self._max_offset)
         self._bytes_since_index_entry = 0
-        self.fits_until_timestamp = _UNKNOWN_LIMIT  # an index may be full now
+        self._index_entries_left -= 1
+        if self._index_entries_left <= 0:
+            self.fits_until_timestamp = _UNKNOWN_LIMIT  # an index may be full now
 
     @property
     def largest_timestamp(self) -> TimestampOffset:
@@ -460,10 +464,11 @@ class LogSegment:
         if waited > longest_ms:
             return True
         index_bytes = config.segment_index_bytes
-        if (
-            len(self.offset_index) >= index_bytes // OFFSET_ENTRY_SIZE
-            or len(self.time_index) >= index_bytes // TIME_ENTRY_SIZE - 1
-        ):
+        self._index_entries_left = min(
+            index_bytes // OFFSET_ENTRY_SIZE - len(self.offset_index),
+            index_bytes // TIME_ENTRY_SIZE - 1 - len(self.time_index),
+        )
+        if self._index_entries_left <= 0:
             return True
         if first >= 0:
             self.fits_until_timestamp = first + longest_ms

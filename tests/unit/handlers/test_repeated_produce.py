@@ -6,104 +6,21 @@ from typing import Any
 import anyio
 import pytest
 
-from kbroker.common.parts import gather
 from kbroker.handlers import repeated_produce
-from kbroker.handlers.dispatch import Dispatcher
 from kbroker.handlers.repeated_produce import RepeatedProduce
-from kbroker.protocol import registry
 from kbroker.protocol.error_codes import ErrorCode
-from kbroker.protocol.messages.produce_request import (
-    PartitionProduceData,
-    ProduceRequest,
-    TopicProduceData,
-)
-from kbroker.protocol.messages.produce_response import (
-    PartitionProduceResponse,
-    read_produce_response,
-)
+from kbroker.protocol.messages.produce_response import read_produce_response
 from kbroker.record.compression import GZIP, LZ4, ZSTD
-from kbroker.request_context import CloseConnection, RequestContext
 from tests.sizes import size
 from tests.unit.data_plane import World, batch, finish, partition_image
+from tests.unit.handlers.produce_asking import PRODUCE, Client, encoded
 
-PRODUCE = 0
 VERSIONS = range(3, 14)
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def encoded(
-    world: World, version: int, *partitions: tuple[str, int, Any], acks: int = -1, **more: Any
-) -> bytes:
-    """The body of a request."""
-    topics: dict[str, TopicProduceData] = {}
-    for name, index, records in partitions:
-        known = world.metadata.image.topics.get(name)
-        topic_id = bytes(15) + b"?" if known is None else known.topic_id
-        wanted = topics.setdefault(name, TopicProduceData(name, topic_id))
-        if version < 13:
-            wanted.topic_id = bytes(16)
-        else:
-            wanted.name = ""
-        wanted.partition_data.append(PartitionProduceData(index, records))
-    request = ProduceRequest(more.pop("transactional_id", None), acks, 3000, list(topics.values()))
-    for name, value in more.items():
-        setattr(request, name, value)
-    parts: list[Any] = []
-    registry.request_writer(PRODUCE)(parts, request, version)
-    return b"".join(gather(parts))
-
-
-class Client:
-    """Sends bodies to one dispatcher; ``forgets`` makes it a new one for each."""
-
-    def __init__(self, world: World, *, forgets: bool = False) -> None:
-        self.world = world
-        self._forgets = forgets
-        self.dispatcher = Dispatcher(world.services)
-        self.number = 0
-        self.handled = 0
-
-    def send(self, version: int, body: bytes, client_id: str = "test") -> Any:
-        """What dispatch gives: the answer, or a coroutine."""
-        if self._forgets:
-            self.dispatcher = Dispatcher(self.world.services)
-        self.number += 1
-        context = self.world.context(PRODUCE, version, client_id)
-        context.correlation_id = self.number
-        self._count_handled(context)
-        return self.dispatcher.dispatch(context, memoryview(bytearray(b"header" + body)), 6)
-
-    def _count_handled(self, context: RequestContext) -> None:
-        api = self.dispatcher._apis.get(PRODUCE)
-        if api is None or hasattr(api.handle, "counts"):
-            return
-        handle = api.handle
-
-        def counted(*arguments: Any) -> Any:
-            self.handled += 1
-            return handle(*arguments)
-
-        counted.counts = True  # type: ignore[attr-defined]
-        api.handle = counted
-
-    async def answer(self, version: int, body: bytes, client_id: str = "test") -> bytes:
-        """The bytes of the answer, or what the connection is closed with."""
-        try:
-            answer = await finish(self.send(version, body, client_id))
-        except CloseConnection as error:
-            return repr(error).encode()
-        return b"" if answer is None else b"".join(gather(answer))
-
-    def told(self, version: int, body: bytes) -> PartitionProduceResponse:
-        """An answer that comes at once."""
-        answer = b"".join(gather(self.send(version, body)))
-        response, end = read_produce_response(answer, 5 if version >= 9 else 4, version)
-        assert end == len(answer)
-        return response.responses[0].partition_responses[0]
 
 
 def known(client: Client) -> RepeatedProduce:
@@ -227,7 +144,7 @@ def happen(world: World, rng: random.Random) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("seed", range(size(ci=12, full=300)))
-async def test_any_sequence_is_answered_as_by_a_broker_without_memory(seed: int) -> None:
+async def test_any_sequence_is_answered_as_by_a_broker_without_shortcuts(seed: int) -> None:
     worlds = []
     for _ in range(2):
         world = World()
@@ -237,7 +154,7 @@ async def test_any_sequence_is_answered_as_by_a_broker_without_memory(seed: int)
         world.topic("stamped", 2, message_timestamp_type="LogAppendTime")
         world.topic("__consumer_offsets", 2)
         worlds.append(world)
-    ours, theirs = Client(worlds[0]), Client(worlds[1], forgets=True)
+    ours, theirs = Client(worlds[0]), Client(worlds[1], thorough=True)
     rng = random.Random(seed)
     answers = set()
     for _ in range(250):

@@ -14,22 +14,25 @@ offset deltas in order and timestamps that are not negative. All else is left to
 import sys
 from typing import Final, NamedTuple
 
+from kbroker.record.encoding import Bytes
 from kbroker.record.walk import WalkResult
 
 LEAST_RUN: Final = 8
 """Fewer records are not worth the trouble."""
 
-_COPIED_BELOW: Final = 1_536
+COPIED_BELOW: Final = 1_536
 """A column of bytes costs a seventh of one of a view: that is worth copying records so small, which
 of larger ones takes longer than the columns."""
 
-_ONE_BYTE: Final = bytes(range(0, 0x80, 2))
+ONE_BYTE: Final = bytes(range(0, 0x80, 2))
 """Zigzag varints of one byte that are not negative; in this order the offset deltas 0 to 63."""
-_BLOCK: Final = 8192
+TWO_BYTES_BELOW: Final = 8192
 """Offset deltas below it take at most two bytes; the first two of longer ones repeat after it."""
-_FIRST: Final = bytes(range(0x80, 0x100, 2)) * (_BLOCK // 64)
-_LAST: Final = b"".join(bytes([value]) * 64 for value in range(_BLOCK // 64))
-_MIDDLE: Final = b"".join(bytes([value | 0x80]) * 64 for value in range(_BLOCK // 64))
+FIRST_OF_TWO: Final = bytes(range(0x80, 0x100, 2)) * (TWO_BYTES_BELOW // 64)
+LAST_OF_TWO: Final = b"".join(bytes([value]) * 64 for value in range(TWO_BYTES_BELOW // 64))
+MIDDLE_OF_THREE: Final = b"".join(
+    bytes([value | 0x80]) * 64 for value in range(TWO_BYTES_BELOW // 64)
+)
 _RUNS: Final = 16
 """Of timestamps that change more often each is looked at."""
 _FOUR_BYTES_FROM: Final = 1 << 20
@@ -51,17 +54,24 @@ class _Shape(NamedTuple):
 
 
 def pass_equal_records(
-    data: bytes, position: int, end: int, *, limit: int, base_timestamp: int, result: WalkResult
+    data: Bytes,
+    position: int,
+    end: int,
+    *,
+    limit: int,
+    base_timestamp: int,
+    result: WalkResult,
 ) -> int:
     """Passes records that are shaped like the one at ``position``, up to record ``limit``.
 
     Returns the position after the last one passed; ``position`` when they are not worth it. What
-    ``result`` then says is what ``walk_records`` would have made it say. Any buffer is taken.
+    ``result`` then says is what ``walk_records`` would have made it say. Any buffer is taken, a
+    view at the price of a copy; what it holds behind ``end`` does not matter.
     """
     index = result.index
     if not _next_is_as_long(data, position):
         return position
-    width = 1 if index < 64 else 2 if index < _BLOCK else 3
+    width = 1 if index < 64 else 2 if index < TWO_BYTES_BELOW else 3
     shape = _shape_at(data, position, width)
     if shape is None or base_timestamp < 0:
         return position
@@ -70,23 +80,23 @@ def pass_equal_records(
     if count < LEAST_RUN:
         return position
     start = position
-    if stride < _COPIED_BELOW and type(data) is not bytes:
+    if stride < COPIED_BELOW and type(data) is memoryview:
         data = bytes(data[position : position + count * stride])
         start = 0
     for place in shape.same:
-        column = _column(data, start + place, stride, count)
+        column = column_of(data, start + place, stride, count)
         if column != column[:1] * count:
             count -= len(column.lstrip(column[:1]))
             if count < LEAST_RUN:
                 return position
     offset_at = start + shape.offset_at
-    offsets = [_column(data, offset_at + place, stride, count) for place in range(width)]
+    offsets = [column_of(data, offset_at + place, stride, count) for place in range(width)]
     count = _count_in_order(offsets, index)
     if count < LEAST_RUN:
         return position
     places = range(start + shape.timestamp_at, offset_at)
-    timestamps = [_column(data, place, stride, count) for place in places]
-    if not _note_timestamps(timestamps, base_timestamp, result):
+    timestamps = [column_of(data, place, stride, count) for place in places]
+    if not note_timestamps(timestamps, base_timestamp, result):
         return position
     if shape.has_null_key:
         result.has_null_key = True
@@ -94,7 +104,7 @@ def pass_equal_records(
     return position + count * stride
 
 
-def _next_is_as_long(data: bytes, position: int) -> bool:
+def _next_is_as_long(data: Bytes, position: int) -> bool:
     """Whether the record after this one seems to have its size: a quick look, mostly the last."""
     try:
         raw, second = data[position], data[position + 1]
@@ -106,11 +116,12 @@ def _next_is_as_long(data: bytes, position: int) -> bool:
         return False
 
 
-def _column(data: bytes, place: int, stride: int, count: int) -> bytes:
-    return bytes(data[place : place + (count - 1) * stride + 1 : stride])
+def column_of(data: Bytes, place: int, stride: int, count: int) -> bytes | bytearray:
+    column = data[place : place + (count - 1) * stride + 1 : stride]
+    return bytes(column) if type(column) is memoryview else column
 
 
-def _shape_at(data: bytes, position: int, width: int) -> _Shape | None:
+def _shape_at(data: Bytes, position: int, width: int) -> _Shape | None:
     """The shape of the record at ``position``, None when it is not one that is passed here.
 
     ``width``: the bytes of its offset delta, which is not looked at, nor is its timestamp delta.
@@ -139,7 +150,7 @@ def _shape_at(data: bytes, position: int, width: int) -> _Shape | None:
     return _Shape(stride, attributes_at + 1 - position, offset_at - position, same, key_size < 0)
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def _varint(data: Bytes, position: int) -> tuple[int, int]:
     """(value, next position) of a zigzag varint of at most four bytes; IndexError otherwise."""
     raw = 0
     for shift in (0, 7, 14, 21):
@@ -155,21 +166,21 @@ def _same_width(index: int) -> int:
     """How many offset deltas from ``index`` on differ in their first two bytes only."""
     if index < 64:
         return 64 - index
-    return _BLOCK - index % _BLOCK if index < _FOUR_BYTES_FROM else 0
+    return TWO_BYTES_BELOW - index % TWO_BYTES_BELOW if index < _FOUR_BYTES_FROM else 0
 
 
-def _count_in_order(columns: list[bytes], index: int) -> int:
+def _count_in_order(columns: list[bytes | bytearray], index: int) -> int:
     """How many offset deltas are ``index`` and what follows it. All columns have one length."""
     count = len(columns[0])
-    start = index % _BLOCK
+    start = index % TWO_BYTES_BELOW
     stop = start + count
     if len(columns) == 1:
-        expected = [_ONE_BYTE[start:stop]]
+        expected = [ONE_BYTE[start:stop]]
     elif len(columns) == 2:
-        expected = [_FIRST[start:stop], _LAST[start:stop]]
+        expected = [FIRST_OF_TWO[start:stop], LAST_OF_TWO[start:stop]]
     else:
-        last = bytes([index // _BLOCK]) * count
-        expected = [_FIRST[start:stop], _MIDDLE[start:stop], last]
+        last = bytes([index // TWO_BYTES_BELOW]) * count
+        expected = [FIRST_OF_TWO[start:stop], MIDDLE_OF_THREE[start:stop], last]
     if columns == expected:
         return count
     sound, unsound = 0, count  # so many are in order, so many are not
@@ -182,42 +193,63 @@ def _count_in_order(columns: list[bytes], index: int) -> int:
     return sound
 
 
-def _note_timestamps(columns: list[bytes], base_timestamp: int, result: WalkResult) -> bool:
+def note_timestamps(
+    columns: list[bytes | bytearray], base_timestamp: int, result: WalkResult
+) -> bool:
     """Notes the timestamps of records that are passed; False when they are not simple enough.
 
     ``columns``: the bytes of their deltas, which are simple when they are zigzag varints of exactly
     so many bytes, none is negative and no sum overflows.
     """
-    if all(column == column[:1] * len(column) for column in columns):
-        columns = [column[:1] for column in columns]
-    if len(columns) == 1:
-        raws: bytes | list[int] = columns[0]
-        if columns[0].translate(None, _ONE_BYTE):
-            return False
-        values: bytes | list[int] = _without_repeats(columns[0])
+    column = columns[0]
+    allowed = ONE_BYTE
+    rest = 0  # the bytes behind the first, where they are the same in all
+    raws: bytes | bytearray | list[int] = column
+    if len(columns) > 1:
+        allowed = FIRST_OF_TWO[:64]
+        for place, other in enumerate(columns[1:], 1):
+            if (other[0] < 0x80) is not (place == len(columns) - 1):
+                return False
+            if other != other[:1] * len(other):
+                if not _are_varints(columns):
+                    return False
+                raws = _joined(columns)
+                break
+            rest |= other[0] << 8 * place
+    if raws is column:
+        # Mostly they do not fall: then the first and the last one are the extremes.
+        low, high = column[0], column[-1]
+        if column.translate(None, allowed[(low & 0x7F) >> 1 : ((high & 0x7F) >> 1) + 1]):
+            if column.translate(None, allowed):
+                return False
+            values = _without_repeats(column)
+            low, high = min(values), max(values)
     else:
-        inner_bytes = columns[1:-1]
-        if (
-            columns[0].translate(None, _FIRST[:64])
-            or any(column.translate(None, _GOES_ON) for column in inner_bytes)
-            or not columns[-1].isascii()
-        ):
-            return False
-        raws = values = _joined(columns)
-    largest = max(values)
-    max_timestamp = base_timestamp + _delta(largest)
+        low, high, rest = min(raws), max(raws), 0
+    max_timestamp = base_timestamp + _delta(high | rest)
     if max_timestamp > _MAX_INT64:
         return False
     if result.index == 0:
-        result.first_timestamp = base_timestamp + _delta(raws[0])
+        result.first_timestamp = base_timestamp + _delta(raws[0] | rest)
     if max_timestamp > result.max_timestamp:
         result.max_timestamp = max_timestamp
-        result.index_of_max_timestamp = result.index + raws.index(largest)
-    result.min_timestamp = min(result.min_timestamp, base_timestamp + _delta(min(values)))
+        result.index_of_max_timestamp = result.index + raws.index(high)
+    result.min_timestamp = min(result.min_timestamp, base_timestamp + _delta(low | rest))
     return True
 
 
-def _without_repeats(column: bytes) -> bytes:
+def _are_varints(columns: list[bytes | bytearray]) -> bool:
+    """Whether all take as many bytes as there are columns, two or more, and none is negative."""
+    return (
+        not (
+            columns[0].translate(None, FIRST_OF_TWO[:64])
+            or any(column.translate(None, _GOES_ON) for column in columns[1:-1])
+        )
+        and columns[-1].isascii()
+    )
+
+
+def _without_repeats(column: bytes | bytearray) -> bytes:
     """The same values, a run of one as one: records that were sent together share few times."""
     values = bytearray()
     for _ in range(_RUNS):
@@ -228,7 +260,7 @@ def _without_repeats(column: bytes) -> bytes:
     return bytes(values + column)
 
 
-def _joined(columns: list[bytes]) -> list[int]:
+def _joined(columns: list[bytes | bytearray]) -> list[int]:
     """The bytes of each varint as one number, the first byte lowest: they sort as their values."""
     numbers = bytearray(4 * len(columns[0]))
     for place, column in enumerate(columns):

@@ -42,6 +42,12 @@ _LZ4_STORED: Final = 0x80000000
 _BLOCK_SIZE: Final = Struct("<I")
 
 
+def buffer_of(inflated: memoryview) -> bytearray | None:
+    """What holds what was inflated, from its first byte on: columns of it cost less."""
+    buffer = inflated.obj
+    return buffer if type(buffer) is bytearray else None
+
+
 class AtOnceInflater:
     """One buffer and one decoder of each codec, for one user at a time: never for two threads.
 

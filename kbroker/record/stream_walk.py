@@ -37,15 +37,33 @@ def walk_on(
     result: WalkResult,
     strict: bool,
     length_error: ErrorCode = ErrorCode.INVALID_RECORD,
+    buffer: bytearray | None = None,
+    count: int | None = None,
 ) -> int:
     """``walk_records``, quicker where records of one shape follow each other.
 
     Where they do not, it is tried again after so many records that trying costs a hundredth.
+    ``buffer`` begins with ``data``, and is the better of the two to take columns from. ``count``
+    records should fill the data, by default ``limit``: when all have one shape, all are passed.
     """
     step = limit - result.index
     is_worth_it = not WALK_IS_COMPILED and step >= _EQUAL_FROM
+    columns: Bytes = data if buffer is None else buffer
     if is_worth_it:
         # Not before it is needed: nothing that a broker must load to be ready.
+        if not result.index:
+            from kbroker.record.equal_batch import pass_equal_batch
+
+            position = pass_equal_batch(
+                columns,
+                position,
+                end,
+                count=limit if count is None else count,
+                base_timestamp=base_timestamp,
+                result=result,
+            )
+            if result.index >= limit:
+                return position
         from kbroker.record.equal_records import pass_equal_records
 
         step = _FIRST_STEP
@@ -53,7 +71,7 @@ def walk_on(
         if is_worth_it:
             before = result.index
             position = pass_equal_records(
-                data, position, end, limit=limit, base_timestamp=base_timestamp, result=result
+                columns, position, end, limit=limit, base_timestamp=base_timestamp, result=result
             )
             if result.index == limit:
                 return position
@@ -113,6 +131,7 @@ class StreamWalker:
     __slots__ = (
         "_base_timestamp",
         "_boundary",
+        "_buffer",
         "_data",
         "_observer",
         "_position",
@@ -135,12 +154,17 @@ class StreamWalker:
         self._base_timestamp = base_timestamp
         self._strict = strict
         self._data = b""
+        self._buffer: bytearray | None = None
         self._position = 0
         self._boundary: Generator[None, None, None] | None = None
 
-    def begin(self, chunk: Bytes) -> None:
-        """Take the next chunk; ``advance`` until it returns True before the next one."""
+    def begin(self, chunk: Bytes, buffer: bytearray | None = None) -> None:
+        """Take the next chunk; ``advance`` until it returns True before the next one.
+
+        ``buffer``: see ``walk_on``.
+        """
         self._data = walkable(chunk)
+        self._buffer = buffer
         self._position = 0
 
     def advance(self, max_records: int) -> bool:
@@ -164,12 +188,14 @@ class StreamWalker:
             base_timestamp=self._base_timestamp,
             result=result,
             strict=self._strict,
+            buffer=self._buffer,
+            count=self.count,
         )
         if result.index == self.count:
             if self._position < end:
                 check_end(result, self._position, end, self.count)
             return True
-        if result.index == limit:
+        if result.index >= limit:
             return self._position == end
         if self._position < end:
             self._boundary = self._follow_record()
@@ -190,9 +216,9 @@ class StreamWalker:
             return True
         return self._position == end
 
-    def feed(self, chunk: Bytes) -> None:
+    def feed(self, chunk: Bytes, buffer: bytearray | None = None) -> None:
         """``begin`` and ``advance`` to the end of the chunk."""
-        self.begin(chunk)
+        self.begin(chunk, buffer)
         while not self.advance(1 << 30):
             pass
 

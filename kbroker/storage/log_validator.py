@@ -42,7 +42,7 @@ from kbroker.record.batch import (
 )
 from kbroker.record.chunks import CHUNK_SIZE, ChunkReader, inflate_small
 from kbroker.record.compression import open_inflater
-from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater
+from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater, buffer_of
 from kbroker.record.rebuild import rebuild_records
 from kbroker.record.stream_walk import StreamWalker, walk_on, walk_uncompressed, walkable
 from kbroker.record.walk import NO_MINIMUM, WalkResult, check_end
@@ -270,7 +270,7 @@ class _Validation:
             return self._run_inflated(at_once, inflated)
         try:
             walker = self._walker()
-            walker.feed(inflated)
+            walker.feed(inflated, buffer_of(inflated))
             return self._conclude(walker.finish(), inflated, small=True)
         finally:
             at_once.give_back(inflated)
@@ -304,6 +304,7 @@ class _Validation:
                 result=result,
                 strict=True,
                 length_error=ErrorCode.UNKNOWN_SERVER_ERROR,
+                count=header.record_count,
             )
             if result.index < limit:
                 break
@@ -335,7 +336,8 @@ class _Validation:
     ) -> ValidatedRecords:
         try:
             walker = self._walker()
-            await self._walk_slices(walker, inflated, self._check_progress)
+            buffer = buffer_of(inflated)
+            await self._walk_slices(walker, inflated, self._check_progress, buffer)
         finally:
             at_once.give_back(inflated)
         return await self._conclude_later(walker.finish())
@@ -359,10 +361,13 @@ class _Validation:
 
     @staticmethod
     async def _walk_slices(
-        walker: StreamWalker, chunk: bytes | memoryview, go_on: Callable[[StreamWalker], bool]
+        walker: StreamWalker,
+        chunk: bytes | memoryview,
+        go_on: Callable[[StreamWalker], bool],
+        buffer: bytearray | None = None,
     ) -> bool:
         """Walks a chunk, others have their turn in between; False when ``go_on`` was."""
-        walker.begin(chunk)
+        walker.begin(chunk, buffer)
         finished = False
         while not finished:
             finished = walker.advance(WALK_SLICE)

@@ -14,7 +14,7 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import ATTRIBUTES_POSITION, HEADER, HEADER_SIZE, MAGIC
 from kbroker.record.compression import ZSTD
 from kbroker.record.crc import crc32c
-from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater
+from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater, buffer_of
 from kbroker.record.stream_walk import walk_on, walkable
 from kbroker.record.walk import NO_MINIMUM, WalkResult
 from kbroker.storage.batch_shapes import MOST_RECORDS, BatchShapes
@@ -142,7 +142,13 @@ def _may_inflate(attributes: int, config: LogConfig, *, allow_zstd: bool) -> boo
 
 
 def _walked(
-    data: memoryview, position: int, record_count: int, base_timestamp: int, *, strict: bool
+    data: memoryview,
+    position: int,
+    record_count: int,
+    base_timestamp: int,
+    *,
+    strict: bool,
+    buffer: bytearray | None = None,
 ) -> WalkResult | None:
     """What the walk says of the records; None when they are not sound, or not so many."""
     result = WalkResult()
@@ -156,6 +162,7 @@ def _walked(
             base_timestamp=base_timestamp,
             result=result,
             strict=strict,
+            buffer=buffer,
         )
     except KafkaError:  # whose code and text are the validator's business
         return None
@@ -170,7 +177,14 @@ def _walked_inflated(
     if inflated is None:
         return None
     try:
-        result = _walked(inflated, 0, record_count, base_timestamp, strict=False)
+        result = _walked(
+            inflated,
+            0,
+            record_count,
+            base_timestamp,
+            strict=False,
+            buffer=buffer_of(inflated),
+        )
     finally:
         at_once.give_back(inflated)
     return result if result is not None and result.contiguous else None

@@ -1,6 +1,7 @@
 """What a line of the log is about, as fields: for a log that machines search."""
 
 import logging
+import math
 import re
 from typing import Any, Final
 
@@ -35,9 +36,7 @@ _PLACEHOLDER: Final = re.compile(
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """Fields by name; values are strings, numbers, booleans or None."""
     fields = {
-        name: value if isinstance(value, str | int | float | None) else str(value)
-        for name, value in record.__dict__.items()
-        if name not in _ORDINARY
+        name: _plain(value) for name, value in record.__dict__.items() if name not in _ORDINARY
     }
     arguments = record.args
     if isinstance(record.msg, str) and isinstance(arguments, tuple):
@@ -63,6 +62,12 @@ def _named(template: str, arguments: list[Any]) -> dict[str, Any]:
             if isinstance(value, BaseException):
                 name = "error"
             if name:
-                plain = isinstance(value, str | int | float | None)
-                named.setdefault(name, value if plain else str(value))
+                named.setdefault(name, _plain(value))
     return named
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can say it; it has no words for numbers that are none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)

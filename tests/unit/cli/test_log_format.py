@@ -1,5 +1,6 @@
 """Lines of the log: one each, readable by a program, and not to be forged by what a peer sends."""
 
+import io
 import json
 import logging
 import sys
@@ -8,7 +9,12 @@ from typing import Any
 import pytest
 
 from kbroker.cli.log_fields import fields_of
-from kbroker.cli.log_format import JsonFormatter, TextFormatter
+from kbroker.cli.log_format import (
+    JsonFormatter,
+    JsonLines,
+    TextFormatter,
+    configure_logging,
+)
 
 
 def record(text: str, *arguments: Any, **extra: Any) -> logging.LogRecord:
@@ -79,3 +85,64 @@ def test_what_a_peer_sends_forges_no_line() -> None:
     shown = TextFormatter().format(record("client %r", evil))
     assert "\x1b" not in shown
     assert "\n" not in shown
+
+
+def strictly(text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_numbers_that_are_none_are_texts() -> None:
+    line = strictly(JsonFormatter().format(record("offset %s", float("nan"), took=float("inf"))))
+    assert (line["offset"], line["took"]) == ("nan", "inf")
+
+
+def test_arguments_that_do_not_fit_lose_no_line() -> None:
+    line = line_of(record("topic %d and %s", "t"))
+    assert line["message"] == "topic %d and %s ('t',)"
+
+
+def test_a_stack_is_a_field() -> None:
+    made = record("where")
+    made.stack_info = "Stack (most recent call last):\n  here"
+    assert "here" in line_of(made)["stack"]
+
+
+def test_what_else_is_printed_to_stderr_becomes_lines_of_the_log() -> None:
+    out = io.StringIO()
+    stderr = JsonLines(out)
+    print("kbroker: cannot start: no \x1b[31mport", file=stderr)
+    print('{"trace": 1}', file=stderr)
+    stderr.write("one\n\ntwo\nthr")
+    stderr.write("ee\n")
+    lines = [strictly(line) for line in out.getvalue().splitlines()]
+    told = [line.get("message") for line in lines]
+    assert told == ["kbroker: cannot start: no \x1b[31mport", None, "one", "two", "three"]
+    assert lines[0].keys() == {"time", "level", "logger", "message"}
+    assert lines[1] == {"trace": 1}
+
+
+def test_every_line_is_json_whoever_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    root = logging.getLogger()
+    monkeypatch.setattr(sys, "stderr", out)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    before = root.level
+    try:
+        configure_logging("json", "info")
+        logging.getLogger("kbroker.tests").info("topic %s", "t")
+        print("refused", file=sys.stderr)
+        try:
+            raise ValueError("broken\nin two lines")
+        except ValueError as error:
+            sys.excepthook(ValueError, error, error.__traceback__)
+    finally:
+        root.setLevel(before)
+    usual, printed, uncaught = [strictly(line) for line in out.getvalue().splitlines()]
+    assert usual["topic"] == "t"
+    assert printed["message"] == "refused"
+    assert uncaught["level"] == "CRITICAL"
+    assert "ValueError: broken\nin two lines" in uncaught["exception"]

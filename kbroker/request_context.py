@@ -1,7 +1,7 @@
 """Who asks, through which connection, and what an answer looks like to the network."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from kbroker.common.parts import Buffer, Part
 
@@ -21,10 +21,12 @@ class ConnectionContext:
         "client_software_name",
         "client_software_version",
         "connection_id",
+        "last_kind",
         "listener_name",
         "local_host",
         "local_port",
         "principal",
+        "repeated",
         "security_protocol",
     )
 
@@ -53,6 +55,24 @@ class ConnectionContext:
         self.principal = "User:ANONYMOUS"
         self.client_software_name = "unknown"
         self.client_software_version = "unknown"
+        self.repeated: Repeated | None = None
+        """Asked before dispatch is, where that lets requests be repeated."""
+        self.last_kind: object = None
+
+    def is_repeated(self, kind: object) -> bool:
+        """Whether requests of this kind came twice in a row and ``repeated`` is still to be set.
+
+        Where kinds take turns, to set it each time would cost more than it saves.
+        """
+        if self.last_kind is kind:
+            return self.repeated is None
+        self.last_kind = kind
+        self.repeated = None
+        return False
+
+    def forget_repeated(self) -> None:
+        """What came is not answered by ``repeated`` any more, though it looks as before."""
+        self.last_kind = self.repeated = None
 
     def advertised_address(self) -> tuple[str, int]:
         """(host, port) under which this client reaches this node.
@@ -98,6 +118,23 @@ Answer = list[Part] | None
 """Header and body of a response, without the frame's size; None when nothing is to be sent."""
 
 Dispatched = Answer | Coroutine[Any, Any, Answer]
+
+
+class Repeated(Protocol):
+    """Answers requests of one connection that are the one before in all that this one knows.
+
+    It has been answered by dispatch, so its header need not be read, nor its handler looked up.
+    """
+
+    def answer(
+        self, frame: memoryview
+    ) -> "bytes | list[Part] | Coroutine[Any, Any, Answer] | None":
+        """The whole answer, its size in front, or what dispatch would give.
+
+        None: it is another request, dispatch is to be asked; nothing has happened.
+        """
+        ...
+
 
 Dispatch = Callable[[RequestContext, Buffer, int], Dispatched]
 """(context, frame, position of the body in it) -> the answer, or a coroutine that gives it."""

@@ -321,7 +321,8 @@ class BrokerServer:
 
     def _new_dispatcher(self) -> Dispatcher:
         if not self.config.current.kbroker_metrics_address:
-            return Dispatcher(self.services, pose=self.services.pose)
+            lets_repeat = self._around_dispatch is None
+            return Dispatcher(self.services, pose=self.services.pose, lets_repeat=lets_repeat)
         from kbroker.broker.request_meter import MeteredDispatcher
 
         return MeteredDispatcher(self.services, pose=self.services.pose)

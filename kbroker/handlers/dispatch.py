@@ -7,10 +7,11 @@ a version it does not know (KIP-511). An error that leaves a handler becomes the
 """
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib import import_module
 from struct import Struct
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from anyio.lowlevel import checkpoint
 
@@ -39,6 +40,9 @@ which nobody else is served. What a group or the cluster can store in one go is 
 """
 _CORRELATION_ID: Final = Struct(">i")
 
+Conclude = Callable[[RequestContext, Any, Any], Dispatched]
+"""(context, request, what its handler gave) -> what dispatch gives."""
+
 _Handle = Callable[["Services", RequestContext, Any], Any]
 _ErrorResponse = Callable[[Any, KafkaError, int], Any]
 
@@ -65,6 +69,14 @@ class Shortcut(Protocol):
         answer: "list[Part]",
     ) -> None:
         """A request that was answered the ordinary way, at once."""
+        ...
+
+
+class RepeatingShortcut(Shortcut, Protocol):
+    """One that knows how to set ``ConnectionContext.repeated``."""
+
+    def let_repeat(self, conclude: Conclude) -> None:
+        """It may. ``conclude`` is for what has no answer yet, or another than a sound request."""
         ...
 
 
@@ -115,8 +127,12 @@ class Dispatcher:
         services: "Services",
         handlers: "Mapping[int, str]" = HANDLERS,
         pose: "Pose | None" = None,
+        *,
+        lets_repeat: bool = False,
     ) -> None:
-        """``pose``: serve what another broker would, and no more."""
+        """``pose``: serve what another broker would, and no more. ``lets_repeat``: nobody counts
+        or looks at requests on their way to this dispatcher, so they may be answered without it."""
+        self._lets_repeat = lets_repeat
         self._services = services
         self._handlers = handlers
         self._pose = pose
@@ -267,6 +283,8 @@ class Dispatcher:
             shortcut=shortcut,
         )
         self._apis[key] = api
+        if self._lets_repeat and hasattr(shortcut, "let_repeat"):
+            cast("RepeatingShortcut", shortcut).let_repeat(partial(self._conclude, api))
         return api
 
     def _served_versions(self, key: int) -> tuple[int, int] | None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer, Part
+    from kbroker.handlers.dispatch import Conclude
     from kbroker.handlers.services import Services
     from kbroker.metadata.image import MetadataImage
     from kbroker.request_context import RequestContext
 
 _CORRELATION_ID: Final = Struct(">i")
+_SIZE_AND_ID: Final = Struct(">ii")
 _LARGEST_QUESTION: Final = 1_024
 _LARGEST_ANSWER: Final = 65_536
 _KEPT_BYTES: Final = 1_048_576
@@ -25,13 +27,25 @@ _Question = tuple[bytes, int, str, str, int]
 class RepeatedMetadata:
     """The ``Shortcut`` of Metadata: encoded answers, forgotten when the image changes."""
 
-    __slots__ = ("_answers", "_bytes", "_image", "_services")
+    __slots__ = ("_answers", "_bytes", "_image", "_lets_repeat", "_services", "era")
 
     def __init__(self, services: "Services") -> None:
         self._services = services
         self._image: MetadataImage | None = None
         self._answers: dict[_Question, bytes] = {}
         self._bytes = 0
+        self._lets_repeat = False
+        self.era = object()
+        """Another one when all was forgotten."""
+
+    def let_repeat(self, conclude: "Conclude") -> None:
+        """See ``RepeatingShortcut``; there is always an answer."""
+        self._lets_repeat = True
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is known was said of the image that there is now."""
+        return self._image is self._services.metadata.image
 
     def answer(
         self, context: "RequestContext", buffer: "Buffer", position: int
@@ -42,6 +56,8 @@ class RepeatedMetadata:
         found = self._answers.get(_question(context, buffer, position))
         if found is None:
             return None
+        if self._lets_repeat and context.connection.is_repeated(found):
+            context.connection.repeated = _SameQuestion(self, buffer, found)
         return [_CORRELATION_ID.pack(context.correlation_id), found]
 
     def remember(
@@ -74,6 +90,32 @@ class RepeatedMetadata:
     def _forget(self) -> None:
         self._answers.clear()
         self._bytes = 0
+        self.era = object()
+
+
+class _SameQuestion:
+    """A connection's ``Repeated``: the same bytes, but for the correlation id."""
+
+    __slots__ = ("_answer", "_answer_size", "_before", "_behind", "_era", "_fields", "_known")
+
+    def __init__(self, known: RepeatedMetadata, frame: "Buffer", answer: bytes) -> None:
+        """``answer``: what follows the correlation id in it."""
+        self._known = known
+        self._era = known.era
+        self._fields = Struct(f">4si{len(frame) - 8}s")
+        self._before, _, self._behind = self._fields.unpack_from(frame)
+        self._answer = answer
+        self._answer_size = _CORRELATION_ID.size + len(answer)
+
+    def answer(self, frame: memoryview) -> bytes | None:
+        """See ``Repeated``."""
+        known = self._known
+        if known.era is not self._era or not known.is_current or len(frame) != self._fields.size:
+            return None
+        before, correlation_id, behind = self._fields.unpack_from(frame)
+        if behind != self._behind or before != self._before:
+            return None
+        return _SIZE_AND_ID.pack(self._answer_size, correlation_id) + self._answer
 
 
 def _question(context: "RequestContext", buffer: "Buffer", position: int) -> _Question:

@@ -20,6 +20,7 @@ from kbroker.handlers.produce_outcome import (
     finish,
     succeed,
 )
+from kbroker.handlers.same_producer import SameProducer
 from kbroker.handlers.several_batches import answer_several
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.messages.produce_request import (
@@ -33,6 +34,7 @@ from kbroker.record.batch import HEADER_SIZE
 
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer, Part
+    from kbroker.handlers.dispatch import Conclude
     from kbroker.handlers.services import Services
     from kbroker.metadata.image import MetadataImage
     from kbroker.protocol.messages.produce_response import ProduceResponse
@@ -57,7 +59,7 @@ _LENGTHS: Final = Struct(">i8xi")  # of the records, and of their only batch beh
 _LOG_OVERHEAD: Final = 12
 
 
-class _Known:
+class Known:
     """One partition of one topic as one kind of request names it."""
 
     __slots__ = ("acks", "head", "index", "name", "request", "tail", "topic_key")
@@ -92,20 +94,32 @@ class _Version:
         self.numbers = _NUMBERS if version >= _FIRST_VERSION_WITH_LOG_START else _NUMBERS_BEFORE_5
         self.before: dict[tuple[bytes], Struct] = {}
         """What reads all that stands before the batch's length, by the first bytes of it."""
-        self.requests: dict[tuple[bytes], _Known] = {}
+        self.requests: dict[tuple[bytes], Known] = {}
         """By all of that."""
 
 
 class RepeatedProduce:
     """The ``Shortcut`` of Produce; everything is forgotten when the image changes."""
 
-    __slots__ = ("_count", "_image", "_services", "_versions")
+    __slots__ = ("_conclude", "_count", "_image", "_services", "_versions", "era")
 
     def __init__(self, services: "Services") -> None:
         self._services = services
         self._image: MetadataImage | None = None
         self._versions: dict[int, _Version] = {}
         self._count = 0
+        self._conclude: Conclude | None = None
+        self.era = object()
+        """Another one when all was forgotten."""
+
+    def let_repeat(self, conclude: "Conclude") -> None:
+        """See ``RepeatingShortcut``."""
+        self._conclude = conclude
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is known was said of the image that there is now."""
+        return self._image is self._services.metadata.image
 
     def answer(
         self, context: "RequestContext", buffer: "Buffer", position: int
@@ -154,15 +168,25 @@ class RepeatedProduce:
                 allow_zstd=context.api_version >= FIRST_VERSION_WITH_ZSTD,
             )
         except Exception as error:
-            return self._conclude(context, known, partition, error)
+            return self.conclude(context, known, partition, error)
         if info is None:
             return None
         if (
             known.acks == ACKS_ALL
             and partition.check_enough_replicas_reach(info.last_offset + 1) is not ErrorCode.NONE
         ):
-            return self._conclude(context, known, partition, info)
+            return self.conclude(context, known, partition, info)
         if version.numbers is _NUMBERS:
+            if self._conclude is not None and context.connection.is_repeated(known):
+                context.connection.repeated = SameProducer(
+                    self,
+                    services,
+                    known,
+                    context,
+                    bytes(buffer[: position + before.size]),
+                    is_flexible=version.is_flexible,
+                    conclude=self._conclude,
+                )
             numbers = _NUMBERS.pack(
                 info.first_offset, info.log_append_time_ms, info.log_start_offset
             )
@@ -170,10 +194,10 @@ class RepeatedProduce:
             numbers = _NUMBERS_BEFORE_5.pack(info.first_offset, info.log_append_time_ms)
         return [_CORRELATION_ID.pack(context.correlation_id), known.head + numbers + known.tail]
 
-    def _conclude(
+    def conclude(
         self,
         context: "RequestContext",
-        known: _Known,
+        known: Known,
         partition: "Partition",
         outcome: "LogAppendInfo | Exception",
     ) -> tuple[ProduceRequest, Any]:
@@ -202,6 +226,7 @@ class RepeatedProduce:
         if self._image is not image or self._count >= _MOST:
             self._versions.clear()
             self._count = 0
+            self.era = object()
             self._image = image
         version = context.api_version
         known = self._known(version, request, response, answer)
@@ -227,7 +252,7 @@ class RepeatedProduce:
         request: ProduceRequest,
         response: "ProduceResponse",
         answer: "list[Part]",
-    ) -> _Known | None:
+    ) -> Known | None:
         """None for what is not one sound batch for one partition of an ordinary topic."""
         if request.transactional_id is not None or len(request.topic_data) != 1:
             return None
@@ -256,7 +281,7 @@ class RepeatedProduce:
             return None
         head, _, tail = encoded.partition(partition + numbers)
         data = PartitionProduceData(told.index, None)
-        return _Known(
+        return Known(
             name=topic.name,
             topic_key=topic.topic_id if uses_ids else topic.name,
             index=told.index,

@@ -277,13 +277,18 @@ class Connection:
                 break
             left -= 1
             frame = cutter.next_frame()
+            repeated = context.repeated
             try:
-                api_key, version, correlation_id, client_id, position = read_request_fields(frame)
-                answer = dispatch(
-                    RequestContext(context, api_key, version, correlation_id, client_id, now),
-                    frame,
-                    position,
-                )
+                answer = None if repeated is None else repeated.answer(frame)
+                if answer is None:
+                    api_key, version, correlation_id, client_id, position = read_request_fields(
+                        frame
+                    )
+                    answer = dispatch(
+                        RequestContext(context, api_key, version, correlation_id, client_id, now),
+                        frame,
+                        position,
+                    )
             except Exception as error:
                 self._frame = frame
                 cutter.finished(finished)
@@ -292,12 +297,15 @@ class Connection:
                 self._finish_frame(None)
                 break
             if answer is not None:
-                if type(answer) is not list:
+                if type(answer) is list:
+                    output.add_answer(answer)
+                elif type(answer) is bytes:
+                    output.add_frame(answer)
+                else:
                     self._frame = frame
                     self.waiting = cast("Coroutine[Any, Any, Answer]", answer)
                     result = Turn.WAIT
                     break
-                output.add_answer(answer)
             size = len(frame)
             if size < POOLED_FROM:
                 finished += size + 4
@@ -341,20 +349,28 @@ class Connection:
         counters.requests += 1
         monotonic = settings.clock.monotonic
         start = monotonic()
+        context = self.context
+        repeated = context.repeated
         try:
-            api_key, version, correlation_id, client_id, position = read_request_fields(frame)
-            answer = settings.dispatch(
-                RequestContext(self.context, api_key, version, correlation_id, client_id, start),
-                frame,
-                position,
-            )
+            answer = None if repeated is None else repeated.answer(frame)
+            if answer is None:
+                api_key, version, correlation_id, client_id, position = read_request_fields(frame)
+                answer = settings.dispatch(
+                    RequestContext(context, api_key, version, correlation_id, client_id, start),
+                    frame,
+                    position,
+                )
         except Exception as error:
             self._on_error(error)
             return Turn.CLOSE
         spent = (monotonic() - start) * 1000
         if spent > counters.longest_turn_ms:
             counters.longest_turn_ms = spent
-        if type(answer) is list:
+        if type(answer) is bytes:
+            if not self.has_news:
+                return answer
+            output.add_frame(answer)
+        elif type(answer) is list:
             if self.close_reason is None and len(answer) == 2:
                 head, body = answer
                 if type(head) is bytes and type(body) is bytes and len(body) < _SMALL_ANSWER:

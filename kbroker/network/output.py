@@ -44,6 +44,11 @@ class Output:
         self._parts += parts
         self.size += size + 4
 
+    def add_frame(self, frame: bytes) -> None:
+        """The same for a frame that is whole, its size in front."""
+        self._parts.append(frame)
+        self.size += len(frame)
+
     def take(self) -> list[Buffer]:
         """The next buffers, ``chunk_bytes`` of them or one slice more; small ones joined to one.
 

@@ -1,13 +1,18 @@
 """Settings of a broker: dynamic ones act at once, those that cannot be used are told."""
 
+import struct
 from pathlib import Path
 
+import anyio
 import pytest
 
 from kbroker.broker.broker_server import BrokerServer, StartError
+from kbroker.common.clock import Clock
+from kbroker.common.parts import Buffer
 from kbroker.config.broker_config import BrokerConfig
 from kbroker.metadata.config_control import AlterOperation, ConfigChange, SettingChange
 from kbroker.metadata.keys import ConfigResourceType
+from kbroker.request_context import Dispatch, Dispatched, RequestContext
 
 
 @pytest.fixture
@@ -56,3 +61,30 @@ async def test_listeners_that_promise_more_than_there_is_stop_the_next_start(
         await set_for_all(server, "listeners", "SSL://127.0.0.1:0")
     with pytest.raises(StartError, match="SSL is not supported yet"):
         await BrokerServer(config).__aenter__()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_watched", [True, False])
+async def test_who_looks_at_requests_sees_each_of_them(is_watched: bool) -> None:
+    seen: list[int] = []
+
+    def around(dispatch: Dispatch, clock: Clock) -> Dispatch:
+        def look(context: RequestContext, frame: Buffer, position: int) -> Dispatched:
+            seen.append(context.correlation_id)
+            return dispatch(context, frame, position)
+
+        return look
+
+    config = BrokerConfig.from_properties({"listeners": "PLAINTEXT://127.0.0.1:0"})
+    watcher = around if is_watched else None
+    async with BrokerServer(config, memory=True, around_dispatch=watcher) as server:
+        host, _, port = server.bootstrap_servers.rpartition(":")
+        client = await anyio.connect_tcp(host, int(port))
+        for number in range(6):
+            await client.send(struct.pack(">ihhihi", 14, 3, 1, number, -1, -1))
+            answer = await client.receive()
+            assert struct.unpack_from(">ii", answer) == (len(answer) - 4, number)
+        assert seen == (list(range(6)) if is_watched else [])
+        [shell] = server.network._shells
+        assert (shell.connection.context.repeated is None) == is_watched
+        await client.aclose()

@@ -13,6 +13,7 @@ from kbroker.protocol import registry
 from kbroker.protocol.messages.metadata_request import MetadataRequest, MetadataRequestTopic
 from kbroker.request_context import RequestContext
 from tests.unit.handlers.asking import Asker, asking
+from tests.unit.handlers.wire_peer import WirePeer
 
 pytestmark = pytest.mark.anyio
 KEY = 3
@@ -177,3 +178,43 @@ async def test_large_questions_and_answers_are_not_kept(monkeypatch: pytest.Monk
         monkeypatch.setattr(repeated_metadata, "_LARGEST_ANSWER", 20)
         await client.ask_bytes(KEY, 9, named("a", version=9))
         assert not shortcut._answers
+
+
+async def test_a_connection_that_asks_the_same_is_not_dispatched() -> None:
+    async with asking() as client:
+        await create(client, "a")
+        ours = WirePeer(client.services, lets_repeat=True)
+        theirs = WirePeer(client.services, lets_repeat=False)
+
+        async def ask(version: int, body: bytes) -> None:
+            assert await ours.ask(KEY, version, body) == await theirs.ask(KEY, version, body) != b""
+
+        for version in (1, 8, 9, LATEST):
+            before = ours.dispatched
+            for _ in range(6):
+                await ask(version, named("a", version=version))
+            assert ours.dispatched == before + 3  # asked, known, known again
+        await create(client, "b")
+        before = ours.dispatched
+        for _ in range(6):
+            await ask(LATEST, named("a", version=LATEST))
+        assert ours.dispatched == before + 3
+        before = ours.dispatched
+        for number in range(6):  # in turn
+            await ask(LATEST, named("ab"[number % 2], version=LATEST))
+        assert ours.dispatched == before + 4  # the first two of "a" were as before
+        assert theirs.dispatched == 36
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"\2\0"])
+async def test_another_request_after_the_same_ones(body: bytes) -> None:
+    async with asking() as client:
+        await create(client, "a")
+        ours = WirePeer(client.services, lets_repeat=True)
+        theirs = WirePeer(client.services, lets_repeat=False)
+        for _ in range(4):
+            await ours.ask(KEY, 9, named("a", version=9))
+            await theirs.ask(KEY, 9, named("a", version=9))
+        assert ours.context.repeated is not None
+        assert await ours.ask(KEY, 9, body) == await theirs.ask(KEY, 9, body)
+        assert ours.connection.close_reason == theirs.connection.close_reason

@@ -18,7 +18,7 @@ from kbroker.broker.coordinators import Coordinators
 from kbroker.common.clock import Clock, SystemClock
 from kbroker.common.entropy import Entropy, SystemEntropy
 from kbroker.common.faults import NO_FAULTS, Faults
-from kbroker.common.files import FileSystem, MemoryFileSystem, OsFileSystem
+from kbroker.common.files import FileSystem, OsFileSystem
 from kbroker.common.offload import ThreadOffload
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder
@@ -92,7 +92,7 @@ class BrokerServer:
         self.entropy = entropy or SystemEntropy()
         self.log = log or logging.getLogger("kbroker.broker")
         self._memory = memory
-        self._files = files or (MemoryFileSystem() if memory else OsFileSystem())
+        self._files = files or _file_system(memory=memory)
         self._directories = [MEMORY_DIRECTORY] if memory else list(config.data_directories())
         self._faults = faults
         self._around_dispatch = around_dispatch
@@ -433,6 +433,14 @@ class BrokerServer:
             self.log.exception("dynamic settings cannot be used and do not act")
             return
         self.config.replace(new)
+
+
+def _file_system(*, memory: bool) -> FileSystem:
+    if not memory:
+        return OsFileSystem()
+    from kbroker.common.memory_files import MemoryFileSystem
+
+    return MemoryFileSystem()
 
 
 async def _shielded(finish: Callable[[], Awaitable[object]]) -> None:

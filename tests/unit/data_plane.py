@@ -10,7 +10,7 @@ from kbroker.broker.transaction_markers import LocalMarkerWriter
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.faults import NO_FAULTS, Faults
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.broker_config import BrokerConfig, ConfigHolder

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from kbroker.common.clock import ManualClock
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.fetch_info import FetchIsolation

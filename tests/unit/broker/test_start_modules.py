@@ -18,6 +18,7 @@ LOADED_WHEN_READY = [
     "kbroker.common.entropy",
     "kbroker.common.faults",
     "kbroker.common.files",
+    "kbroker.common.memory_files",
     "kbroker.common.named_tuple",
     "kbroker.common.offload",
     "kbroker.common.parts",

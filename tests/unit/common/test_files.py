@@ -15,11 +15,11 @@ from kbroker.common.files import (
     AlreadyLockedError,
     DirectoryEntry,
     FileSystem,
-    MemoryFileSystem,
     OsFileSystem,
     remove_if_exists,
     write_atomically,
 )
+from kbroker.common.memory_files import MemoryFileSystem
 
 HIDDEN = ("pwrite", "pread", "pwritev", "preadv", "writev", "fdatasync", "posix_fallocate")
 

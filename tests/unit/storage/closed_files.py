@@ -4,7 +4,8 @@ import errno
 from collections import Counter
 from collections.abc import Sequence
 
-from kbroker.common.files import File, MemoryFileSystem
+from kbroker.common.files import File
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.parts import Buffer
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.faults import NO_FAULTS, Faults
-from kbroker.common.files import FileSystem, MemoryFileSystem
+from kbroker.common.files import FileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.config.topic_config import LogConfig
 from kbroker.record.batch import RecordBatchHeader, build_batch, build_end_transaction_marker
 from kbroker.record.record import Record, iter_records

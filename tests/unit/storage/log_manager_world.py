@@ -7,10 +7,8 @@ import anyio
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.faults import Faults
-from kbroker.common.files import (
-    FileSystem,
-    MemoryFileSystem,
-)
+from kbroker.common.files import FileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.topic_config import LogConfig

@@ -4,7 +4,8 @@ from itertools import accumulate
 
 import pytest
 
-from kbroker.common.files import File, MemoryFileSystem
+from kbroker.common.files import File
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.record.batch import RecordBatchHeader
 from kbroker.storage import batch_scan
 from kbroker.storage.batch_scan import iter_headers, iter_runs, iter_whole_batches, locate

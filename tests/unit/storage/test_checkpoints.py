@@ -2,7 +2,8 @@
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem, write_atomically
+from kbroker.common.files import write_atomically
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.storage.checkpoints import (
     EpochEntry,
     MetaProperties,

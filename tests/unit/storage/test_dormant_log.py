@@ -8,7 +8,7 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
-from kbroker.common.files import FileSystem, MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.protocol.error_codes import ErrorCode
@@ -325,7 +325,7 @@ def test_a_file_system_without_a_memory_id_trusts_only_what_is_synced() -> None:
     again = world.restart(manager, clean=False)
     assert not is_asleep(again)
     assert is_asleep(again, 1)
-    files: FileSystem = world.files
+    files = world.files
     assert files.exists("/data/log-state-checkpoint")
 
 

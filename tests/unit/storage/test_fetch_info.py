@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem, OsFileSystem
+from kbroker.common.files import OsFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.parts import LogSlice
 from kbroker.storage.fetch_info import EMPTY_SLICE, BytesSlice, FileSlice
 

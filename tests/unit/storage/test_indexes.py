@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.storage.indexes import CorruptIndexError, OffsetIndex, TimeIndex, TimestampOffset
 from tests.unit.storage.faulty_files import FaultyFileSystem
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from kbroker.common.clock import ManualClock
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.timer import Timer
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import build_batch, iter_batches

@@ -9,7 +9,8 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
-from kbroker.common.files import MemoryFileSystem, write_atomically
+from kbroker.common.files import write_atomically
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.storage.background_jobs import BackgroundJobs

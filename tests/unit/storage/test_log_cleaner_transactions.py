@@ -3,7 +3,7 @@
 import pytest
 
 from kbroker.common.clock import ManualClock
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.record.batch import RecordBatchHeader, build_end_transaction_marker, iter_batches
 from kbroker.storage.append_info import AppendOrigin
 from kbroker.storage.log_cleaner import find_dirty_range

@@ -1,6 +1,7 @@
 """Few descriptors for many segments."""
 
-from kbroker.common.files import File, MemoryFileSystem
+from kbroker.common.files import File
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.storage.indexes import IndexFile
 from kbroker.storage.log_environment import OpenFiles
 from tests.unit.storage.log_fixture import (

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from kbroker.common.files import FileSystem, MemoryFileSystem
+from kbroker.common.files import FileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.log_loader import load_log
 from kbroker.storage.log_retention import delete_old_segments

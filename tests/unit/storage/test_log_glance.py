@@ -10,7 +10,7 @@ import pytest
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.faults import Faults
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.topic_config import LogConfig

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from kbroker.common.files import FileSystem, MemoryFileSystem, write_atomically
+from kbroker.common.files import FileSystem, write_atomically
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.record.batch import build_batch, patch
 from kbroker.record.record import Record
 from kbroker.storage.indexes import OffsetIndex, TimeIndex

@@ -8,12 +8,8 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
-from kbroker.common.files import (
-    MemoryFileSystem,
-    OsFileSystem,
-    Stamp,
-    write_atomically,
-)
+from kbroker.common.files import OsFileSystem, Stamp, write_atomically
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.topic_config import LogConfig

@@ -7,9 +7,7 @@ import pytest
 
 from kbroker.common.entropy import SeededEntropy
 from kbroker.common.faults import Faults
-from kbroker.common.files import (
-    MemoryFileSystem,
-)
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.config.topic_config import LogConfig
 from kbroker.storage.log_manager import LogManager

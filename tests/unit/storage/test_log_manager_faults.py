@@ -13,7 +13,8 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
-from kbroker.common.files import FileSystem, MemoryFileSystem
+from kbroker.common.files import FileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.config.topic_config import LogConfig

@@ -7,7 +7,8 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.entropy import SeededEntropy
-from kbroker.common.files import FileSystem, MemoryFileSystem
+from kbroker.common.files import FileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.common.offload import InlineOffload
 from kbroker.common.timer import Timer
 from kbroker.protocol.error_codes import ErrorCode

@@ -6,7 +6,7 @@ import random
 import anyio
 import pytest
 
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.fetch_info import FetchIsolation
 from kbroker.storage.log_retention import delete_old_segments

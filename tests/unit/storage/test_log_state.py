@@ -2,7 +2,7 @@
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.storage.log_state import (
     LogState,
     encode_log_states,

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.storage.indexes import CorruptIndexError
 from kbroker.storage.transaction_index import AbortedTxn, TransactionIndex
 from tests.unit.storage.faulty_files import FaultyFileSystem

@@ -11,7 +11,7 @@ import pytest
 
 from kbroker.common.clock import ManualClock
 from kbroker.common.faults import Faults
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import build_batch, iter_batches, verify_crc

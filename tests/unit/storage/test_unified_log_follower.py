@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import HEADER_SIZE, LOG_OVERHEAD

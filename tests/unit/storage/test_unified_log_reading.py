@@ -2,7 +2,8 @@
 
 import pytest
 
-from kbroker.common.files import File, MemoryFileSystem
+from kbroker.common.files import File
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import RecordBatchHeader

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kbroker.common.files import MemoryFileSystem
+from kbroker.common.memory_files import MemoryFileSystem
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.storage.append_info import AppendOrigin

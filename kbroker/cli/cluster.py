@@ -3,10 +3,11 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -20,6 +21,10 @@ BOOTSTRAP_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+_LONGEST_TIMEOUT_S: Final = 2_000_000.0
+"""Requests have room for as many milliseconds as 31 bits can count."""
 
 _HINTS = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: "there is no such topic; "
@@ -32,6 +37,10 @@ _HINTS = {
     ErrorCode.NON_EMPTY_GROUP: "the group has members; stop them first",
     ErrorCode.UNKNOWN_MEMBER_ID: "the group has members; stop them first",
     ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC: "members of the group read this topic; stop them first",
+    ErrorCode.INVALID_CONFIG: "`kbroker configs describe` with --all shows what there is",
+    ErrorCode.MESSAGE_TOO_LARGE: "a single record is larger than the topic takes: "
+    "`kbroker topics alter` with --config max.message.bytes=N, or --compression",
+    ErrorCode.UNSUPPORTED_VERSION: "older brokers cannot do all that is asked for",
     ErrorCode.REQUEST_TIMED_OUT: "is the cluster overloaded, or a broker down? --timeout waits",
 }
 
@@ -48,7 +57,11 @@ def add_connection_arguments(parser: argparse.ArgumentParser, *, json_help: str)
         help=f"a broker of the cluster (default ${BOOTSTRAP_VARIABLE}, then {DEFAULT_BOOTSTRAP})",
     )
     parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="S", help="seconds to try for (default 30)"
+        "--timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="seconds to try for (default 30)",
     )
     parser.add_argument("--json", action="store_true", help=json_help)
 
@@ -58,6 +71,14 @@ def add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=summary)
     add_connection_arguments(parser, json_help="print JSON")
     return parser
+
+
+def _seconds(text: str) -> float:
+    """For argparse, which says what was wrong."""
+    seconds = float(text)
+    if not 0 < seconds <= _LONGEST_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"{text}: expected more than 0 seconds")
+    return seconds
 
 
 def bootstrap_of(options: argparse.Namespace) -> str:
@@ -82,21 +103,33 @@ def run_verb(
 def run_with_client(
     options: argparse.Namespace, work: Callable[[KafkaClient], Awaitable[int]]
 ) -> int:
-    """``work`` with a client; its status, or 1, 2 or 130 after one line on stderr."""
+    """``work`` with a client; its status, or as ``run_reporting``."""
 
     async def main() -> int:
-        async with KafkaClient(
-            bootstrap_of(options), client_id="kbroker-cli", timeout_s=options.timeout
-        ) as client:
+        try:
+            client = KafkaClient(
+                bootstrap_of(options), client_id="kbroker-cli", timeout_s=options.timeout
+            )
+        except ValueError as error:
+            named = "--bootstrap" if options.bootstrap else f"${BOOTSTRAP_VARIABLE}"
+            raise UsageError(f"{named}: {error}") from error
+        async with client:
             return await work(client)
 
     return run_reporting(main)
 
 
 def run_reporting(main: Callable[[], Awaitable[int]]) -> int:
-    """Run it; errors that a user can do something about become one line on stderr."""
+    """Run it; its status, or 1, 2, 130 or 143 (Ctrl-C, SIGTERM) after what it has to tidy up.
+
+    Errors that a user can do something about become one line on stderr.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal cannot show
     try:
-        return anyio.run(main)
+        status = anyio.run(_until_sigterm, main)
+        sys.stdout.flush()
+        return status
     except KafkaError as error:
         hint = _HINTS.get(error.error_code)
         return fail(f"{error} ({hint})" if hint else str(error))
@@ -107,13 +140,52 @@ def run_reporting(main: Callable[[], Awaitable[int]]) -> int:
         )
     except ConnectionLostError as error:
         return fail(f"connection lost: {error}")
-    except (UsageError, ValueError) as error:
+    except UsageError as error:
         return fail(str(error), EXIT_USAGE)
+    except UnicodeEncodeError as error:  # a byte of the command line
+        return fail(f"{error.object!r} is no UTF-8", EXIT_USAGE)
     except BrokenPipeError:  # whoever read our output has seen enough: `kbroker ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        _drop_output()
+        return fail(f"cannot write {error.filename or 'the output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _drop_output() -> None:
+    """What is still buffered cannot be written: the end of the process must not try it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _until_sigterm(main: Callable[[], Awaitable[int]]) -> int:
+    """SIGTERM cancels it as Ctrl-C does: members leave their groups, brokers are stopped."""
+    if os.name != "posix":
+        return await main()
+    status = EXIT_TERMINATED
+    problem: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_cancel_at_sigterm, tasks.cancel_scope)
+        try:
+            status = await main()
+        except Exception as error:  # raised below: it would leave the task group inside a group
+            problem = error
+        tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+    return status
+
+
+async def _cancel_at_sigterm(
+    scope: anyio.CancelScope,
+    *,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
 
 
 def fail(text: str, status: int = EXIT_FAILED) -> int:

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Final
 
+import anyio
+
 from kbroker.cli.cluster import (
     UsageError,
     add_connection_arguments,
@@ -17,8 +19,11 @@ from kbroker.client.consumer_member import ConsumerMember
 from kbroker.client.group_offsets import TopicPartition, fetch_offsets
 from kbroker.client.group_reader import GroupReader, Membership
 from kbroker.client.reader import EARLIEST, LATEST, Reader, list_offsets
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 
 _STARTS: Final = {"beginning": EARLIEST, "end": LATEST}
+_LOOK_FOR_PARTITIONS_S: Final = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="start",
         default="beginning",
         metavar="WHERE",
-        help="beginning (default), end, an offset, -N for the last N of each partition, or a time: "
-        "2026-01-31T12:00:00Z (local time without a zone); in a group: beginning or end, where it "
-        "has committed nothing",
+        help="beginning (default), end, an offset (partitions without it: the nearest), -N for the "
+        "last N of each partition, or a time: 2026-01-31T12:00:00Z (local time without a zone); in "
+        "a group: beginning or end, where it has committed nothing",
     )
     add("--partition", type=int, help="only this one")
     add("--group", metavar="GROUP", help="as a member of it; what was written out is committed")
@@ -66,16 +71,28 @@ def run(options: argparse.Namespace) -> int:
 async def _read_alone(
     client: KafkaClient, options: argparse.Namespace, output: RecordOutput
 ) -> None:
-    partitions = list(await client.leaders(options.topic))
-    if options.partition is not None:
-        partitions = [options.partition]
+    only = None if options.partition is None else [options.partition]
+    partitions = only or list(await client.leaders(options.topic))
     ends = await list_offsets(client, options.topic, dict.fromkeys(partitions, LATEST))
     starts = await _starts(client, options.topic, options.start, ends)
     reader = Reader(client, options.topic, starts)
+    look_again_at = anyio.current_time() + _LOOK_FOR_PARTITIONS_S
     while not options.exit or any(reader.positions[each] < ends[each] for each in partitions):
         output.write(await reader.poll(), ends=ends if options.exit else None)
         if output.is_complete:
             return
+        if not options.exit and only is None and anyio.current_time() >= look_again_at:
+            look_again_at = anyio.current_time() + _LOOK_FOR_PARTITIONS_S
+            reader.positions |= await _new_partitions(client, options.topic, reader.positions)
+
+
+async def _new_partitions(
+    client: KafkaClient, topic: str, known: Mapping[int, int]
+) -> dict[int, int]:
+    """Partition -> its first offset, of those that a topic has got since."""
+    client.forget(topic)
+    new = (await client.leaders(topic, of=())).keys() - known.keys()
+    return await list_offsets(client, topic, dict.fromkeys(new, EARLIEST))
 
 
 async def _starts(
@@ -84,12 +101,13 @@ async def _starts(
     """Partition -> the offset to begin with. Raises UsageError."""
     if start == "end":
         return dict(ends)
-    if start.isdecimal():
-        return dict.fromkeys(ends, int(start))
-    if start == "beginning" or (start[:1] == "-" and start[1:].isdecimal()):
+    counted = start.removeprefix("-").isdecimal()
+    if start == "beginning" or counted:
         firsts = await list_offsets(client, topic, dict.fromkeys(ends, EARLIEST))
         if start == "beginning":
             return firsts
+        if start[0] != "-":
+            return _nearest(topic, int(start), firsts, ends)
         return {each: max(firsts[each], ends[each] + int(start)) for each in ends}
     try:
         timestamp = parse_moment(start)
@@ -100,6 +118,22 @@ async def _starts(
         ) from None
     found = await list_offsets(client, topic, dict.fromkeys(ends, timestamp))
     return {each: ends[each] if found[each] < 0 else found[each] for each in ends}
+
+
+def _nearest(
+    topic: str, offset: int, firsts: Mapping[int, int], ends: Mapping[int, int]
+) -> dict[int, int]:
+    """Where each partition begins: at an offset, or what is nearest where others have it.
+
+    Raises KafkaError where no partition has it.
+    """
+    if not any(firsts[each] <= offset <= ends[each] for each in ends):
+        ranges = ", ".join(f"{each}: {firsts[each]} to {ends[each]}" for each in ends)
+        raise KafkaError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"topic {topic} has no offset {offset}, only partition {ranges}",
+        )
+    return {each: min(max(offset, firsts[each]), ends[each]) for each in ends}
 
 
 async def _read_in_group(

@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 from anyio.abc import Process
 
-from kbroker.cli.cluster import UsageError, fail, run_reporting
+from kbroker.cli.cluster import EXIT_FAILED, UsageError, fail, run_reporting
 from kbroker.client.admin import Admin
 from kbroker.client.client import KafkaClient
 
@@ -73,6 +73,8 @@ def _parse_topic(text: str) -> tuple[str, int]:
 
 async def _with_broker(words: list[str], topics: Mapping[str, int], settings: list[str]) -> int:
     assignments = [part for setting in settings for part in ("--set", setting)]
+    if os.name == "posix":
+        assignments.append("--stop-with-stdin")  # a pipe from us: it ends with us, whatever ends us
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     broker = await anyio.open_process(
         [
@@ -86,7 +88,7 @@ async def _with_broker(words: list[str], topics: Mapping[str, int], settings: li
     try:
         bootstrap = await _ready(broker)
         if bootstrap is None:
-            return fail("exec: the broker did not start")
+            return fail("exec: the broker did not start", await _status_of(broker))
         async with KafkaClient(bootstrap, client_id="kbroker-exec") as client:
             for name, partitions in topics.items():
                 await Admin(client).create_topic(name, partitions=partitions)
@@ -95,6 +97,13 @@ async def _with_broker(words: list[str], topics: Mapping[str, int], settings: li
     finally:
         with anyio.CancelScope(shield=True):
             await _stop(broker)
+
+
+async def _status_of(broker: Process) -> int:
+    """1, or what it ended with: 2 where a setting cannot be meant."""
+    with anyio.move_on_after(_STOP_TIMEOUT_S):
+        return max(await broker.wait(), EXIT_FAILED)
+    return EXIT_FAILED
 
 
 async def _ready(broker: Process) -> str | None:

@@ -143,7 +143,7 @@ async def _named_partitions(client: KafkaClient, topics: Sequence[str]) -> list[
     for text in topics:
         name, colon, numbers = text.partition(":")
         if not colon:
-            found |= {TopicPartition(name, index) for index in await client.leaders(name)}
+            found |= {TopicPartition(name, index) for index in await client.leaders(name, of=())}
             continue
         if not name or not all(number.isdecimal() for number in numbers.split(",")):
             raise UsageError(f"--topic {text}: expected NAME or NAME:N,N...")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import ArgumentParser, HelpFormatter
 
+EXIT_INTERRUPTED = 130
+
 COMMANDS = {
     "configs": ("kbroker.cli.configs", "describe and change settings of topics and brokers"),
     "consume": ("kbroker.cli.consume", "print the records of a topic"),
@@ -25,6 +27,15 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; its exit status."""
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _open_missing_streams()
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # before the command could do something about it
+        return EXIT_INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--version"]:
         words = ["version"]
@@ -47,6 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = getattr(command, "parse_arguments", ArgumentParser.parse_args)(parser, words[1:])
     status: int = command.run(options)
     return status
+
+
+def _open_missing_streams() -> None:
+    """A socket must not become descriptor 0, 1 or 2; each takes the lowest that is free."""
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _all_commands() -> "ArgumentParser":

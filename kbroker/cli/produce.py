@@ -23,6 +23,7 @@ from kbroker.client.client import KafkaClient
 from kbroker.client.producer import ACKS_ALL, ACKS_LEADER, ACKS_NONE, Producer
 from kbroker.common.clock import SystemClock
 from kbroker.common.offload import Offload, ThreadOffload
+from kbroker.protocol.errors import KafkaError
 from kbroker.record.compression import CODEC_IDS
 from kbroker.record.record import Record
 
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a header of every record; may be repeated",
     )
+    add("--null", metavar="TEXT", help="a key or value that is this text is null: a tombstone")
     add("--partition", type=int, help="default: by key as Java does, else in turn")
     add("--compression", choices=tuple(CODEC_IDS), default="none", help="default none")
     add("--acks", choices=tuple(_ACKS), default="all", help="default all: idempotent")
@@ -86,11 +88,13 @@ async def _produce(client: KafkaClient, options: argparse.Namespace) -> None:
     if options.key_separator == "":
         raise UsageError("--key-separator: expected at least one character")
     headers = [
-        (name, value.encode())
-        for name, value in parse_assignments("--header", options.header).items()
+        (name, os.fsencode(value))
+        for header in options.header  # one by one: a name may come twice
+        for name, value in parse_assignments("--header", [header]).items()
     ]
-    key = None if options.key is None else options.key.encode()
-    separator = None if options.key_separator is None else options.key_separator.encode()
+    key = None if options.key is None else os.fsencode(options.key)
+    separator = None if options.key_separator is None else os.fsencode(options.key_separator)
+    null = None if options.null is None else os.fsencode(options.null)
     producer = Producer(
         client,
         options.topic,
@@ -112,15 +116,32 @@ async def _produce(client: KafkaClient, options: argparse.Namespace) -> None:
                             f"{count} records were written"
                         )
                 records.append(
-                    Record(key=record_key, value=value, headers=headers, timestamp=clock.time_ms())
+                    Record(
+                        key=None if record_key == null else record_key,
+                        value=None if value == null else value,
+                        headers=headers,
+                        timestamp=clock.time_ms(),
+                    )
                 )
-            await producer.send(records, partition=options.partition)
+            await _send(producer, records, options.partition, count)
             count += len(records)
             progress.advance(records=len(records), input_bytes=sum(map(len, batch)) + len(batch))
     if options.json:
         print_json({"topic": options.topic, "records": count})
     else:
         print(f"{count} record{'' if count == 1 else 's'} to {options.topic}", file=sys.stderr)
+
+
+async def _send(
+    producer: Producer, records: Sequence[Record], partition: int | None, written: int
+) -> None:
+    try:
+        await producer.send(records, partition=partition)
+    except KafkaError as error:
+        if not written:
+            raise
+        told = f"{error.message or ''}; {written} records before it were written".removeprefix("; ")
+        raise KafkaError(error.error_code, told) from error
 
 
 def _input_bytes(names: Sequence[str]) -> int | None:

@@ -14,6 +14,7 @@ from kbroker.cli.progress import Progress
 from kbroker.client.reader import FetchedRecord
 
 _FIELDS: Final = ("topic", "partition", "offset", "timestamp", "time", "key", "value", "headers")
+_NUMBERS: Final = ("partition", "offset", "timestamp")
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +139,7 @@ class RecordOutput:
 
 def _check_template(template: str | None) -> None:
     try:
-        (template or "").format(**dict.fromkeys(_FIELDS, ""))
+        (template or "").format(**dict.fromkeys(_FIELDS, "") | dict.fromkeys(_NUMBERS, 0))
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         raise UsageError(
             f"--format {template}: {error}; the fields are {', '.join(_FIELDS)}"

@@ -85,6 +85,11 @@ def add_arguments(parser: "ArgumentParser") -> None:
         help="serve /metrics (Prometheus), /health/live and /health/ready on this port of --host "
         "(0 takes a free one)",
     )
+    add(
+        "--stop-with-stdin",
+        action="store_true",
+        help="end when standard input is closed, as when the program that started this one ends",
+    )
     add("--print-config", action="store_true", help="print the settings in force and exit")
 
 
@@ -109,12 +114,13 @@ def quick_options(words: Sequence[str]) -> SimpleNamespace | None:
         trace_full=False,
         api_versions=None,
         metrics_port=None,
+        stop_with_stdin=False,
         print_config=False,
     )
     left = iter(words)
     for word in left:
-        if word == "--memory":
-            options.memory = True
+        if word in ("--memory", "--stop-with-stdin"):
+            setattr(options, word[2:].replace("-", "_"), True)
             continue
         value = next(left, "-")
         if value.startswith("-"):
@@ -150,7 +156,9 @@ def run(options: "Options") -> int:
     from kbroker.cli.serving import serve
 
     configure_logging(options.log_format, options.log_level)
-    return serve(config, memory=options.memory, tracer=tracer)
+    return serve(
+        config, memory=options.memory, tracer=tracer, stop_with_stdin=options.stop_with_stdin
+    )
 
 
 def make_tracer(options: "Options") -> "Tracer":

@@ -21,16 +21,26 @@ log = logging.getLogger("kbroker.serve")
 _GC_THRESHOLD = (50_000, 20, 100)
 """Requests are acyclic: the collector has little to find, so it looks seldom."""
 
+_STDIN = 0
+_INPUT_BYTES = 4096
+
 _SWITCH_INTERVAL_S = 0.0002
 """How long a thread that runs Python (compaction, recompression, metrics) keeps the loop waiting
 once requests are there. With Python's 5 ms each turn of the loop waits for so long."""
 
 
-def serve(config: BrokerConfig, *, memory: bool, tracer: "Tracer | None" = None) -> int:
-    """Run until a signal; the exit status."""
+def serve(
+    config: BrokerConfig,
+    *,
+    memory: bool,
+    tracer: "Tracer | None" = None,
+    stop_with_stdin: bool = False,
+) -> int:
+    """Run until a signal, or the end of standard input; the exit status."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        anyio.run(_main, config, memory, tracer, backend_options={"use_uvloop": _has_uvloop()})
+        uvloop = {"use_uvloop": _has_uvloop()}
+        anyio.run(_main, config, memory, tracer, stop_with_stdin, backend_options=uvloop)
     except StartError as error:
         print(f"kbroker: cannot start: {error}", file=sys.stderr)
         return 1
@@ -47,7 +57,9 @@ def _has_uvloop() -> bool:
     return True
 
 
-async def _main(config: BrokerConfig, memory: bool, tracer: "Tracer | None") -> None:
+async def _main(
+    config: BrokerConfig, memory: bool, tracer: "Tracer | None", stop_with_stdin: bool
+) -> None:
     server = BrokerServer(
         config,
         memory=memory,
@@ -56,6 +68,8 @@ async def _main(config: BrokerConfig, memory: bool, tracer: "Tracer | None") -> 
     )
     _tell_where(config, memory=memory)
     stop = anyio.Event()
+    if stop_with_stdin:
+        _watch_input(stop)
     failure: StartError | None = None
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
@@ -72,6 +86,24 @@ async def _main(config: BrokerConfig, memory: bool, tracer: "Tracer | None") -> 
     if failure is not None:
         raise failure
     log.info("stopped")
+
+
+def _watch_input(stop: anyio.Event) -> None:
+    """Stop at its end. Whoever holds the other end of the pipe may die without a word."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        if not os.read(_STDIN, _INPUT_BYTES):
+            loop.remove_reader(_STDIN)
+            log.info("standard input is closed: finishing requests")
+            stop.set()
+
+    try:
+        loop.add_reader(_STDIN, look)
+    except (OSError, NotImplementedError) as error:  # a file; Windows
+        raise StartError(f"--stop-with-stdin: standard input cannot be watched: {error}") from error
 
 
 async def _end_without_storage(server: BrokerServer) -> None:

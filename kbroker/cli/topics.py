@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--if-not-exists", action="store_true", help="succeed when it is there")
     add = add_verb(verbs, "describe", "leaders, replicas and offsets of every partition")
-    add.add_argument("names", nargs="+", metavar="NAME")
+    add.add_argument("names", nargs="*", metavar="NAME", help="default: all but Kafka's own")
     add = add_verb(verbs, "alter", "let a topic have more partitions, or other settings")
     add.add_argument("name", metavar="NAME")
     add.add_argument("--partitions", type=int, help="how many there are to be")
@@ -106,22 +106,27 @@ async def _create(client: KafkaClient, options: argparse.Namespace) -> None:
 
 
 async def _describe(client: KafkaClient, options: argparse.Namespace) -> None:
+    admin = Admin(client)
     described: list[dict[str, Any]] = []
-    for topic in await Admin(client).describe_topics(options.names):
-        indexes = sorted(await client.leaders(topic.name or ""))
-        first = await list_offsets(client, topic.name or "", dict.fromkeys(indexes, EARLIEST))
-        end = await list_offsets(client, topic.name or "", dict.fromkeys(indexes, LATEST))
+    names = list(dict.fromkeys(options.names))
+    topics = await (admin.describe_topics(names) if names else admin.list_topics())
+    for topic in topics:
+        if topic.is_internal and not names:
+            continue
+        name = topic.name or ""
+        led = [each.partition_index for each in topic.partitions if each.leader_id >= 0]
+        first = await list_offsets(client, name, dict.fromkeys(led, EARLIEST))
+        end = await list_offsets(client, name, dict.fromkeys(led, LATEST))
         partitions = [
             {
                 "partition": each.partition_index,
-                "leader": each.leader_id,
+                "leader": each.leader_id if each.leader_id >= 0 else None,
                 "replicas": each.replica_nodes,
                 "isr": each.isr_nodes,
-                "first_offset": first[each.partition_index],
-                "end_offset": end[each.partition_index],
+                "first_offset": first.get(each.partition_index),
+                "end_offset": end.get(each.partition_index),
             }
             for each in sorted(topic.partitions, key=lambda each: each.partition_index)
-            if each.partition_index in first
         ]
         described.append({"name": topic.name, "partitions": partitions})
     if options.json:

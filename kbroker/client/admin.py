@@ -1,5 +1,6 @@
 """Topics and settings: created, described, changed, deleted."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -105,14 +106,14 @@ class Admin:
         )
         response = await self._on_controller(ApiKey.CREATE_PARTITIONS, request)
         (result,) = response.results
-        check(result.error_code, result.error_message)
+        _check(result, Resource(TOPIC, name))
 
     async def delete_topic(self, name: str) -> None:
         """Delete it with all its records."""
         request = DeleteTopicsRequest(topic_names=[name], timeout_ms=self._timeout_ms)
         response = await self._on_controller(ApiKey.DELETE_TOPICS, request)
         (result,) = response.responses
-        check(result.error_code, result.error_message or f"topic {name}")
+        _check(result, Resource(TOPIC, name))
 
     async def describe_configs(self, resource: Resource) -> list[DescribeConfigsResourceResult]:
         """The settings of a resource, by name."""
@@ -124,23 +125,35 @@ class Admin:
                 node_id, ApiKey.DESCRIBE_CONFIGS, DescribeConfigsRequest([asked])
             )
             (result,) = response.results
-            check(result.error_code, result.error_message)
+            _check(result, resource)
             return sorted(result.configs, key=lambda config: config.name)
 
         return await self._client.retrying(attempt, final=_FINAL)
 
     async def list_config_resources(self) -> list[Resource]:
-        """What has settings of its own or could have, as the broker knows it (KIP-1142)."""
+        """What has settings of its own or could have, as the broker knows it (KIP-1142).
+
+        A broker before 4.1 tells only of subscriptions to metrics, one before 3.7 of nothing: its
+        topics and brokers are listed then, groups with settings are not known.
+        """
 
         async def attempt() -> list[Resource]:
-            response = await self._client.call(
-                None, ApiKey.LIST_CONFIG_RESOURCES, ListConfigResourcesRequest()
-            )
-            check(response.error_code)
-            return sorted(
-                Resource(each.resource_type, each.resource_name)
-                for each in response.config_resources
-            )
+            connection = await self._client.connection()
+            api_key = ApiKey.LIST_CONFIG_RESOURCES
+            found: set[Resource] = set()
+            if connection.knows(api_key):
+                response = await connection.call(api_key, ListConfigResourcesRequest())
+                check(response.error_code)
+                found = {
+                    Resource(each.resource_type, each.resource_name)
+                    for each in response.config_resources
+                }
+            if not connection.knows(api_key) or connection.version(api_key) == 0:
+                there = await self._client.metadata()
+                found |= {Resource(TOPIC, each.name or "") for each in there.topics}
+                for node_id in map(str, there.nodes):
+                    found |= {Resource(BROKER, node_id), Resource(BROKER_LOGGER, node_id)}
+            return sorted(found)
 
         return await self._client.retrying(attempt)
 
@@ -158,7 +171,7 @@ class Admin:
                 node_id, ApiKey.INCREMENTAL_ALTER_CONFIGS, IncrementalAlterConfigsRequest([altered])
             )
             (result,) = response.responses
-            check(result.error_code, result.error_message)
+            _check(result, resource)
 
         await self._client.retrying(attempt, final=_FINAL)
 
@@ -194,3 +207,12 @@ class Admin:
             return response
 
         return await self._client.retrying(attempt, final=frozenset({ErrorCode.NETWORK_EXCEPTION}))
+
+
+def _check(result: Any, resource: Resource) -> None:
+    """Raise the error of a result that has a message, which may not say what it is about."""
+    message: str = result.error_message or ""
+    if not re.search(rf"(?<![\w.-]){re.escape(resource.name)}(?![\w.-])", message):
+        what = f"{RESOURCE_TYPES[resource.resource_type]} {resource.name}"
+        message = f"{what}: {message}" if message.strip() else what
+    check(result.error_code, message)

@@ -1,7 +1,7 @@
 """Where the brokers are, who leads what, and requests that are repeated while that may help."""
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -214,21 +214,28 @@ class KafkaClient:
             raise KafkaError(ErrorCode.NOT_CONTROLLER)
         return controller_id
 
-    async def leaders(self, topic: str, *, create: bool = False) -> dict[int, int]:
+    async def leaders(
+        self, topic: str, *, of: Collection[int] | None = None, create: bool = False
+    ) -> dict[int, int]:
         """Partition -> node id of its leader, from the cache while nothing went wrong.
 
-        Waits for leaders. A missing topic is UNKNOWN_TOPIC_OR_PARTITION: at once, with ``create``
-        when the broker has not created it in ``AUTO_CREATE_TIMEOUT_S``.
+        Waits until the partitions ``of`` (None: all) have leaders; others may have none (-1). A
+        missing topic is UNKNOWN_TOPIC_OR_PARTITION: at once, with ``create`` when the broker has
+        not created it in ``AUTO_CREATE_TIMEOUT_S``.
         """
         known = self._leaders.get(topic)
-        if known is not None:
+        if known is not None and self._without_leader(known, of) is None:
             return known
 
         async def attempt() -> dict[int, int]:
             (found,) = (await self.metadata([topic], create=create)).topics
             check(found.error_code, f"topic {topic}")
             leaders = {each.partition_index: each.leader_id for each in found.partitions}
-            if not leaders or any(leader not in self._nodes for leader in leaders.values()):
+            missing = self._without_leader(leaders, of)
+            if missing is not None:
+                where = f"topic {topic}, partition {missing}"
+                raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"{where} has no leader")
+            if not leaders:
                 raise KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, f"topic {topic}")
             return dict(sorted(leaders.items()))
 
@@ -239,6 +246,13 @@ class KafkaClient:
         )
         self._leaders[topic] = leaders
         return leaders
+
+    def _without_leader(self, leaders: Mapping[int, int], of: Collection[int] | None) -> int | None:
+        """The first of the partitions that has none that is known; None: all have."""
+        for partition, leader in leaders.items():
+            if leader not in self._nodes and (of is None or partition in of):
+                return partition
+        return None
 
     # Coordinators
 
@@ -273,7 +287,7 @@ class KafkaClient:
 
     async def by_leader(self, topic: str, partitions: Sequence[int]) -> dict[int, list[int]]:
         """Node id -> those of the partitions that it leads. KafkaError for an unknown one."""
-        leaders = await self.leaders(topic)
+        leaders = await self.leaders(topic, of=partitions)
         grouped: dict[int, list[int]] = {}
         for partition in partitions:
             if partition not in leaders:
@@ -330,4 +344,4 @@ def _reason(error: OSError) -> str:
 def check(error_code: int, message: str | None = None) -> None:
     """Raise the KafkaError of a code from the wire; 0 is none."""
     if error_code:
-        raise KafkaError(ErrorCode.for_code(error_code), message)
+        raise KafkaError(ErrorCode.for_code(error_code), message or None)

@@ -177,10 +177,8 @@ class Connection:
             write_request_header(parts, header, request_header_version(api_key, version))
             try:
                 registry.write_request(api_key, version, request, parts)
-            except EncodeError as error:  # a field that this old a version has not
-                raise KafkaError(
-                    ErrorCode.UNSUPPORTED_VERSION, f"the broker {self.name} is too old: {error}"
-                ) from error
+            except EncodeError as error:
+                raise self._unsendable(api_key, request, error) from error
             body = b"".join(parts)
             if waiting is not None:
                 self._waiting[self._correlation_id] = waiting
@@ -189,6 +187,16 @@ class Connection:
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
                 self.close()
                 raise ConnectionLostError(f"{self.name}: the connection was closed") from error
+
+    def _unsendable(self, api_key: ApiKey, request: Any, error: EncodeError) -> KafkaError:
+        """A field that this old a version has not, or a value that no version can have."""
+        try:
+            registry.write_request(api_key, registry.APIS[api_key].max_version, request, [])
+        except EncodeError:
+            return KafkaError(ErrorCode.INVALID_REQUEST, f"it cannot be sent: {error}")
+        return KafkaError(
+            ErrorCode.UNSUPPORTED_VERSION, f"the broker {self.name} is too old: {error}"
+        )
 
     async def _receive_all(self) -> str:
         """Hand out answers until the stream ends; why it ended."""

@@ -14,7 +14,8 @@ _GONE = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.INVALID_PARTITIONS)
 async def end_offsets(
     client: KafkaClient, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
-    """The offset that the next record of each will get, None where a partition is gone.
+    """The offset that the next record of each will get, None where a partition is gone or has
+    no leader.
 
     Records of open transactions count, as in Kafka's own tools.
     """
@@ -22,8 +23,8 @@ async def end_offsets(
     for topic, indexes in by_topic(dict.fromkeys(partitions, LATEST)).items():
         found: Mapping[int, int] = {}
         try:
-            there = await client.leaders(topic)
-            asked = {index: LATEST for index in indexes if index in there}
+            leaders = await client.leaders(topic, of=())
+            asked = {index: LATEST for index in indexes if leaders.get(index, -1) >= 0}
             found = await list_offsets(client, topic, asked, isolation_level=READ_UNCOMMITTED)
         except KafkaError as error:
             if error.error_code not in _GONE:

@@ -57,7 +57,8 @@ class Producer:
         Without ``partition`` the key decides (murmur2), records without a key share the next
         partition in turn. The topic is created where the broker does that. Raises KafkaError.
         """
-        leaders = await self._client.leaders(self._topic, create=True)
+        of = None if partition is None else (partition,)
+        leaders = await self._client.leaders(self._topic, of=of, create=True)
         by_partition = self._place(records, partition, len(leaders))
         waiting = {index: self._cut(placed) for index, placed in by_partition.items()}
         first: dict[int, int] = {}

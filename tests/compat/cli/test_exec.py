@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.compat.cli.command import kbroker, refuse
+from tests.compat.waiting import eventually
 
 PRINT = """
 import json, os, subprocess, sys
@@ -54,7 +55,22 @@ def test_sigterm_ends_the_command_and_the_broker():
     assert is_closed(address)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_a_broker_does_not_outlive_an_exec_that_is_killed():
+    wait = "import os, time; print(os.environ['BOOTSTRAP_SERVERS'], flush=True); time.sleep(1)"
+    with subprocess.Popen(
+        [sys.executable, "-m", "kbroker", "exec", "--", sys.executable, "-c", wait],
+        stdout=subprocess.PIPE,
+    ) as running:
+        address = running.stdout.readline().decode().strip()
+        running.kill()
+    eventually(lambda: is_closed(address), what="the broker has ended")
+
+
 def test_mistakes():
     assert "no such command" in refuse("exec", "--", "no-such-command-anywhere", status=127)
     assert "no command" in refuse("exec", "--topic", "a", status=2)
+    done = kbroker("exec", "--set", "log.retention.ms=x", "--", "true")
+    assert done.returncode == 2, "as `kbroker serve` itself"
+    assert b"log.retention.ms" in done.stderr
     assert "NAME:PARTITIONS" in refuse("exec", "--topic", "a:x", "--", "true", status=2)

@@ -12,6 +12,7 @@ from kbroker.cli import serve
 from tests.sizes import size
 
 OPTIONS = ("--host", "--port", "--advertise", "--data-dir", "--memory", "--set", "--profile")
+OPTIONS += ("--stop-with-stdin",)
 ODD = ("--trace", "--data-d", "--port=1", "--help", "--", "-x", "file", "")
 VALUES = ("0", "9092", "1_0", " 7", "+7", "\u0661", "localhost:9", "a=b", "=", "x y", "prod", "-1")
 

@@ -66,6 +66,23 @@ async def test_leaders_are_waited_for():
         assert broker.connections == 2
 
 
+async def test_only_the_partitions_asked_for_need_a_leader():
+    def partly_led(request):
+        answer = metadata({"t": 3})(request)
+        answer.topics[0].partitions[1].leader_id = -1
+        return answer
+
+    script = {ApiKey.METADATA: [partly_led]}
+    async with ScriptedBroker(script, topics={}) as broker, broker.client(timeout_s=3) as client:
+        assert await client.leaders("t", of=()) == {0: NODE, 1: -1, 2: NODE}
+        assert await client.by_leader("t", [0, 2]) == {NODE: [0, 2]}
+        assert len(broker.requests(ApiKey.METADATA)) == 1
+        with pytest.raises(KafkaError, match="LEADER_NOT_AVAILABLE: topic t, partition 1 has"):
+            await client.by_leader("t", [0, 1])
+        with pytest.raises(KafkaError, match="partitions 0 to 2, not 3"):
+            await client.by_leader("t", [3])
+
+
 async def test_a_missing_topic_is_told_at_once():
     script = [metadata({"t": 0}, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)]
     async with ScriptedBroker({ApiKey.METADATA: script}, topics={}) as broker:

@@ -16,8 +16,13 @@ from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
 from kbroker.protocol.headers import read_request_header
 from kbroker.protocol.messages.api_versions_response import ApiVersion, ApiVersionsResponse
+from kbroker.protocol.messages.create_partitions_request import (
+    CreatePartitionsRequest,
+    CreatePartitionsTopic,
+)
 from kbroker.protocol.messages.find_coordinator_request import FindCoordinatorRequest
 from kbroker.protocol.messages.find_coordinator_response import FindCoordinatorResponse
+from kbroker.protocol.messages.list_groups_request import ListGroupsRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -178,6 +183,20 @@ async def test_a_peer_whose_versions_cannot_be_read():
             with pytest.raises(ConnectionLostError, match="answers unreadably"):
                 await connection.negotiate()
         assert connection.is_closed
+
+
+async def test_what_no_version_can_say_is_not_blamed_on_the_broker():
+    async with connected() as (connection, peer):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(peer.answer_versions, (10, 0, 2), (37, 0, 1), (16, 0, 2))
+            await connection.negotiate()
+        too_many = CreatePartitionsRequest([CreatePartitionsTopic("t", 2**40, None)])
+        with pytest.raises(KafkaError, match="INVALID_REQUEST: it cannot be sent"):
+            await connection.call(ApiKey.CREATE_PARTITIONS, too_many)
+        filtered = ListGroupsRequest(states_filter=["Stable"])
+        with pytest.raises(KafkaError, match="UNSUPPORTED_VERSION: the broker peer is too old"):
+            await connection.call(ApiKey.LIST_GROUPS, filtered)
+        assert not connection.is_closed
 
 
 async def test_a_cancelled_request_ends_the_connection():

@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 
 _AT_ONCE: Final = 128
 """Partitions, or what costs as much, in one turn of the loop: less than a millisecond."""
+_FETCH: Final = 1
 _RUNNING: Final = 3
 """Kafka's BrokerState.RUNNING."""
 _QUANTILES: Final = ("0.50", "0.75", "0.95", "0.98", "0.99", "0.999")
@@ -147,16 +148,24 @@ def _of_requests(dispatcher: MeteredDispatcher) -> list[Family]:
     by_api: dict[int, ApiCounts] = {}
     for (key, version), counts in sorted(dispatcher.api_counts().items()):
         label = "unknown" if version == UNKNOWN_VERSION else str(version)
-        requests.add(counts.requests, request=APIS[key].name, version=label)
+        for name in _kafka_names(key):
+            requests.add(counts.requests, request=name, version=label)
         _add_counts(by_api.setdefault(key, ApiCounts()), counts)
     for key, counts in by_api.items():
         name = APIS[key].name
-        _add_times(times, name, counts)
+        for each in _kafka_names(key):
+            _add_times(times, each, counts)
         _add_durations(seconds, name, counts)
         bytes_in.add(counts.request_bytes, request=name)
         bytes_out.add(counts.response_bytes, request=name)
     refused = Family("kbroker_refused_requests", COUNTER, "Requests that closed their connection")
     return [requests, times, seconds, bytes_in, bytes_out, refused.add(dispatcher.refused)]
+
+
+def _kafka_names(key: int) -> tuple[str, ...]:
+    """Kafka counts what consumers fetch twice; here are no others, for want of followers."""
+    name = APIS[key].name
+    return (name, f"{name}Consumer") if key == _FETCH else (name,)
 
 
 def _add_counts(total: ApiCounts, counts: ApiCounts) -> None:

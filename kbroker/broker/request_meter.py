@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kbroker.common.parts import parts_size
 from kbroker.handlers.dispatch import Dispatcher
+from kbroker.handlers.produce_outcome import UnansweredProduce
 from kbroker.protocol.registry import APIS
 from kbroker.record.batch import HEADER_SIZE
 from kbroker.request_context import CloseConnection
@@ -170,14 +171,22 @@ class MeteredDispatcher(Dispatcher):
         """The same handler, its answers looked at."""
 
         def counted(services: "Services", context: "RequestContext", request: Any) -> Any:
-            response = handle(services, context, request)
+            try:
+                response = handle(services, context, request)
+            except UnansweredProduce as failure:
+                count(request, failure)
+                raise
             if response.__class__ is CoroutineType:
                 return wait(request, response)
             count(request, response)
             return response
 
         async def wait(request: Any, waiting: "Coroutine[Any, Any, Any]") -> Any:
-            response = await waiting
+            try:
+                response = await waiting
+            except UnansweredProduce as failure:
+                count(request, failure)
+                raise
             count(request, response)
             return response
 
@@ -194,7 +203,9 @@ class MeteredDispatcher(Dispatcher):
         topic = self._metadata.image.topics.get_by_id(topic_id)
         return topic.name if topic is not None else ""
 
-    def _count_produce(self, request: "ProduceRequest", response: "ProduceResponse | None") -> None:
+    def _count_produce(
+        self, request: "ProduceRequest", response: "ProduceResponse | UnansweredProduce | None"
+    ) -> None:
         """Nobody waits for an answer with acks=0, and errors close the connection."""
         failed = () if response is None else _failures(response)
         for topic in request.topic_data:
@@ -227,8 +238,10 @@ class MeteredDispatcher(Dispatcher):
                     counts.bytes_out += len(data.records)
 
 
-def _failures(response: "ProduceResponse") -> set[tuple[str | bytes, int]]:
+def _failures(response: "ProduceResponse | UnansweredProduce") -> set[tuple[str | bytes, int]]:
     """(topic name or id, partition) of what was refused; nearly always nothing."""
+    if isinstance(response, UnansweredProduce):
+        return response.failed
     return {
         (topic.name or topic.topic_id, outcome.index)
         for topic in response.responses

@@ -76,6 +76,16 @@ class Entry:
         )
 
 
+class UnansweredProduce(CloseConnection):
+    """Records with acks=0 were not all written; the only way to say so is to hang up."""
+
+    def __init__(self, failed: list[Entry]) -> None:
+        code = ErrorCode(failed[0].response.error_code)
+        super().__init__(f"produce with acks=0 failed: {code.name}")
+        self.failed = {(entry.topic_key, entry.response.index) for entry in failed}
+        """(topic name or id, as the request has it; partition)"""
+
+
 def succeed(entry: Entry, info: "LogAppendInfo") -> None:
     response = entry.response
     response.base_offset = info.first_offset
@@ -112,11 +122,9 @@ def finish(
     """The answer, or the wait for the replicas before it."""
     acks = request.acks
     if acks == 0:
-        for entry in entries:
-            if entry.response.error_code:
-                raise CloseConnection(
-                    f"produce with acks=0 failed: {ErrorCode(entry.response.error_code).name}"
-                )
+        failed = [entry for entry in entries if entry.response.error_code]
+        if failed:
+            raise UnansweredProduce(failed)
         return None
     if acks == ACKS_ALL:
         pending = []

@@ -79,6 +79,17 @@ async def test_others_have_their_turn_while_much_is_collected(server: BrokerServ
     assert turns >= 15  # partitions are looked at three times
 
 
+async def test_what_consumers_fetch_has_kafkas_second_name(server: BrokerServer) -> None:
+    dispatcher = server.dispatcher
+    assert isinstance(dispatcher, MeteredDispatcher)
+    dispatcher._first_of(1, 12).requests = 3
+    found = await values(server)
+    assert found["kafka_network_requestmetrics_requests_total", ("Fetch", "12")] == 3
+    assert found["kafka_network_requestmetrics_requests_total", ("FetchConsumer", "12")] == 3
+    assert found["kafka_network_requestmetrics_totaltimems_count", ("FetchConsumer",)] == 3
+    assert ("kbroker_request_bytes_total", ("FetchConsumer",)) not in found
+
+
 async def test_quantiles_are_named_as_the_jmx_exporter_does(server: BrokerServer) -> None:
     dispatcher = server.dispatcher
     assert isinstance(dispatcher, MeteredDispatcher)

@@ -91,6 +91,20 @@ def test_what_was_refused_is_counted_apart(metered: Metered) -> None:
     assert (counts.messages_in, counts.produces) == (1, 2)
 
 
+@pytest.mark.parametrize("by_id", [False, True])
+def test_what_was_refused_without_an_answer_is_counted_too(metered: Metered, by_id: bool) -> None:
+    topic_id = metered.world.metadata.image.topics.by_name["t"].topic_id
+    bad = batch(b"a", b"b")
+    bad[-1] ^= 1
+    which: dict[str, Any] = {"version": 13, "topic_id": topic_id} if by_id else {}
+    with pytest.raises(CloseConnection, match="acks=0 failed: CORRUPT_MESSAGE"):
+        metered.produce(bad, batch(b"c"), acks=0, **which)
+    counts = metered.topic()
+    assert (counts.failed_produces, counts.bytes_rejected) == (1, SIZE)
+    assert (counts.messages_in, counts.produces) == (1, 2)
+    assert metered.dispatcher.refused == 1
+
+
 def test_what_does_not_exist_gets_no_counter(metered: Metered) -> None:
     metered.produce(batch(b"a"), name="nowhere")
     metered.produce(batch(b"a"), version=13, topic_id=b"x" * 16)

@@ -104,19 +104,22 @@ class FrameCutter:
         """Bytes of a frame that has begun and not ended, its size field included."""
         return self._filled if self._view is not None else len(self._leftover)
 
-    def get_buffer(self) -> memoryview:
-        """Where the next bytes are to be received; call ``received`` before anything else."""
+    def get_buffer(self, sizehint: int = -1) -> memoryview:
+        """Where the next bytes are to be received; call ``received`` before anything else.
+
+        ``sizehint`` is asyncio's, who may call this as a protocol's method; it says nothing.
+        """
         if self._view is not None:
             if self._filled == len(self._view):  # blocked, yet the transport reads: make room
                 capacity = min(self._total, self._filled + _AT_LEAST)
                 self._budget.hold(capacity - self._held)
                 self._resize(capacity)
             return self._view[self._filled :]
+        if not self._leftover:
+            return self._scratch
         leftover = len(self._leftover)
-        if leftover:
-            self._scratch[:leftover] = self._leftover
-            return self._scratch[leftover:]
-        return self._scratch
+        self._scratch[:leftover] = self._leftover
+        return self._scratch[leftover:]
 
     def received(self, size: int) -> None:
         """``size`` bytes have been put where ``get_buffer`` said."""

@@ -55,14 +55,15 @@ class WriteBatch:
 
     def take(self, shell: "ProtocolShell") -> bool:
         """True: ``shell.flush()`` follows at the end of the turn; False: it writes at once."""
-        if not self._is_deferring:
-            self._until_probe -= 1
-            if self._until_probe > 0:
-                return False
-            self._is_deferring = True
-        if not self._shells:
+        shells = self._shells
+        if not shells:  # the first of its turn
+            if not self._is_deferring:
+                self._until_probe -= 1
+                if self._until_probe > 0:
+                    return False
+                self._is_deferring = True
             asyncio.get_running_loop().call_soon(self._flush)
-        self._shells.append(shell)
+        shells.append(shell)
         return True
 
     def _flush(self) -> None:
@@ -96,6 +97,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
     __slots__ = (
         "_admitted_host",
         "_connection",
+        "_counters",
         "_direct",
         "_gathers",
         "_has_worker",
@@ -110,7 +112,9 @@ class ProtocolShell(asyncio.BufferedProtocol):
         "_transport",
         "_wake",
         "_writable",
+        "_write_batch",
         "bytes_out",
+        "get_buffer",
     )
 
     def __init__(
@@ -130,7 +134,11 @@ class ProtocolShell(asyncio.BufferedProtocol):
             read_proxy_header=read_proxy_header,
             admit=self._admit,
         )
+        # What the loop calls for each read is the cutter's own method, without a step in between.
+        self.get_buffer = self._connection.cutter.get_buffer  # type: ignore[method-assign]
         self._transport = cast("asyncio.Transport", None)
+        self._write_batch = host.write_batch
+        self._counters = host.settings.counters
         self._gathers = False
         self._sends_files = (
             _HAS_SENDFILE
@@ -161,19 +169,19 @@ class ProtocolShell(asyncio.BufferedProtocol):
         self._gathers = _GATHERING_ASYNCIO or type(transport).__module__.startswith("uvloop")
         self._host.on_connected(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._connection.cutter.get_buffer()
-
     def buffer_updated(self, nbytes: int) -> None:
         connection = self._connection
         try:
             if not (self._is_busy or self._is_write_paused or self._is_read_paused):
                 answer = connection.answer_alone(nbytes)
                 if answer is not None:
-                    if type(answer) is bytes:
-                        self._give(answer)
-                    else:
+                    if type(answer) is not bytes:
                         self._settle(cast("Turn", answer))
+                    elif self._write_batch.take(self):
+                        self._is_busy = True
+                        self._ready = answer
+                    else:
+                        self._write_alone(answer)
                     return
             connection.received(nbytes)
             if not self._is_busy:
@@ -278,32 +286,27 @@ class ProtocolShell(asyncio.BufferedProtocol):
 
     def _settle(self, turn: Turn) -> None:
         output = self._connection.output
-        if turn is Turn.IDLE and output.size and self._host.write_batch.take(self):
+        if turn is Turn.IDLE and output.size and self._write_batch.take(self):
             self._is_busy = True  # until flush()
         else:
             self._end_turn(turn)
 
-    def _give(self, answer: bytes) -> None:
-        """The same for an answer that is whole, and the only one."""
-        batch = self._host.write_batch
-        if batch.take(self):
-            self._is_busy = True
-            self._ready = answer
-        else:
-            self._write_answer(answer)
-            if batch.busy_poll is not None:
-                batch.busy_poll.answered()
+    def _write_alone(self, answer: bytes) -> None:
+        """The same for an answer that is whole, and the only one: now."""
+        self._write_answer(answer)
+        if self._is_write_paused:
+            self._end_turn(Turn.IDLE)
+        busy_poll = self._write_batch.busy_poll
+        if busy_poll is not None:
+            busy_poll.answered()
 
     def _write_answer(self, answer: bytes) -> None:
         transport = self._transport
-        if transport.is_closing():
-            return
-        size = len(answer)
-        self.bytes_out += size
-        self._host.settings.counters.bytes_out += size
-        transport.write(answer)
-        if self._is_write_paused:
-            self._end_turn(Turn.IDLE)
+        if not transport.is_closing():
+            size = len(answer)
+            self.bytes_out += size
+            self._counters.bytes_out += size
+            transport.write(answer)
 
     def flush(self) -> None:
         """Write the answers of this turn of the loop."""
@@ -315,8 +318,15 @@ class ProtocolShell(asyncio.BufferedProtocol):
             connection = self._connection
             if ready is not None:
                 self._write_answer(ready)
-                if self._is_busy or not (
-                    connection.has_news or connection.cutter.is_blocked or self._is_read_paused
+                if self._is_write_paused:
+                    self._end_turn(Turn.IDLE)
+                    return
+                cutter = connection.cutter
+                if not (
+                    cutter.queued_frames
+                    or cutter.is_blocked
+                    or self._is_read_paused
+                    or connection.close_reason is not None
                 ):
                     return
             self._end_turn(connection.turn() if connection.has_news else Turn.IDLE)
@@ -422,7 +432,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
             return
         size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         self.bytes_out += size
-        self._host.settings.counters.bytes_out += size
+        self._counters.bytes_out += size
         if len(buffers) == 1:
             transport.write(buffers[0])
         elif self._gathers:
@@ -484,7 +494,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
             return True
         sent = self._direct.send(buffers)
         self.bytes_out += sent
-        self._host.settings.counters.bytes_out += sent
+        self._counters.bytes_out += sent
         rest: list[Buffer] = []
         for data in buffers:
             if sent < len(data):
@@ -499,7 +509,7 @@ class ProtocolShell(asyncio.BufferedProtocol):
         assert self._direct is not None
         sent = self._direct.send_file(descriptor, position, size)
         self.bytes_out += sent
-        self._host.settings.counters.bytes_out += sent
+        self._counters.bytes_out += sent
         self._connection.output.sent_from_file(sent)
         return sent == size
 

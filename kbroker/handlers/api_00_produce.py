@@ -64,7 +64,8 @@ _SMALLEST_LENGTH: Final = 14
 _MAGIC: Final = 2
 _TRANSACTIONAL_BIT: Final = 16
 _CODEC_BITS: Final = 7
-_ZSTD: Final = 4
+_CODECS: Final = 5
+_CODECS_BEFORE_ZSTD: Final = 4
 _HEADER: Final = Struct(">8xi4xb4xH")  # length, magic, attributes
 _ATTRIBUTES_POSITION: Final = 22  # the byte with the bits in use
 _PRODUCER_ID: Final = Struct(">q")
@@ -158,12 +159,13 @@ def _entries(request: "ProduceRequest", version: int) -> list[Entry]:
     uses_ids = _uses_ids(version)
     entries = []
     is_transactional = False
+    codecs = _CODECS if version >= FIRST_VERSION_WITH_ZSTD else _CODECS_BEFORE_ZSTD
     for topic in request.topic_data:
         topic_key = topic.topic_id if uses_ids else topic.name
         for data in topic.partition_data:
             entry = Entry(topic_key, data.index, data.records)
             entries.append(entry)
-            if data.records is None or _is_one_plain_batch(entry):
+            if data.records is None or _is_one_plain_batch(entry, codecs):
                 continue
             if not is_transactional:  # Kafka stops to look at the first transactional one
                 is_transactional = bool(_attributes(data.records) & _TRANSACTIONAL_BIT)
@@ -177,9 +179,9 @@ def _distinct(entries: "Iterable[Entry]") -> list[Entry]:
     return list({(entry.topic_key, entry.response.index): entry for entry in entries}.values())
 
 
-def _is_one_plain_batch(entry: Entry) -> bool:
+def _is_one_plain_batch(entry: Entry, codecs: int) -> bool:
     """What nearly every entry is, seen with one look: exactly one batch of magic 2, no transaction,
-    no codec that depends on the request's version."""
+    a codec below ``codecs``, which all clients of this version may use."""
     records = entry.records
     if len(records) < HEADER_SIZE:
         return False
@@ -188,7 +190,7 @@ def _is_one_plain_batch(entry: Entry) -> bool:
         magic == _MAGIC
         and length == len(records) - _LOG_OVERHEAD
         and not attributes & _TRANSACTIONAL_BIT
-        and attributes & _CODEC_BITS < _ZSTD
+        and attributes & _CODEC_BITS < codecs
     )
     return entry.is_plain
 
@@ -386,6 +388,7 @@ def _append(
             entry.records,
             request.acks,
             is_one_batch=entry.is_plain,
+            is_alone=len(request.topic_data) == len(request.topic_data[0].partition_data) == 1,
             before_late_append=before_append,
         )
     except Exception as error:

@@ -59,13 +59,16 @@ class LeaderAppend:
         required_acks: int,
         *,
         is_one_batch: bool = False,
+        is_alone: bool = False,
         before_late_append: "Callable[[], None] | None" = None,
     ) -> "LogAppendInfo | Coroutine[Any, Any, LogAppendInfo]":
         """Validate a client's batch and append it as leader.
 
         Gives a coroutine when it has to wait for a thread: to inflate, or to sync
-        (flush.messages). ``is_one_batch``: see ``validate_records``. ``before_late_append`` is
-        called when the validation has waited, and raises when the batch must not be appended.
+        (flush.messages). ``is_one_batch``: see ``validate_records``. ``is_alone``: it is all of its
+        request, so that it may be as much work at once as for ``append_plain_batch``.
+        ``before_late_append`` is called when the validation has waited, and raises when the batch
+        must not be appended.
         Raises KafkaError (RecordValidationError with the records at fault); nothing is written
         then.
         """
@@ -74,7 +77,10 @@ class LeaderAppend:
         now_ms = self._clock.time_ms()
         validated: ValidatedRecords | Coroutine[Any, Any, ValidatedRecords] | None = None
         if is_one_batch and self._walk_records:
-            validated = validate_plain_batch(batch, config, now_ms, shapes=self._shapes)
+            at_once = self._at_once if is_alone else None
+            validated = validate_plain_batch(
+                batch, config, now_ms, at_once=at_once, shapes=self._shapes
+            )
         if validated is None:
             validated = validate_records(
                 batch,

@@ -20,7 +20,7 @@ from kbroker.protocol.messages.produce_response import (
     ProduceResponse,
     write_produce_response,
 )
-from kbroker.record.compression import GZIP, ZSTD
+from kbroker.record.compression import GZIP, LZ4, ZSTD
 from kbroker.request_context import CloseConnection
 from tests.unit.data_plane import World, batch, finish
 
@@ -408,6 +408,24 @@ async def test_a_large_compressed_batch_is_inflated_elsewhere() -> None:
     first, second = answer.responses
     assert told(first.partition_responses[0]) == (0, 0, -1, 0)
     assert second.partition_responses[0].error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("codec", [LZ4, ZSTD])
+async def test_what_fits_one_buffer_is_inflated_at_once_when_it_is_alone(codec: int) -> None:
+    world = World()
+    world.topic(partitions=2)
+
+    def large() -> Any:
+        return batch(*[b"x" * 500] * 1000, compression=codec)
+
+    for expected in (0, 1000):
+        assert told(one(world, large())) == (0, expected, -1, 0)
+    asked = request(("t", 0, large()), ("t", 1, batch(b"a")))
+    handled = api_00_produce.handle(world.services, world.context(0, 9), asked)
+    assert not isinstance(handled, ProduceResponse)  # there may be many as large
+    [topic] = (await finish(handled)).responses
+    assert [told(each) for each in topic.partition_responses] == [(0, 2000, -1, 0), (0, 0, -1, 0)]
 
 
 @pytest.mark.anyio

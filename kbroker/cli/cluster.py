@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import anyio
 
+from kbroker.cli.main import drop_output
 from kbroker.client.client import BootstrapError, KafkaClient
 from kbroker.client.connection import ConnectionLostError
 from kbroker.protocol.error_codes import ErrorCode
@@ -144,19 +145,14 @@ def run_reporting(main: Callable[[], Awaitable[int]]) -> int:
         return fail(str(error), EXIT_USAGE)
     except UnicodeEncodeError as error:  # a byte of the command line
         return fail(f"{error.object!r} is no UTF-8", EXIT_USAGE)
-    except BrokenPipeError:  # whoever read our output has seen enough: `kbroker ... | head`
-        _drop_output()
+    except BrokenPipeError:  # it may have been the file of --output, too
+        drop_output()
         return 0
     except OSError as error:
-        _drop_output()
+        drop_output()
         return fail(f"cannot write {error.filename or 'the output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-
-
-def _drop_output() -> None:
-    """What is still buffered cannot be written: the end of the process must not try it again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _until_sigterm(main: Callable[[], Awaitable[int]]) -> int:

@@ -1,7 +1,6 @@
 """``kbroker log dump``."""
 
 import argparse
-import os
 import sys
 
 from kbroker.log_tools.dump import dump_file
@@ -10,6 +9,14 @@ from kbroker.log_tools.record_decoders import Decoder
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+
+
+class _OutputEndedError(Exception):
+    """Our output cannot be written, which is not to be told of the file that is being read."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +45,10 @@ def run(options: argparse.Namespace) -> int:
     stdout = sys.stdout
 
     def write(line: str) -> None:
-        stdout.write(line + "\n")
+        try:
+            stdout.write(line + "\n")
+        except OSError as error:
+            raise _OutputEndedError(error) from error
 
     def complain(line: str) -> None:
         stdout.flush()  # where both go to one place the order tells which file is meant
@@ -53,10 +63,8 @@ def run(options: argparse.Namespace) -> int:
             dump_file(
                 path, output, is_deep=is_deep, decoder=Decoder(options.decoder or Decoder.AUTO)
             )
-        stdout.flush()
-    except BrokenPipeError:  # whoever read our output has seen enough: `kbroker ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-        return 0
+    except _OutputEndedError as ended:
+        raise ended.error from None
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if output.problems else 0

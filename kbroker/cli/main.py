@@ -4,12 +4,14 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from errno import ENOSPC
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, HelpFormatter
 
+EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
@@ -30,9 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         _open_missing_streams()
     try:
-        return _run(arguments)
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:  # before the command could do something about it
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough: `kbroker ... | head`
+        drop_output()
+        return 0
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        drop_output()
+        print(f"kbroker: cannot write the output: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def drop_output() -> None:
+    """What is still buffered cannot be written: the end of the process must not try it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:

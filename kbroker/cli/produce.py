@@ -140,8 +140,9 @@ async def _send(
     except KafkaError as error:
         if not written:
             raise
-        told = f"{error.message or ''}; {written} records before it were written".removeprefix("; ")
-        raise KafkaError(error.error_code, told) from error
+        told = [error.message] if error.message else []
+        told.append(f"what was written before it: {written}")
+        raise KafkaError(error.error_code, "; ".join(told)) from error
 
 
 def _input_bytes(names: Sequence[str]) -> int | None:
@@ -177,19 +178,22 @@ async def _lines(
     offload: Offload, read: Callable[[], bytes | None], name: str
 ) -> AsyncIterator[list[bytes]]:
     """Whole lines without their ends, as they arrive; the last one may lack its end."""
-    rest = b""
+    parts: list[bytes] = []  # of a line whose end has not come
     while True:
         chunk = await offload.run(read)
         if chunk is None:
             continue
         if not chunk:
             break
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _LONGEST_LINE_BYTES:
-            raise UsageError(f"a line of {name} exceeds {_LONGEST_LINE_BYTES} bytes")
+        *lines, rest = chunk.split(b"\n")
         if lines:
+            lines[0] = b"".join((*parts, lines[0]))
+            parts.clear()
             yield [line.removesuffix(b"\r") for line in lines]
-    if rest:
+        parts.append(rest)
+        if sum(map(len, parts)) > _LONGEST_LINE_BYTES:
+            raise UsageError(f"a line of {name} exceeds {_LONGEST_LINE_BYTES} bytes")
+    if rest := b"".join(parts):
         yield [rest.removesuffix(b"\r")]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 from typing import TYPE_CHECKING, Any
 
 from kbroker.common.files import OsFileSystem
@@ -61,7 +62,7 @@ def dump_file(path: str, output: DumpOutput, *, is_deep: bool, decoder: Decoder)
 
 def _dump(path: str, output: DumpOutput, *, is_deep: bool, decoder: Decoder) -> None:
     name = os.path.basename(path)
-    if os.path.isdir(path):
+    if stat.S_ISDIR(os.stat(path).st_mode):
         raise IsADirectoryError(path)
     segment = _SEGMENT_FILE.fullmatch(name)
     if _METADATA_SNAPSHOT.fullmatch(name) or (segment and segment[2] == "log"):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +48,32 @@ def test_dump_of_a_damaged_file(capsys, source):
     status, objects, complaints = run(capsys, "dump", "--verify-only", "--json", path)
     assert (status, complaints) == (1, [])
     assert json.loads(objects[0])["kind"] == "problem"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices as POSIX has them")
+def test_a_dump_whose_output_ends(source):
+    """It is not the file that cannot be read."""
+    files = [active_segment(source / "orders-0")] * 500
+    words = [sys.executable, "-m", "kbroker", "log", "dump", "--deep", *files]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, timeout=50, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                words, stdout=full, stderr=subprocess.PIPE, timeout=50, check=False
+            )
+        assert done.stderr == b"kbroker: cannot write the output: No space left on device\n"
+        assert done.returncode == 1
+
+
+def test_dump_of_a_file_that_is_not_there(capsys, tmp_path):
+    missing = tmp_path / "00000000000000000000.log"
+    for path in (missing, tmp_path / "nonsense"):
+        status, _, complaints = run(capsys, "dump", path)
+        assert (status, complaints) == (1, [f"{path}: cannot be read: No such file or directory"])
 
 
 def test_verify(capsys, source):

@@ -8,6 +8,8 @@ import os
 import pytest
 
 from kbroker.cli import produce
+from kbroker.cli.cluster import UsageError
+from kbroker.common.offload import ThreadOffload
 from kbroker.protocol.api_keys import ApiKey
 from kbroker.protocol.error_codes import ErrorCode
 from kbroker.protocol.errors import KafkaError
@@ -64,9 +66,26 @@ async def test_tombstones_and_headers_of_one_name(tmp_path) -> None:
     assert all(list(each.headers) == headers for each in records)
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 7, 100])
+async def test_lines_come_out_whole_however_they_arrive(chunk_bytes: int) -> None:
+    data = b"one\n\ntwo\r\nand a rather long one\nlast"
+    chunks = [data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes)]
+    left = iter([None, *chunks, None, b""])
+    lines = produce._lines(ThreadOffload(1), lambda: next(left), "a pipe")
+    found = [line async for batch in lines for line in batch]
+    assert found == [b"one", b"", b"two", b"and a rather long one", b"last"]
+
+
+async def test_a_line_without_an_end_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(produce, "_LONGEST_LINE_BYTES", 1000)
+    lines = produce._lines(ThreadOffload(1), lambda: b"x" * 300, "a pipe")
+    with pytest.raises(UsageError, match="a line of a pipe exceeds 1000 bytes"):
+        await anext(lines)
+
+
 async def test_a_refusal_tells_how_much_was_written(tmp_path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
     told = options(str(tmp_path / "one"), str(tmp_path / "two"))
-    with pytest.raises(KafkaError, match="partition 0; 1 records before it were written"):
+    with pytest.raises(KafkaError, match="partition 0; what was written before it: 1"):
         await produced(answer(), answer(ErrorCode.MESSAGE_TOO_LARGE), told=told)

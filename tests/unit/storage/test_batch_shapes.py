@@ -12,7 +12,7 @@ from kbroker.storage.batch_shapes import MOST_RECORDS, BatchShapes, SeenRecords
 from tests.sizes import size
 
 BASE = 1_700_000_000_000
-COUNTS = (2, 15, 63, 64, 65, MOST_RECORDS)
+COUNTS = (2, 15, 63, 64, 65, 150)
 
 
 def batch_of(
@@ -67,6 +67,12 @@ def test_sees_what_the_walk_sees(count: int, key_size: int | None, value_size: i
         seen = BatchShapes().look(batch, count)
         assert seen is not None
         assert seen == walked(batch, count)
+
+
+@pytest.mark.parametrize("spread_ms", [0, 63])
+def test_sees_as_many_records_as_it_is_asked_about(spread_ms: int) -> None:
+    batch = batch_of(MOST_RECORDS, key_size=4, spread_ms=spread_ms)
+    assert BatchShapes().look(batch, MOST_RECORDS) == walked(batch, MOST_RECORDS) is not None
 
 
 def test_another_batch_of_the_shape_is_seen_with_its_own_timestamps() -> None:

@@ -106,6 +106,9 @@ class Tracer:
             except Exception as error:
                 self._on_error(context, clock, error)
                 raise
+            except BaseException:  # cancelled: the client has gone, or the broker stops
+                self._on_error(context, clock, CloseConnection(_ABANDONED))
+                raise
             self._on_answer(context, clock, answer)
             return answer
 
@@ -204,6 +207,7 @@ def _as_json(line: Mapping[str, Any], limit: int | None) -> str:
 
 _SIGNS: Final = {"request": ">", "response": "<", "unanswered": "-", "closed": "x"}
 _UNANSWERED: Final = "no answer was asked for"
+_ABANDONED: Final = "it ended before the answer was there"
 
 
 def _as_text(line: Mapping[str, Any], limit: int | None) -> str:

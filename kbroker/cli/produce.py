@@ -103,7 +103,9 @@ async def _produce(client: KafkaClient, options: argparse.Namespace) -> None:
     )
     clock = SystemClock()
     count = 0
-    with Progress(total_bytes=_input_bytes([*options.files, *options.lines])) as progress:
+    names = [*options.files, *options.lines]
+    typed = not names and sys.stdin.isatty()  # what one types is not to be written over
+    with Progress(total_bytes=_input_bytes(names), shown=not typed) as progress:
         async for batch in _input(options):
             records: list[Record] = []
             for value in batch:

@@ -148,6 +148,8 @@ def run(options: "Options") -> int:
         print_config(config)
         return 0
     problems = config.problems()
+    if not problems and config.kbroker_api_versions:
+        problems = _pose_problems(config)
     if problems:
         print(f"kbroker: cannot start: {'; '.join(problems)}", file=sys.stderr)
         return EXIT_USAGE
@@ -159,6 +161,17 @@ def run(options: "Options") -> int:
     return serve(
         config, memory=options.memory, tracer=tracer, stop_with_stdin=options.stop_with_stdin
     )
+
+
+def _pose_problems(config: BrokerConfig) -> list[str]:
+    """What is wrong with --api-versions, before anything is touched."""
+    from kbroker.handlers.pose import load_pose
+
+    try:
+        load_pose(config.kbroker_api_versions)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def make_tracer(options: "Options") -> "Tracer":

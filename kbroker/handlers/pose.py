@@ -19,6 +19,7 @@ Range = tuple[int, int]
 """(oldest, latest), both inclusive."""
 
 _RELEASES: Final = "releases.toml"
+_OWN_RELEASE: Final = "4.3"
 _FEATURES: Final = "features"
 _API_VERSIONS: Final = "ApiVersions"
 
@@ -40,17 +41,20 @@ class Pose(NamedTuple):
         return (low, high) if low <= high else None
 
 
-def load_pose(named: str) -> Pose:
-    """The pose of a release (``3.9``, or ``3.9.1``) or of a file. Raises ConfigError, which says
-    what is wrong or which releases there are."""
+def load_pose(named: str) -> Pose | None:
+    """The pose of a release (``3.9``, or ``3.9.1``) or of a file; None for the release that this
+    broker speaks anyhow. Raises ConfigError, which says what is wrong or which releases there are.
+    """
     releases = _parse_toml(files(__package__).joinpath(_RELEASES).read_text("utf-8"), _RELEASES)
     release = ".".join(named.strip().split(".")[:2])
     if release in releases:
         return _to_pose(releases[release], named)
+    if release == _OWN_RELEASE:
+        return None
     if not os.path.exists(named):
         raise ConfigError(
             f"kbroker.api.versions: {named!r} is neither a file nor a known release; there are: "
-            + ", ".join(releases)
+            + ", ".join([*releases, _OWN_RELEASE])
         )
     try:
         with open(named, encoding="utf-8") as file:
@@ -58,7 +62,15 @@ def load_pose(named: str) -> Pose:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"kbroker.api.versions: {named} cannot be read: {error}") from None
     table = _parse_json(text, named) if named.endswith(".json") else _parse_toml(text, named)
-    return _to_pose(table, named)
+    made = _to_pose(table, named)
+    for key in made.ranges.keys() & HANDLERS.keys():
+        own = APIS[key]
+        if made.serves(key, own.min_version, own.max_version) is None:
+            raise ConfigError(
+                f"kbroker.api.versions: {named}: {own.name}: this broker has only versions "
+                f"{own.min_version} to {own.max_version}; leave it out if it is not to be served"
+            )
+    return made
 
 
 def _parse_toml(text: str, where: str) -> dict[str, Any]:
@@ -87,7 +99,9 @@ def _to_pose(table: Mapping[str, Any], where: str) -> Pose:
     ranges: dict[int, Range] = {}
     features: dict[str, Range] = {}
     for name, value in table.items():
-        if name == _FEATURES and isinstance(value, dict):
+        if name == _FEATURES:
+            if not isinstance(value, dict):
+                raise ConfigError(f"kbroker.api.versions: {where}: {_FEATURES}: expected a table")
             features = {feature: _range(where, feature, text) for feature, text in value.items()}
         elif name not in keys:
             raise ConfigError(

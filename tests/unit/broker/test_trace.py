@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import anyio
 import pytest
 
 from kbroker.broker.trace import Tracer, UnknownApiError, parse_api_names
@@ -113,6 +114,17 @@ async def test_a_refusal_is_traced_and_passed_on():
         assert traced.lines[1].endswith(
             "x Heartbeat v4 77 (250.00 ms) connection is closed: no\\nway"
         )
+
+
+async def test_a_request_whose_client_leaves_is_said_to_be_abandoned():
+    async def wait() -> Answer:
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    traced = Traced(wait())
+    with anyio.move_on_after(0):
+        await beat(traced)
+    assert traced.lines[1].endswith("connection is closed: it ended before the answer was there")
 
 
 def test_a_request_that_wants_no_answer_is_said_to_have_none():

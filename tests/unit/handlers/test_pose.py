@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kbroker.cli.version import KAFKA_RELEASE
 from kbroker.config.config_def import ConfigError
 from kbroker.handlers.dispatch import Dispatcher
 from kbroker.handlers.pose import Pose, load_pose
@@ -74,6 +75,9 @@ class TestFiles:
             ('ApiVersions = "0-3"\nProduce = "7-3"', "'7-3' is an empty range"),
             ('ApiVersions = "0-3"\nProduce = 3', 'Produce = 3: expected "oldest-latest"'),
             ('ApiVersions = "0-x"', "expected"),
+            ('ApiVersions = "7-9"', "ApiVersions: this broker has only versions 0 to 4; leave it"),
+            ('ApiVersions = "0-3"\nFetch = "90-91"', "Fetch: this broker has only versions 4 to"),
+            ('ApiVersions = "0-3"\nfeatures = "x"', "features: expected a table"),
             ("ApiVersions", "mine.toml: "),
         ],
     )
@@ -91,8 +95,13 @@ class TestFiles:
         with pytest.raises(ConfigError, match=r"mine\.json"):
             load_pose(str(path))
 
+    def test_the_release_that_is_spoken_anyhow_is_no_pose(self) -> None:
+        assert load_pose("4.3") is None
+        assert load_pose("4.3.1") is None
+        assert KAFKA_RELEASE.startswith("4.3.")
+
     def test_neither_a_file_nor_a_release(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"known release; there are: 2\.0, .*3\.9"):
+        with pytest.raises(ConfigError, match=r"known release; there are: 2\.0, .*3\.9.*4\.3"):
             load_pose("1.7")
         with pytest.raises(ConfigError, match="cannot be read"):
             load_pose(str(tmp_path))

@@ -6,25 +6,30 @@ request is neither decoded nor its answer encoded. Whether the member may commit
 time, as for every commit.
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from struct import error as struct_error
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kbroker.coordinator.group.repeated_commit import CommitTemplate
 from kbroker.handlers.group_requests import answer_of
+from kbroker.protocol.headers import read_request_fields
 from kbroker.protocol.messages.offset_commit_request import (
     OffsetCommitRequest,
     write_offset_commit_request,
 )
+from kbroker.request_context import RequestContext
 
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer, Part
+    from kbroker.handlers.dispatch import Conclude
     from kbroker.handlers.services import Services
     from kbroker.metadata.image import MetadataImage
     from kbroker.protocol.messages.offset_commit_response import OffsetCommitResponse
-    from kbroker.request_context import RequestContext
+    from kbroker.request_context import ConnectionContext
 
 _CORRELATION_ID: Final = Struct(">i")
+_SIZE_AND_ID: Final = Struct(">ii")
 _FIRST_VERSION: Final = 6
 """From here on an epoch follows each offset, and requests have no retention time of their own."""
 _NUMBERS_SIZE: Final = 12  # offset and epoch
@@ -54,7 +59,7 @@ class RepeatedCommits:
     remembered.
     """
 
-    __slots__ = ("_credit", "_image", "_known", "_layouts", "_services")
+    __slots__ = ("_conclude", "_credit", "_image", "_known", "_layouts", "_services", "era")
 
     def __init__(self, services: "Services") -> None:
         self._services = services
@@ -64,9 +69,21 @@ class RepeatedCommits:
         self._known: dict[tuple[int, tuple[bytes, ...]], _Known] = {}
         """By the version and all but the numbers."""
         self._credit = _SAVED
+        self._conclude: Conclude | None = None
+        self.era = object()
+        """Another one when all was forgotten."""
+
+    def let_repeat(self, conclude: "Conclude") -> None:
+        """See ``RepeatingShortcut``."""
+        self._conclude = conclude
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is known was said of the image that there is now."""
+        return self._image is self._services.metadata.image
 
     def answer(
-        self, context: "RequestContext", buffer: "Buffer", position: int
+        self, context: RequestContext, buffer: "Buffer", position: int
     ) -> "list[Part] | tuple[OffsetCommitRequest, Any] | None":
         """The answer, or (request, what its handler gives); None: nothing has happened."""
         services = self._services
@@ -84,22 +101,24 @@ class RepeatedCommits:
         known = self._known.get((version, fields[::3]))
         if known is None:
             return None
-        template = known.template
-        try:
-            response = services.group_coordinator.requests.commit_again(
-                template, fields[1::3], fields[2::3]
+        outcome = _commit(services, known, fields[1::3], fields[2::3])
+        if outcome is not True:
+            return outcome
+        if self._conclude is not None and context.connection.is_repeated(known):
+            context.connection.repeated = _SameCommitter(
+                self,
+                services,
+                known,
+                buffer,
+                layout,
+                connection=context.connection,
+                conclude=self._conclude,
             )
-        except Exception as error:
-            return template.request, _failed(error)
-        if response is template.response:
-            return [_CORRELATION_ID.pack(context.correlation_id), known.answer]
-        if response is None:
-            return None
-        return template.request, answer_of(response)
+        return [_CORRELATION_ID.pack(context.correlation_id), known.answer]
 
     def remember(
         self,
-        context: "RequestContext",
+        context: RequestContext,
         buffer: "Buffer",
         position: int,
         request: OffsetCommitRequest,
@@ -118,6 +137,7 @@ class RepeatedCommits:
         if self._image is not image or len(self._known) >= _MOST:
             self._layouts.clear()
             self._known.clear()
+            self.era = object()
             self._image = image
         if not _is_plain(request, response):
             return
@@ -130,6 +150,89 @@ class RepeatedCommits:
         template = CommitTemplate(request, version, response)
         self._layouts[version, size, _SIGN.unpack_from(buffer, position)] = layout
         self._known[key] = _Known(template, encoded[_CORRELATION_ID.size :])
+
+
+def _commit(
+    services: "Services", known: _Known, offsets: Sequence[int], epochs: Sequence[int]
+) -> "Literal[True] | tuple[OffsetCommitRequest, Any] | None":
+    """True when all went well; else (request, what its handler gives), or None: nothing has
+    happened, it has to go the ordinary way."""
+    template = known.template
+    try:
+        response = services.group_coordinator.requests.commit_again(template, offsets, epochs)
+    except Exception as error:
+        return template.request, _failed(error)
+    if response is template.response:
+        return True
+    return None if response is None else (template.request, answer_of(response))
+
+
+class _SameCommitter:
+    """A connection's ``Repeated``: the same bytes, but for the correlation id and the numbers."""
+
+    __slots__ = (
+        "_answer_size",
+        "_before",
+        "_behind",
+        "_conclude",
+        "_connection",
+        "_era",
+        "_fields",
+        "_known",
+        "_owner",
+        "_services",
+        "_words",
+    )
+
+    def __init__(
+        self,
+        owner: RepeatedCommits,
+        services: "Services",
+        known: _Known,
+        frame: "Buffer",
+        layout: Struct,
+        *,
+        connection: "ConnectionContext",
+        conclude: "Conclude",
+    ) -> None:
+        """``layout`` reads what stands behind the header of ``frame``, to its end."""
+        self._owner = owner
+        self._services = services
+        self._known = known
+        self._connection = connection
+        self._conclude = conclude
+        self._era = owner.era
+        header_size = len(frame) - layout.size
+        self._fields = Struct(f">4si{header_size - 8}s{layout.format[1:]}")
+        fields = self._fields.unpack_from(frame)
+        self._before, self._behind, self._words = fields[0], fields[2], fields[3::3]
+        self._answer_size = _CORRELATION_ID.size + len(known.answer)
+
+    def answer(self, frame: memoryview) -> "bytes | list[Part] | Any | None":
+        """See ``Repeated``."""
+        owner = self._owner
+        if owner.era is not self._era or len(frame) != self._fields.size or not owner.is_current:
+            return None
+        fields = self._fields.unpack_from(frame)
+        if fields[0] != self._before or fields[2] != self._behind or fields[3::3] != self._words:
+            return None
+        known = self._known
+        outcome = _commit(self._services, known, fields[4::3], fields[5::3])
+        if outcome is True:
+            return _SIZE_AND_ID.pack(self._answer_size, fields[1]) + known.answer
+        if outcome is None:
+            self._connection.forget_repeated()
+            return None
+        api_key, version, correlation_id, client_id, _ = read_request_fields(frame)
+        context = RequestContext(
+            self._connection,
+            api_key,
+            version,
+            correlation_id,
+            client_id,
+            self._services.clock.monotonic(),
+        )
+        return self._conclude(context, *outcome)
 
 
 async def _failed(error: Exception) -> Any:

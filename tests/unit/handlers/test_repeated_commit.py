@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from kbroker.common.parts import gather
+from kbroker.config.broker_config import BrokerConfig
 from kbroker.handlers import repeated_commit
 from kbroker.handlers.dispatch import Dispatcher
 from kbroker.handlers.repeated_commit import RepeatedCommits
@@ -31,6 +32,7 @@ from kbroker.record.batch import verify_crc
 from kbroker.request_context import RequestContext
 from tests.sizes import size
 from tests.unit.handlers.group_asking import GroupAsker, group_asking
+from tests.unit.handlers.wire_peer import WirePeer
 
 pytestmark = pytest.mark.anyio
 COMMIT = 8
@@ -371,3 +373,96 @@ async def test_what_never_comes_again_is_seldom_remembered(monkeypatch: Any) -> 
         for number in range(8):
             await committer.errors(9, {("a", 0): (number, 0)}, group_id=f"new-{number}")
         assert len(kept(committer)._known) == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_fourth_request_of_a_connection_is_not_dispatched(version: int) -> None:
+    async with group_asking() as client:
+        await client.ready()
+        await client.create("a", 2)
+        committer = Committer(client)
+        ours = WirePeer(client.services, lets_repeat=True)
+        theirs = WirePeer(client.services, lets_repeat=False)
+        for offset in range(6):
+            numbers = {("a", 1): (offset, -offset), ("a", 0): (-1, 5)}
+            body = committer.body(version, numbers)
+            answer = await ours.ask(COMMIT, version, body)
+            assert answer == await theirs.ask(COMMIT, version, body) != b""
+            assert await committer.committed("a", 1, 0) == [offset, -1]
+        assert (ours.dispatched, theirs.dispatched) == (3, 6)
+        body = committer.body(version, {("a", 1): (9, 0)})
+        assert await ours.ask(COMMIT, version, body) == await theirs.ask(COMMIT, version, body)
+        assert await committer.committed("a", 1, 0) == [9, -1]
+        await client.create("another")
+        body = committer.body(version, {("a", 1): (10, -1), ("a", 0): (11, 5)})
+        assert await ours.ask(COMMIT, version, body)
+        assert ours.dispatched == 5
+        assert await committer.committed("a", 1, 0) == [10, 11]
+
+
+async def repeating(client: GroupAsker) -> tuple[WirePeer, Committer]:
+    """A connection that is spared dispatch from now on."""
+    await client.ready()
+    await client.create("a")
+    ours, committer = WirePeer(client.services, lets_repeat=True), Committer(client)
+    for offset in range(4):
+        await ours.ask(COMMIT, 9, committer.body(9, {("a", 0): (offset, 0)}))
+    assert ours.dispatched == 3
+    return ours, committer
+
+
+def error_in(answer: bytes) -> int:
+    response, end = registry.response_reader(COMMIT)(answer, 9, 9)
+    assert end == len(answer)
+    return int(response.topics[0].partitions[0].error_code)
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (KafkaError(ErrorCode.NOT_ENOUGH_REPLICAS), ErrorCode.COORDINATOR_NOT_AVAILABLE),
+        (RuntimeError("a bug"), ErrorCode.UNKNOWN_SERVER_ERROR),
+    ],
+)
+async def test_a_repeated_write_that_fails(failure: Exception, error: ErrorCode) -> None:
+    async with group_asking() as client:
+        ours, committer = await repeating(client)
+        body = committer.body(9, {("a", 0): (7, 0)})
+        client.log.fail(failure)
+        assert error_in(await ours.ask(COMMIT, 9, body)) == error
+        client.log.failure = None
+        assert await committer.committed("a", 0) == [3]
+        assert error_in(await ours.ask(COMMIT, 9, body)) == 0
+        assert await committer.committed("a", 0) == [7]
+        assert ours.dispatched == 3
+
+
+async def test_a_repeated_commit_is_answered_when_it_is_replicated() -> None:
+    async with group_asking() as client:
+        ours, committer = await repeating(client)
+        client.log.replicated = False
+        answers: list[bytes] = []
+
+        async def wait() -> None:
+            body = committer.body(9, {("a", 0): (7, 0)})
+            answers.append(await ours.ask(COMMIT, 9, body))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            assert not answers
+            [partition] = log_bytes(client)
+            client.log.commit("__consumer_offsets", partition)
+        assert error_in(answers[0]) == 0
+        assert ours.dispatched == 3
+
+
+async def test_compression_that_is_switched_on_ends_it() -> None:
+    async with group_asking() as client:
+        ours, committer = await repeating(client)
+        compressed = BrokerConfig.from_properties({"offsets.topic.compression.codec": "1"})
+        client.services.config.replace(compressed)
+        assert error_in(await ours.ask(COMMIT, 9, committer.body(9, {("a", 0): (7, 0)}))) == 0
+        assert ours.dispatched == 4
+        assert ours.context.repeated is None
+        assert await committer.committed("a", 0) == [7]

@@ -15,11 +15,10 @@ from kbroker.protocol.messages.produce_response import (
 from kbroker.record.compression import GZIP
 from tests.sizes import size
 from tests.unit.data_plane import World, batch, partition_image
-from tests.unit.handlers.test_repeated_produce import encoded
+from tests.unit.handlers.produce_asking import PRODUCE, encoded
 from tests.unit.handlers.wire_peer import WirePeer
 
 pytestmark = pytest.mark.anyio
-PRODUCE = 0
 VERSIONS = range(3, 14)
 
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 class _Families:
     """A collector over what was collected before."""
 
-    def __init__(self) -> None:
-        self.families: Sequence[Family] = ()
+    def __init__(self, families: "Sequence[Family]") -> None:
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
         build = Metric("kbroker_build", "The version that runs", "info")
         build.add_sample("kbroker_build_info", {"version": kbroker.__version__}, 1)
         yield build
-        for family in self.families:
+        for family in self._families:
             if family.samples:
                 metric = Metric(family.name, family.text, family.kind)
                 for suffix, labels, value in family.samples:
@@ -32,15 +32,18 @@ class _Families:
 
 
 def new_renderer() -> "Callable[[Sequence[Family], str], tuple[bytes, str]]":
-    """(families, Accept header) -> (body, content type). A registry of its own, never the global
-    one: there may be many brokers in a process."""
-    registry = CollectorRegistry(auto_describe=False)
-    collector = _Families()
-    registry.register(collector)
-    ProcessCollector(registry=registry)
+    """(families, Accept header) -> (body, content type); may be called by several threads at once.
+
+    Registries are their own, never the global one, for there may be many brokers in a process, and
+    last as long as one page: nothing of it is kept until the next.
+    """
+
+    process = ProcessCollector(registry=None)
 
     def render(families: "Sequence[Family]", accept: str) -> tuple[bytes, str]:
-        collector.families = families
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Families(families))
+        registry.register(process)
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
 

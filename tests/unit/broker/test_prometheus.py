@@ -1,5 +1,8 @@
 """The text that Prometheus reads, parsed by prometheus_client's own parsers."""
 
+import gc
+import weakref
+
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
@@ -40,3 +43,17 @@ def test_renderers_share_nothing() -> None:
     one, two = new_renderer(), new_renderer()
     one(FAMILIES, "")
     assert b"requests" not in two([], "")[0]
+
+
+class Page(list[Family]):
+    """A list that can be watched."""
+
+
+def test_nothing_of_a_page_is_kept() -> None:
+    render = new_renderer()
+    page = Page(FAMILIES)
+    watched = weakref.ref(page)
+    assert b"requests_total 7.0" in render(page, "")[0]
+    del page
+    gc.collect()
+    assert watched() is None

@@ -132,8 +132,7 @@ def run_reporting(main: Callable[[], Awaitable[int]]) -> int:
         sys.stdout.flush()
         return status
     except KafkaError as error:
-        hint = _HINTS.get(error.error_code)
-        return fail(f"{error} ({hint})" if hint else str(error))
+        return _fail_with_hint(error)
     except BootstrapError as error:
         return fail(
             f"cannot reach a broker: {error} (start one with `kbroker serve`, or name one with "
@@ -182,6 +181,48 @@ async def _cancel_at_sigterm(
         task_status.started()
         async for _ in signals:
             scope.cancel()
+
+
+async def each_of(
+    names: Sequence[str],
+    work: Callable[[str], Awaitable[None]],
+    *,
+    unless: ErrorCode | None,
+    done: Callable[[Sequence[str]], None],
+) -> None:
+    """Do it to every name, also where one is refused; ``done`` gets those that it was done to.
+
+    ``unless`` is no refusal: it means that there was nothing to do. Each refusal is one line on
+    stderr, the last one is raised.
+    """
+    worked: list[str] = []
+    refusals: list[KafkaError] = []
+    for name in names:
+        try:
+            await work(name)
+        except KafkaError as error:
+            if error.error_code != unless:
+                refusals.append(error)
+            continue
+        worked.append(name)
+    done(worked)
+    for refusal in refusals[:-1]:
+        _fail_with_hint(refusal)
+    if refusals:
+        raise refusals[-1]
+
+
+def _fail_with_hint(error: KafkaError) -> int:
+    hint = _HINTS.get(error.error_code)
+    return fail(f"{error} ({hint})" if hint else str(error))
+
+
+def print_deleted(as_json: bool, names: Sequence[str]) -> None:
+    """What a command has deleted."""
+    if as_json:
+        print_json({"deleted": list(names)})
+    for name in () if as_json else names:
+        print(f"deleted {name}")
 
 
 def fail(text: str, status: int = EXIT_FAILED) -> int:

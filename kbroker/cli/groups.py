@@ -2,9 +2,17 @@
 
 import argparse
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from kbroker.cli.cluster import add_verb, print_json, print_table, run_verb
+from kbroker.cli.cluster import (
+    add_verb,
+    each_of,
+    print_deleted,
+    print_json,
+    print_table,
+    run_verb,
+)
 from kbroker.cli.group_offsets import (
     add_reset_arguments,
     add_topic_argument,
@@ -16,7 +24,6 @@ from kbroker.client.group_admin import GroupAdmin, GroupDescription, GroupMember
 from kbroker.client.group_offsets import CommittedOffset, TopicPartition, fetch_offsets
 from kbroker.client.partitions import end_offsets
 from kbroker.protocol.error_codes import ErrorCode
-from kbroker.protocol.errors import KafkaError
 
 _STATES = ("Stable", "Empty", "PreparingRebalance", "CompletingRebalance", "Assigning")
 _MORE_STATES = ("Reconciling", "Dead")
@@ -229,16 +236,9 @@ def _assignment_text(assignment: Mapping[str, list[int]]) -> str | None:
 
 
 async def _delete(client: KafkaClient, options: argparse.Namespace) -> None:
-    deleted = []
-    for name in options.names:
-        try:
-            await GroupAdmin(client).delete_group(name)
-        except KafkaError as error:
-            if not options.if_exists or error.error_code != ErrorCode.GROUP_ID_NOT_FOUND:
-                raise
-            continue
-        deleted.append(name)
-        if not options.json:
-            print(f"deleted {name}")
-    if options.json:
-        print_json({"deleted": deleted})
+    await each_of(
+        options.names,
+        GroupAdmin(client).delete_group,
+        unless=ErrorCode.GROUP_ID_NOT_FOUND if options.if_exists else None,
+        done=partial(print_deleted, options.json),
+    )

@@ -1,13 +1,16 @@
 """``kbroker topics``: list, create, describe, alter and delete topics of any Kafka cluster."""
 
 import argparse
+from functools import partial
 from typing import Any
 
 from kbroker.cli.cluster import (
     UsageError,
     add_verb,
+    each_of,
     parse_assignments,
     parse_changes,
+    print_deleted,
     print_json,
     print_table,
     run_verb,
@@ -170,16 +173,9 @@ async def _alter(client: KafkaClient, options: argparse.Namespace) -> None:
 
 
 async def _delete(client: KafkaClient, options: argparse.Namespace) -> None:
-    deleted = []
-    for name in options.names:
-        try:
-            await Admin(client).delete_topic(name)
-        except KafkaError as error:
-            if not options.if_exists or error.error_code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-                raise
-            continue
-        deleted.append(name)
-        if not options.json:
-            print(f"deleted {name}")
-    if options.json:
-        print_json({"deleted": deleted})
+    await each_of(
+        options.names,
+        Admin(client).delete_topic,
+        unless=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if options.if_exists else None,
+        done=partial(print_deleted, options.json),
+    )

@@ -7,12 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from kbroker.cli.cluster import EXIT_TERMINATED, add_connection_arguments, parse_moment
+from kbroker.cli.cluster import (
+    EXIT_TERMINATED,
+    add_connection_arguments,
+    each_of,
+    parse_moment,
+    print_deleted,
+)
 from kbroker.cli.main import main
+from kbroker.protocol.error_codes import ErrorCode
+from kbroker.protocol.errors import KafkaError
 
+GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP = ErrorCode.GROUP_ID_NOT_FOUND, ErrorCode.NON_EMPTY_GROUP
 PRINTING = """
 import sys
 from kbroker.cli.cluster import print_table, run_reporting
@@ -97,6 +107,35 @@ def test_names_that_the_terminal_cannot_show_are_shown_otherwise() -> None:
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = python(PRINTING.replace("ROWS", "1"), stdout=subprocess.PIPE, env=ascii_only)
     assert done.stdout.split() == [b"A", b"caf\\xe9"]
+
+
+@pytest.mark.anyio
+async def test_what_is_refused_for_one_name_is_done_for_the_others(capsys) -> None:
+    async def delete(name: str) -> None:
+        if name in ("missing", "gone", "held"):
+            code = NON_EMPTY_GROUP if name == "held" else GROUP_ID_NOT_FOUND
+            raise KafkaError(code, name)
+
+    for as_json, printed in ((True, '{"deleted": ["a", "b"]}'), (False, "deleted a\ndeleted b")):
+        with pytest.raises(KafkaError, match="NON_EMPTY_GROUP: held"):
+            await each_of(
+                ["a", "missing", "b", "held"],
+                delete,
+                unless=None,
+                done=partial(print_deleted, as_json),
+            )
+        out, err = capsys.readouterr()
+        assert out == printed + "\n"
+        assert err.startswith("kbroker: GROUP_ID_NOT_FOUND: missing (there is no such group;")
+    told: list[str] = []
+    await each_of(["gone", "a"], delete, unless=GROUP_ID_NOT_FOUND, done=told.extend)
+    assert told == ["a"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Nothing here depends on it."""
+    return "asyncio"
 
 
 @posix

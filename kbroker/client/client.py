@@ -160,7 +160,8 @@ class KafkaClient:
 
         Errors of ``final`` end it although Kafka calls them retriable.
         """
-        deadline = anyio.current_time() + (self.timeout_s if timeout_s is None else timeout_s)
+        seconds = self.timeout_s if timeout_s is None else timeout_s
+        deadline = anyio.current_time() + seconds
         pause = _FIRST_PAUSE_S
         while True:
             problem: Exception
@@ -174,7 +175,7 @@ class KafkaClient:
             except ConnectionLostError as error:
                 problem = error
             except TimeoutError:
-                raise self._too_late() from None
+                raise self._too_late(seconds) from None
             self._leaders.clear()
             self._coordinators.clear()
             if anyio.current_time() + pause >= deadline:
@@ -182,12 +183,12 @@ class KafkaClient:
             await anyio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
-    def _too_late(self) -> Exception:
+    def _too_late(self, seconds: float) -> Exception:
         """What a verb says that was not done in time."""
         if self._was_reached:
             return KafkaError(ErrorCode.REQUEST_TIMED_OUT, "the broker did not answer in time")
         named = ", ".join(_name_of(*address) for address in self._bootstrap)
-        return BootstrapError(f"{named}: no answer in {self.timeout_s:g} s")
+        return BootstrapError(f"{named}: no answer in {seconds:g} s")
 
     # Metadata
 

@@ -136,6 +136,9 @@ async def test_an_address_that_says_nothing_is_named():
     async with KafkaClient("silent:1,[::1]:2", timeout_s=3, connect=connect) as client:
         with pytest.raises(BootstrapError, match=r"silent:1, \[::1\]:2: no answer in 3 s"):
             await client.leaders("t")
+    async with KafkaClient("silent:1", timeout_s=30, connect=connect) as client:
+        with pytest.raises(BootstrapError, match="no answer in 5 s"):
+            await client.leaders("t", create=True)
 
 
 async def test_only_what_failed_is_sent_again_with_its_sequence():

@@ -70,7 +70,7 @@ def add_arguments(parser: "ArgumentParser") -> None:
         help="print each request and answer, decoded, to stderr: all, or those of the named APIs "
         "(--trace=Produce,Fetch)",
     )
-    add("--trace-format", choices=("text", "json"), default="text", help="default text")
+    add("--trace-format", choices=("text", "json"), help="default: that of the log")
     add("--trace-full", action="store_true", help="cut no line of the trace")
     add(
         "--api-versions",
@@ -110,7 +110,7 @@ def quick_options(words: Sequence[str]) -> SimpleNamespace | None:
         log_format="text",
         log_level="info",
         trace=None,
-        trace_format="text",
+        trace_format=None,
         trace_full=False,
         api_versions=None,
         metrics_port=None,
@@ -142,8 +142,7 @@ def run(options: "Options") -> int:
         config = load_config(options, os.environ)
         tracer = make_tracer(options) if options.trace is not None else None
     except (ConfigError, OSError, ValueError) as error:
-        print(f"kbroker: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _refuse(options, str(error))
     if options.print_config:
         print_config(config)
         return 0
@@ -151,8 +150,7 @@ def run(options: "Options") -> int:
     if not problems and config.kbroker_api_versions:
         problems = _pose_problems(config)
     if problems:
-        print(f"kbroker: cannot start: {'; '.join(problems)}", file=sys.stderr)
-        return EXIT_USAGE
+        return _refuse(options, f"cannot start: {'; '.join(problems)}")
     gc.disable()  # until everything is imported and loaded
     from kbroker.cli.log_format import configure_logging
     from kbroker.cli.serving import serve
@@ -161,6 +159,16 @@ def run(options: "Options") -> int:
     return serve(
         config, memory=options.memory, tracer=tracer, stop_with_stdin=options.stop_with_stdin
     )
+
+
+def _refuse(options: "Options", text: str) -> int:
+    """Say why not, as the log says things."""
+    if options.log_format == "json":
+        from kbroker.cli.log_format import configure_logging
+
+        configure_logging(options.log_format, options.log_level)
+    print(f"kbroker: {text}", file=sys.stderr)
+    return EXIT_USAGE
 
 
 def _pose_problems(config: BrokerConfig) -> list[str]:
@@ -180,7 +188,7 @@ def make_tracer(options: "Options") -> "Tracer":
 
     return Tracer(
         apis=parse_api_names(options.trace),
-        style=options.trace_format,
+        style=options.trace_format or options.log_format,
         full=options.trace_full,
         write=lambda line: print(line, file=sys.stderr),
     )

@@ -1,6 +1,7 @@
 """The options of ``kbroker serve``, read with and without the parser."""
 
 import argparse
+import json
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kbroker.broker import trace
 from kbroker.cli import serve
 from tests.sizes import size
 
@@ -50,3 +52,29 @@ def test_serving_does_not_import_the_parser() -> None:
     program = "import sys, kbroker.cli.main, kbroker.cli.serve, kbroker.cli.serving\n"
     program += "assert 'argparse' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], timeout=50, check=True)
+
+
+@pytest.mark.parametrize("bad", ["listeners=SSL://:1", "node.id=x"])
+def test_a_refusal_is_said_as_the_log_says_things(bad: str) -> None:
+    said = {}
+    for style in ("text", "json"):
+        words = ["serve", "--memory", "--log-format", style, "--set", bad]
+        program = f"import sys; from kbroker.cli.main import main; sys.exit(main({words!r}))"
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        (said[style],) = done.stderr.splitlines()
+    assert said["text"].startswith("kbroker: ")
+    assert json.loads(said["json"])["message"] == said["text"]
+
+
+@pytest.mark.parametrize(
+    ("words", "style"),
+    [([], "text"), (["--log-format", "json"], "json"), (["--trace-format", "json"], "json")],
+)
+def test_the_trace_is_written_as_the_log_is(words: list[str], style: str) -> None:
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    tracer = serve.make_tracer(parser.parse_args(["--trace", *words]))
+    assert tracer._format is (trace._as_json if style == "json" else trace._as_text)

@@ -36,6 +36,8 @@ COMPILED = (
     "kbroker.protocol.messages.heartbeat_response",
     "kbroker.protocol.internal_records.offset_commit_key",
     "kbroker.protocol.internal_records.offset_commit_value",
+    "kbroker.record.equal_batch",
+    "kbroker.record.equal_records",
     "kbroker.record.walk",
 )
 TESTED = (

@@ -219,7 +219,8 @@ def note_timestamps(
     if raws is column:
         # Mostly they do not fall: then the first and the last one are the extremes.
         low, high = column[0], column[-1]
-        if column.translate(None, allowed[(low & 0x7F) >> 1 : ((high & 0x7F) >> 1) + 1]):
+        start, stop = (low & 0x7F) >> 1, ((high & 0x7F) >> 1) + 1
+        if start >= stop or column.translate(None, allowed[start:stop]):
             if column.translate(None, allowed):
                 return False
             values = _without_repeats(column)

@@ -283,7 +283,7 @@ class _Validation:
         if not header.record_count:
             return WalkResult()  # an empty batch: nothing is read, whatever follows the header
         return walk_uncompressed(
-            walkable(self._batch),
+            self._batch,
             HEADER_SIZE,
             record_count=header.record_count,
             base_timestamp=header.base_timestamp,

@@ -15,7 +15,7 @@ from kbroker.record.batch import ATTRIBUTES_POSITION, HEADER, HEADER_SIZE, MAGIC
 from kbroker.record.compression import ZSTD
 from kbroker.record.crc import crc32c
 from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater, buffer_of
-from kbroker.record.stream_walk import walk_on, walkable
+from kbroker.record.stream_walk import walk_on
 from kbroker.record.walk import NO_MINIMUM, WalkResult
 from kbroker.storage.batch_shapes import MOST_RECORDS, BatchShapes
 from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
@@ -155,7 +155,7 @@ def _walked(
     size = len(data)
     try:
         end = walk_on(
-            walkable(data),
+            data,
             position,
             size,
             limit=record_count,

@@ -141,12 +141,12 @@ def run(options: "Options") -> int:
     try:
         config = load_config(options, os.environ)
         tracer = make_tracer(options) if options.trace is not None else None
+        problems = config.problems()
     except (ConfigError, OSError, ValueError) as error:
         return _refuse(options, str(error))
     if options.print_config:
         print_config(config)
         return 0
-    problems = config.problems()
     if not problems and config.kbroker_api_versions:
         problems = _pose_problems(config)
     if problems:
@@ -221,7 +221,10 @@ def _apply_options(layers: dict[str, str], options: "Options") -> None:
         layers["listeners"] = f"PLAINTEXT://{address}:{port}"
         layers.pop("advertised.listeners", None)  # it named the address that is replaced
     if options.advertise is not None:
-        host, port = parse_address(options.advertise)
+        try:
+            host, port = parse_address(options.advertise)
+        except ValueError as error:
+            raise ConfigError(f"--advertise: {error}") from error
         address = f"[{host}]" if ":" in host else host
         name = layers.get("listeners", "PLAINTEXT").partition(":")[0]
         layers["advertised.listeners"] = f"{name}://{address}:{port}"

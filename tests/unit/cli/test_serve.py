@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import json
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbroker.broker import trace
-from kbroker.cli import serve
+from kbroker.cli import serve, serving
+from kbroker.cli.main import main
 from tests.sizes import size
 
 OPTIONS = ("--host", "--port", "--advertise", "--data-dir", "--memory", "--set", "--profile")
@@ -78,3 +80,26 @@ def test_the_trace_is_written_as_the_log_is(words: list[str], style: str) -> Non
     serve.add_arguments(parser)
     tracer = serve.make_tracer(parser.parse_args(["--trace", *words]))
     assert tracer._format is (trace._as_json if style == "json" else trace._as_text)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--set", "listeners=foo"], "Invalid value foo for configuration listeners"),
+        (["--advertise", "foo"], "--advertise: 'foo' is not HOST:PORT"),
+        (["--api-versions", "1.0"], "cannot start: kbroker.api.versions: '1.0' is neither"),
+        (["no-such-file"], "no-such-file"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(words: list[str], told: str, capsys, monkeypatch) -> None:
+    """Before anything is touched."""
+    monkeypatch.delattr(serving, "serve")
+    assert main(["serve", "--memory", *words]) == serve.EXIT_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kbroker: ")
+    assert told in line
+
+
+def test_the_version_as_json(capsys) -> None:
+    assert main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"kbroker", "kafka", "python"}

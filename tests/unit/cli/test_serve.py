@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import json
 import subprocess
 import sys
 

@@ -22,6 +22,7 @@ ALLOWED = {
         "network/direct_socket.py",
         "network/listener.py",
         "embedded.py",
+        "cli/serving.py",  # watches standard input
     },
     "socket": {
         "network/direct_socket.py",

@@ -29,6 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     client_warnings.tolerate(config)
 
 
+def pytest_sessionfinish() -> None:
+    client_warnings.collect_garbage()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "owned_broker" in getattr(item, "fixturenames", ()):

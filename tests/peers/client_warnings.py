@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,3 +20,9 @@ def tolerate(config: pytest.Config) -> None:
     """Lets these warnings pass in the tests of this run; for a conftest's pytest_configure."""
     for warning in CLIENTS_OWN_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
+
+
+def collect_garbage() -> None:
+    """For a conftest's pytest_sessionfinish: after it these filters are no longer in force, and
+    pytest itself collects what clients have left."""
+    gc.collect()

@@ -12,3 +12,7 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     client_warnings.tolerate(config)
+
+
+def pytest_sessionfinish() -> None:
+    client_warnings.collect_garbage()

@@ -23,6 +23,12 @@ MOST_RECORDS: Final = 512
 _NARROW: Final = 64
 """Offset deltas below it take one byte, the others two."""
 _MOST_SHAPES: Final = 64
+_PRICE: Final = 64
+"""To learn a shape takes as long as some batches are walked: so many looks pay for it that found
+none, or fewer that did. Where sizes seldom come again the walk is what remains."""
+_EARNED: Final = 8
+"""Of a look that found a shape."""
+_SAVED: Final = _PRICE * _MOST_SHAPES
 _FORGOTTEN_AFTER: Final = 16
 """So many batches that turn out to have another shape are walked before one is learned anew."""
 _NOT_NEGATIVE: Final = bytes(range(0, 0x80, 2))
@@ -49,11 +55,12 @@ class _Shape(NamedTuple):
 class BatchShapes:
     """The shapes of batches that came to one broker, a bounded number of them."""
 
-    __slots__ = ("_misses", "_shapes")
+    __slots__ = ("_credit", "_misses", "_shapes")
 
     def __init__(self) -> None:
         self._shapes: dict[tuple[int, int], _Shape] = {}
         self._misses = 0
+        self._credit = _SAVED
 
     def look(self, batch: memoryview, record_count: int) -> SeenRecords | None:
         """What the walk would find in an uncompressed batch; None: walk it.
@@ -64,12 +71,18 @@ class BatchShapes:
         key = len(batch), record_count
         shape = self._shapes.get(key)
         if shape is None:
+            self._credit += 1
+            if self._credit <= _PRICE:
+                return None
             shape = _shape_of(batch, record_count)
             if shape is None:
                 return None
+            self._credit -= _PRICE
             if len(self._shapes) >= _MOST_SHAPES:
-                self._shapes.clear()
+                del self._shapes[next(iter(self._shapes))]  # the oldest
             self._shapes[key] = shape
+        elif self._credit < _SAVED:
+            self._credit += _EARNED
         heads = b"".join(shape.heads(batch))
         if heads == shape.at_one_time:
             return 0, 0, 0, shape.has_null_key

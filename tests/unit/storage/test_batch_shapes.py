@@ -8,6 +8,7 @@ from kbroker.protocol.errors import KafkaError
 from kbroker.record.batch import HEADER, HEADER_SIZE, build_batch
 from kbroker.record.record import Record
 from kbroker.record.walk import WalkResult, check_end, walk_records
+from kbroker.storage import batch_shapes
 from kbroker.storage.batch_shapes import MOST_RECORDS, BatchShapes, SeenRecords
 from tests.sizes import size
 
@@ -139,8 +140,30 @@ def test_a_shape_that_does_not_come_back_makes_room() -> None:
     assert looks == [False] * 16 + [True] * 4
 
 
-def test_shapes_are_bounded() -> None:
+def test_shapes_are_bounded_and_the_oldest_makes_room() -> None:
     shapes = BatchShapes()
-    for value_size in range(200):
+    first = batch_of(3, value_size=0)
+    for value_size in range(64):
         assert shapes.look(batch_of(3, value_size=value_size), 3) is not None
-        assert len(shapes._shapes) <= 64
+    for _ in range(20):
+        assert shapes.look(first, 3) is not None, "what is found again pays for others"
+    assert shapes.look(batch_of(3, value_size=64), 3) is not None
+    assert len(shapes._shapes) == 64
+    assert (len(first), 3) not in shapes._shapes
+
+
+def test_sizes_that_never_come_again_are_seldom_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = []
+    real = batch_shapes._shape_of
+
+    def counting(batch: memoryview, record_count: int) -> object:
+        learned.append(record_count)
+        return real(batch, record_count)
+
+    monkeypatch.setattr(batch_shapes, "_shape_of", counting)
+    shapes = BatchShapes()
+    for value_size in range(400):
+        shapes.look(batch_of(3, value_size=value_size), 3)
+    assert 64 <= len(learned) <= 64 + 400 // 64 + 1
+    looks = [shapes.look(batch_of(5), 5) is not None for _ in range(130)]
+    assert looks[-1], "one that comes again is learned after all"

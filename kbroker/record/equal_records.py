@@ -127,14 +127,14 @@ def _shape_at(data: Bytes, position: int, width: int) -> _Shape | None:
     ``width``: the bytes of its offset delta, which is not looked at, nor is its timestamp delta.
     """
     try:
-        length, attributes_at = _varint(data, position)
+        length, attributes_at = short_varint(data, position)
         if length < 0 or data[attributes_at]:
             return None
-        _, offset_at = _varint(data, attributes_at + 1)
+        _, offset_at = short_varint(data, attributes_at + 1)
         key_at = offset_at + width
-        key_size, key_end = _varint(data, key_at)
+        key_size, key_end = short_varint(data, key_at)
         value_at = key_end + max(0, key_size)
-        value_size, value_end = _varint(data, value_at)
+        value_size, value_end = short_varint(data, value_at)
         headers_at = value_end + max(0, value_size)
         if data[headers_at] or headers_at + 1 != attributes_at + length:
             return None
@@ -150,7 +150,7 @@ def _shape_at(data: Bytes, position: int, width: int) -> _Shape | None:
     return _Shape(stride, attributes_at + 1 - position, offset_at - position, same, key_size < 0)
 
 
-def _varint(data: Bytes, position: int) -> tuple[int, int]:
+def short_varint(data: Bytes, position: int) -> tuple[int, int]:
     """(value, next position) of a zigzag varint of at most four bytes; IndexError otherwise."""
     raw = 0
     for shift in (0, 7, 14, 21):

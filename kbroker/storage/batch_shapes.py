@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kbroker.record.batch import HEADER_SIZE
 from kbroker.record.encoding import write_varint
+from kbroker.record.equal_records import short_varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,11 +108,11 @@ class BatchShapes:
 def _shape_of(batch: memoryview, record_count: int) -> _Shape | None:
     """The shape of a batch whose records are as long as its first one; None if they cannot be."""
     try:
-        length, attributes_at = _varint(batch, HEADER_SIZE)
+        length, attributes_at = short_varint(batch, HEADER_SIZE)
         offset_at = attributes_at + 2  # the timestamp delta in between takes one byte
-        key_size, key_at = _varint(batch, offset_at + 1)
+        key_size, key_at = short_varint(batch, offset_at + 1)
         value_length_at = key_at + max(0, key_size)
-        value_size, value_at = _varint(batch, value_length_at)
+        value_size, value_at = short_varint(batch, value_length_at)
         headers_at = value_at + max(0, value_size)
     except IndexError:  # cut short, or a varint that is too long
         return None
@@ -153,15 +154,3 @@ def _shape_of(batch: memoryview, record_count: int) -> _Shape | None:
         timestamps=timestamps,
         has_null_key=key_size < 0,
     )
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """(value, next position) of a zigzag varint of at most four bytes; IndexError otherwise."""
-    raw = 0
-    for shift in (0, 7, 14, 21):
-        byte = data[position]
-        position += 1
-        raw |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (raw >> 1) ^ -(raw & 1), position
-    raise IndexError

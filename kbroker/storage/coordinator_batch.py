@@ -18,10 +18,9 @@ from kbroker.record.batch import (
     TRANSACTIONAL_BIT,
 )
 from kbroker.record.crc import crc32c
-from kbroker.storage.log_validator import ValidatedRecords
+from kbroker.storage.plain_batch import STORED_AS_THEY_CAME
+from kbroker.storage.validated_records import ValidatedRecords, as_they_came
 
-_AS_THEY_CAME: Final = frozenset({"producer", "uncompressed"})
-"""compression.type of topics that leave uncompressed batches alone."""
 _UNUSUAL: Final = ~(TRANSACTIONAL_BIT | CONTROL_BIT)
 """Attributes that are left to ``log_validator``, codecs among them."""
 
@@ -57,22 +56,19 @@ def validate_coordinator_batch(batch: memoryview, config: LogConfig) -> Validate
         or size > config.max_message_bytes
         or size > config.segment_bytes
         or batch.readonly
-        or config.compression_type not in _AS_THEY_CAME
+        or config.compression_type not in STORED_AS_THEY_CAME
         or config.message_timestamp_type != "CreateTime"
         or crc32c(batch[ATTRIBUTES_POSITION:]) != crc
     ):
         return None
-    validated = ValidatedRecords.__new__(ValidatedRecords)  # __init__ would want a header object
-    validated.data = batch
-    validated.record_count = record_count
-    validated.last_offset_delta = last_offset_delta
-    validated.producer_id = producer_id
-    validated.producer_epoch = producer_epoch
-    validated.base_sequence = base_sequence
-    validated.attributes = attributes
-    validated.is_transactional = attributes & TRANSACTIONAL_BIT != 0
-    validated.is_control = attributes & CONTROL_BIT != 0
-    validated.max_timestamp = max_timestamp
-    validated.offset_delta_of_max_timestamp = last_offset_delta
-    validated.log_append_time_ms = -1
-    return validated
+    return as_they_came(
+        batch,
+        attributes,
+        last_offset_delta,
+        max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        record_count,
+        last_offset_delta,
+    )

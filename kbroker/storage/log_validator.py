@@ -53,6 +53,7 @@ from kbroker.storage.request_records import (
     check_request_records,
     next_batch_size,
 )
+from kbroker.storage.validated_records import ValidatedRecords
 
 __all__ = [
     "RecordValidationError",
@@ -84,54 +85,6 @@ MAX_NON_CONTIGUOUS_RECORDS: Final = 100_000
 whether something in it has another error that Kafka would give, it is not walked on for long."""
 
 _MAX_INT64 = 0x7FFFFFFFFFFFFFFF
-
-
-class ValidatedRecords:
-    """One batch that may enter the log: base offset still 0, leader epoch not set.
-
-    ``data`` is a writable view of exactly the batch. ``offset_delta_of_max_timestamp`` is the
-    index of the first record with the max timestamp (0 for LogAppendTime: all have it); Kafka's
-    time index takes the last offset of the batch instead. ``log_append_time_ms`` is -1 for
-    CreateTime.
-    """
-
-    __slots__ = (
-        "attributes",
-        "base_sequence",
-        "data",
-        "is_control",
-        "is_transactional",
-        "last_offset_delta",
-        "log_append_time_ms",
-        "max_timestamp",
-        "offset_delta_of_max_timestamp",
-        "producer_epoch",
-        "producer_id",
-        "record_count",
-    )
-
-    def __init__(
-        self,
-        data: memoryview,
-        header: RecordBatchHeader,
-        *,
-        attributes: int,
-        max_timestamp: int,
-        offset_delta_of_max_timestamp: int,
-        log_append_time_ms: int,
-    ) -> None:
-        self.data = data
-        self.record_count = header.record_count
-        self.last_offset_delta = header.last_offset_delta
-        self.producer_id = header.producer_id
-        self.producer_epoch = header.producer_epoch
-        self.base_sequence = header.base_sequence
-        self.attributes = attributes
-        self.is_transactional = header.is_transactional
-        self.is_control = header.is_control
-        self.max_timestamp = max_timestamp
-        self.offset_delta_of_max_timestamp = offset_delta_of_max_timestamp
-        self.log_append_time_ms = log_append_time_ms
 
 
 Validated = ValidatedRecords | Coroutine[Any, Any, ValidatedRecords]

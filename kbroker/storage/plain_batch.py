@@ -18,12 +18,13 @@ from kbroker.record.inflate_at_once import AT_ONCE, AtOnceInflater, buffer_of
 from kbroker.record.stream_walk import walk_on
 from kbroker.record.walk import NO_MINIMUM, WalkResult
 from kbroker.storage.batch_shapes import MOST_RECORDS, BatchShapes
-from kbroker.storage.log_validator import WALK_SLICE, ValidatedRecords
+from kbroker.storage.log_validator import WALK_SLICE
+from kbroker.storage.validated_records import ValidatedRecords, as_they_came
 
 _MAX_INT64: Final = 0x7FFFFFFFFFFFFFFF
 _FOUR_BYTES: Final = Struct("4B")
 _FEWEST_BYTES: Final = 6  # of a record behind its length: six fields of one byte
-_AS_THEY_CAME: Final = frozenset({"producer", "uncompressed"})
+STORED_AS_THEY_CAME: Final = frozenset({"producer", "uncompressed"})
 """compression.type of topics that leave uncompressed batches alone."""
 _UNUSUAL: Final = 0
 _WITHOUT_KEY: Final = 1
@@ -74,7 +75,7 @@ def validate_plain_batch(
         or size > config.max_message_bytes
         or size > config.segment_bytes
         or batch.readonly
-        or config.compression_type not in _AS_THEY_CAME
+        or config.compression_type not in STORED_AS_THEY_CAME
         or config.message_timestamp_type != "CreateTime"
         or crc32c(batch[ATTRIBUTES_POSITION:]) != crc
     ):
@@ -117,19 +118,17 @@ def validate_plain_batch(
             or max_timestamp - now_ms > config.message_timestamp_after_max_ms
         ):
             return None
-    validated = ValidatedRecords.__new__(ValidatedRecords)  # __init__ would want a header object
-    validated.data = batch
-    validated.record_count = record_count
-    validated.last_offset_delta = last_offset_delta
-    validated.producer_id = producer_id
-    validated.producer_epoch = producer_epoch
-    validated.base_sequence = base_sequence
-    validated.attributes = attributes
-    validated.is_transactional = validated.is_control = False
-    validated.max_timestamp = max_timestamp
-    validated.offset_delta_of_max_timestamp = index_of_max_timestamp
-    validated.log_append_time_ms = -1
-    return validated
+    return as_they_came(
+        batch,
+        attributes,
+        last_offset_delta,
+        max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        record_count,
+        index_of_max_timestamp,
+    )
 
 
 def _may_inflate(attributes: int, config: LogConfig, *, allow_zstd: bool) -> bool:

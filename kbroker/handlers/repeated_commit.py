@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kbroker.coordinator.group.repeated_commit import CommitTemplate
 from kbroker.handlers.group_requests import answer_of
-from kbroker.protocol.headers import read_request_fields
+from kbroker.handlers.repeating import KnownOfImage, context_of
 from kbroker.protocol.messages.offset_commit_request import (
     OffsetCommitRequest,
     write_offset_commit_request,
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kbroker.common.parts import Buffer, Part
     from kbroker.handlers.dispatch import Conclude
     from kbroker.handlers.services import Services
-    from kbroker.metadata.image import MetadataImage
     from kbroker.protocol.messages.offset_commit_response import OffsetCommitResponse
     from kbroker.request_context import ConnectionContext
 
@@ -52,35 +51,22 @@ class _Known:
         """Behind the correlation id."""
 
 
-class RepeatedCommits:
+class RepeatedCommits(KnownOfImage):
     """The ``Shortcut`` of OffsetCommit; everything is forgotten when the image changes.
 
     To remember costs as much as a request. Where none comes again, at most one of eight is
     remembered.
     """
 
-    __slots__ = ("_conclude", "_credit", "_image", "_known", "_layouts", "_services", "era")
+    __slots__ = ("_credit", "_known", "_layouts")
 
     def __init__(self, services: "Services") -> None:
-        self._services = services
-        self._image: MetadataImage | None = None
+        super().__init__(services)
         self._layouts: dict[tuple[int, int, tuple[bytes]], Struct] = {}
         """What reads a request, by its version, its size and how it begins."""
         self._known: dict[tuple[int, tuple[bytes, ...]], _Known] = {}
         """By the version and all but the numbers."""
         self._credit = _SAVED
-        self._conclude: Conclude | None = None
-        self.era = object()
-        """Another one when all was forgotten."""
-
-    def let_repeat(self, conclude: "Conclude") -> None:
-        """See ``RepeatingShortcut``."""
-        self._conclude = conclude
-
-    @property
-    def is_current(self) -> bool:
-        """Whether what is known was said of the image that there is now."""
-        return self._image is self._services.metadata.image
 
     def answer(
         self, context: RequestContext, buffer: "Buffer", position: int
@@ -223,16 +209,7 @@ class _SameCommitter:
         if outcome is None:
             self._connection.forget_repeated()
             return None
-        api_key, version, correlation_id, client_id, _ = read_request_fields(frame)
-        context = RequestContext(
-            self._connection,
-            api_key,
-            version,
-            correlation_id,
-            client_id,
-            self._services.clock.monotonic(),
-        )
-        return self._conclude(context, *outcome)
+        return self._conclude(context_of(frame, self._connection, self._services), *outcome)
 
 
 async def _failed(error: Exception) -> Any:

@@ -8,11 +8,11 @@ are missing: those may be created by the asking, so such answers are not kept.
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
+from kbroker.handlers.repeating import KnownOfImage
+
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer, Part
-    from kbroker.handlers.dispatch import Conclude
     from kbroker.handlers.services import Services
-    from kbroker.metadata.image import MetadataImage
     from kbroker.request_context import RequestContext
 
 _CORRELATION_ID: Final = Struct(">i")
@@ -24,28 +24,15 @@ _KEPT_BYTES: Final = 1_048_576
 _Question = tuple[bytes, int, str, str, int]
 
 
-class RepeatedMetadata:
+class RepeatedMetadata(KnownOfImage):
     """The ``Shortcut`` of Metadata: encoded answers, forgotten when the image changes."""
 
-    __slots__ = ("_answers", "_bytes", "_image", "_lets_repeat", "_services", "era")
+    __slots__ = ("_answers", "_bytes")
 
     def __init__(self, services: "Services") -> None:
-        self._services = services
-        self._image: MetadataImage | None = None
+        super().__init__(services)
         self._answers: dict[_Question, bytes] = {}
         self._bytes = 0
-        self._lets_repeat = False
-        self.era = object()
-        """Another one when all was forgotten."""
-
-    def let_repeat(self, conclude: "Conclude") -> None:
-        """See ``RepeatingShortcut``; there is always an answer."""
-        self._lets_repeat = True
-
-    @property
-    def is_current(self) -> bool:
-        """Whether what is known was said of the image that there is now."""
-        return self._image is self._services.metadata.image
 
     def answer(
         self, context: "RequestContext", buffer: "Buffer", position: int
@@ -56,7 +43,7 @@ class RepeatedMetadata:
         found = self._answers.get(_question(context, buffer, position))
         if found is None:
             return None
-        if self._lets_repeat and context.connection.is_repeated(found):
+        if self._conclude is not None and context.connection.is_repeated(found):
             context.connection.repeated = _SameQuestion(self, buffer, found)
         return [_CORRELATION_ID.pack(context.correlation_id), found]
 

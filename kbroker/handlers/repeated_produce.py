@@ -20,6 +20,7 @@ from kbroker.handlers.produce_outcome import (
     finish,
     succeed,
 )
+from kbroker.handlers.repeating import KnownOfImage
 from kbroker.handlers.same_producer import SameProducer
 from kbroker.handlers.several_batches import answer_several
 from kbroker.protocol.error_codes import ErrorCode
@@ -34,9 +35,7 @@ from kbroker.record.batch import HEADER_SIZE
 
 if TYPE_CHECKING:
     from kbroker.common.parts import Buffer, Part
-    from kbroker.handlers.dispatch import Conclude
     from kbroker.handlers.services import Services
-    from kbroker.metadata.image import MetadataImage
     from kbroker.protocol.messages.produce_response import ProduceResponse
     from kbroker.replication.partition import Partition
     from kbroker.request_context import RequestContext
@@ -98,28 +97,15 @@ class _Version:
         """By all of that."""
 
 
-class RepeatedProduce:
+class RepeatedProduce(KnownOfImage):
     """The ``Shortcut`` of Produce; everything is forgotten when the image changes."""
 
-    __slots__ = ("_conclude", "_count", "_image", "_services", "_versions", "era")
+    __slots__ = ("_count", "_versions")
 
     def __init__(self, services: "Services") -> None:
-        self._services = services
-        self._image: MetadataImage | None = None
+        super().__init__(services)
         self._versions: dict[int, _Version] = {}
         self._count = 0
-        self._conclude: Conclude | None = None
-        self.era = object()
-        """Another one when all was forgotten."""
-
-    def let_repeat(self, conclude: "Conclude") -> None:
-        """See ``RepeatingShortcut``."""
-        self._conclude = conclude
-
-    @property
-    def is_current(self) -> bool:
-        """Whether what is known was said of the image that there is now."""
-        return self._image is self._services.metadata.image
 
     def answer(
         self, context: "RequestContext", buffer: "Buffer", position: int

@@ -8,8 +8,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from kbroker.handlers.produce_outcome import ACKS_ALL, FIRST_VERSION_WITH_ZSTD
+from kbroker.handlers.repeating import context_of
 from kbroker.protocol.error_codes import ErrorCode
-from kbroker.protocol.headers import read_request_fields
 from kbroker.protocol.wire import read_compact_nullable_records
 from kbroker.record.batch import HEADER_SIZE
 from kbroker.request_context import RequestContext
@@ -135,15 +135,7 @@ class SameProducer:
         self, frame: memoryview, partition: "Partition", outcome: "LogAppendInfo | Exception"
     ) -> Any:
         """The append failed, or its answer has to wait for replicas."""
-        api_key, version, correlation_id, client_id, _ = read_request_fields(frame)
-        context = RequestContext(
-            self._context.connection,
-            api_key,
-            version,
-            correlation_id,
-            client_id,
-            self._services.clock.monotonic(),
-        )
+        context = context_of(frame, self._context.connection, self._services)
         return self._conclude(
             context, *self._owner.conclude(context, self._known, partition, outcome)
         )
